@@ -1,0 +1,94 @@
+"""Poses: what every model returns for one image, and how it becomes COCO result rows.
+
+Frame: pixels of the image, COCO's convention (the image's top-left corner is (0, 0)). N people, K keypoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Poses:
+    """The people found in one image, best first.
+
+    `keypoints` (N, K, 2) pixels; `visibility` (N, K) in [0, 1]: how likely the joint can be seen; `scores` (N,): how
+    sure the model is of the person; `boxes` (N, 4) x0, y0, x1, y1 pixels. `centers` (N, 2) pixels: only models that
+    predict one (POET) set it, others leave NaN.
+    """
+
+    keypoints: np.ndarray
+    visibility: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray | None = None
+    centers: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.keypoints.ndim != 3 or self.keypoints.shape[2] != 2:
+            raise ValueError(f"keypoints must have shape (N, K, 2), not {self.keypoints.shape}")
+        n, k, _ = self.keypoints.shape
+        if self.visibility.shape != (n, k) or self.scores.shape != (n,):
+            raise ValueError(
+                f"{n} people with {k} keypoints need visibility ({n}, {k}) and scores ({n},), "
+                f"not {self.visibility.shape} and {self.scores.shape}"
+            )
+        if self.boxes is None:
+            self.boxes = boxes_around(self.keypoints)
+        if self.centers is None:
+            self.centers = np.full((n, 2), np.nan, np.float32)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def select(self, index) -> Poses:
+        """The people of `index` (integers, a slice or a boolean mask), in that order."""
+        return Poses(
+            self.keypoints[index], self.visibility[index], self.scores[index], self.boxes[index], self.centers[index]
+        )
+
+    def transform(self, matrix: np.ndarray) -> Poses:
+        """Move the poses by a (2, 3) affine matrix; a box becomes the upright box around its moved corners."""
+        linear, shift = np.asarray(matrix)[:, :2], np.asarray(matrix)[:, 2]
+        corners = self.boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2) @ linear.T + shift
+        boxes = np.concatenate([corners.min(1), corners.max(1)], axis=1)
+        return Poses(
+            (self.keypoints @ linear.T + shift).astype(np.float32), self.visibility, self.scores,
+            boxes.astype(np.float32), (self.centers @ linear.T + shift).astype(np.float32),
+        )
+
+    def to_coco(self, image_id: int, category_id: int = 1) -> list[dict]:
+        """COCO result rows. The third number of a keypoint is the predicted visibility (COCO's scorer ignores it)."""
+        triples = np.concatenate([self.keypoints, self.visibility[..., None]], axis=2)
+        return [
+            {
+                "image_id": int(image_id),
+                "category_id": category_id,
+                "keypoints": [round(float(value), 3) for value in person.ravel()],
+                "score": float(score),
+            }
+            for person, score in zip(triples, self.scores, strict=True)
+        ]
+
+    @classmethod
+    def from_coco(cls, rows: list[dict], keypoints: int = 17) -> Poses:
+        """The inverse of `to_coco`, for the rows of one image. `keypoints` is K, needed when there are no rows."""
+        triples = np.array([row["keypoints"] for row in rows], np.float32).reshape(len(rows), -1, 3)
+        if not rows:
+            triples = np.zeros((0, keypoints, 3), np.float32)
+        scores = np.array([row["score"] for row in rows], np.float32)
+        return cls(triples[..., :2], triples[..., 2], scores)
+
+
+def boxes_around(keypoints: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
+    """(N, 4) x0, y0, x1, y1 around the keypoints (N, K, 2), or around those marked in `where` (N, K) bool.
+
+    A person with no marked keypoint gets the empty box (0, 0, 0, 0).
+    """
+    if where is None:
+        where = np.ones(keypoints.shape[:2], bool)
+    low = np.where(where[..., None], keypoints, np.inf).min(1, initial=np.inf)
+    high = np.where(where[..., None], keypoints, -np.inf).max(1, initial=-np.inf)
+    boxes = np.concatenate([low, high], axis=1)
+    return np.where(np.isfinite(boxes).all(1, keepdims=True), boxes, 0).astype(np.float32)
