@@ -74,8 +74,9 @@ class Poses:
     @classmethod
     def from_coco(cls, rows: list[dict], keypoints: int = 17) -> Poses:
         """The inverse of `to_coco`, for the rows of one image. `keypoints` is K, needed when there are no rows."""
-        triples = np.array([row["keypoints"] for row in rows], np.float32).reshape(len(rows), -1, 3)
-        if not rows:
+        if rows:
+            triples = np.array([row["keypoints"] for row in rows], np.float32).reshape(len(rows), -1, 3)
+        else:
             triples = np.zeros((0, keypoints, 3), np.float32)
         scores = np.array([row["score"] for row in rows], np.float32)
         return cls(triples[..., :2], triples[..., 2], scores)
