@@ -1,0 +1,38 @@
+# The book's commands. `make reproduce PROFILE=smoke BOOK=poet` narrows a run; README.md says what each profile costs.
+PYTHON  ?= python3
+PROFILE ?= quick
+BOOK    ?= all
+BIN     := .venv/bin
+
+.PHONY: setup reproduce test book lab lock bench clean
+
+setup: .venv/.stamp                # .venv with every locked version and the package itself
+
+.venv/.stamp: requirements.lock pyproject.toml
+	$(PYTHON) -c "import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit('posekit needs Python 3.11 to 3.13: make PYTHON=python3.12')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade uv
+	$(BIN)/uv pip install --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps -e .
+	touch $@
+
+reproduce: setup                   # runs, figures and executed notebooks of a profile: only what is missing
+	$(BIN)/python ci/reproduce.py --profile $(PROFILE) --book $(BOOK)
+
+test: setup                        # the test suite
+	$(BIN)/python -m pytest -q
+
+book: reproduce                    # the executed notebooks as web pages, in build/PROFILE/html
+	$(BIN)/jupyter nbconvert --log-level WARN --to html --output-dir build/$(PROFILE)/html build/$(PROFILE)/*.ipynb
+
+lab: setup                         # read and change the notebooks
+	$(BIN)/jupyter lab notebooks
+
+lock: setup                        # requirements.lock anew, from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra book --extra dev --universal --python-version 3.11 --fork-strategy fewest --upgrade --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+
+bench: setup                       # cost of the parts, as CPU time and ratios
+	for bench in ci/bench/*.py; do $(BIN)/python $$bench || exit 1; done
+
+clean:                             # what can be made again; trained runs (data/runs) stay
+	rm -rf build .snakemake .pytest_cache .ruff_cache figures/smoke figures/quick figures/paper
