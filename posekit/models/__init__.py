@@ -1,0 +1,33 @@
+"""The models, by name: `build("poet_r50")`. A paper's variants are a few numbers each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from posekit.models.poet import poet_r50, poet_tiny
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "poet_r50": poet_r50,
+    "poet_dc5_r50": partial(poet_r50, dilate_last=True),
+    "poet_tiny": poet_tiny,
+    "poet_tiny_proposals": partial(poet_tiny, proposals=True, num_queries=12),  # an extension, not the paper
+}
+
+
+def names() -> list[str]:
+    """Names that `build` knows."""
+    return sorted(BUILDERS)
+
+
+def build(name: str, **overrides) -> nn.Module:
+    """A new model with random weights; `overrides` go to its builder (for POET: `num_keypoints`, `num_queries`, ...).
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in BUILDERS:
+        raise ValueError(f"no model is called {name!r}; known: {', '.join(names())}")
+    return BUILDERS[name](**overrides)

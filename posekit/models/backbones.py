@@ -1,0 +1,88 @@
+"""Convolutional backbones that end in one feature map: ResNet-50 (stride 32, or 16 with DC5) and a tiny one.
+
+POET, "CNN backbone": F in R^(B x C x H/S x W/S) for images in R^(B x 3 x H x W), stride S. Both classes keep their
+layers under `body`, the name of published POET weights (`backbone.0.body.*`), and say `channels` and `stride`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ResNet50(nn.Module):
+    """torchvision's ResNet-50 without its classifier, batch norm frozen, conv1 and layer1 not trained.
+
+    `dilate_last` is POET's DC5: the last stage dilates instead of striding, so the stride is 16, not 32.
+    `pretrained` downloads ImageNet weights (torchvision's V1, as the paper's).
+    """
+
+    channels = 2048
+
+    def __init__(self, dilate_last: bool = False, pretrained: bool = False) -> None:
+        super().__init__()
+        from torchvision.models import ResNet50_Weights, resnet50
+        from torchvision.models._utils import IntermediateLayerGetter
+        from torchvision.ops.misc import FrozenBatchNorm2d
+
+        network = resnet50(
+            weights=ResNet50_Weights.IMAGENET1K_V1 if pretrained else None,
+            replace_stride_with_dilation=[False, False, dilate_last],
+            norm_layer=FrozenBatchNorm2d,
+        )
+        self.body = IntermediateLayerGetter(network, {"layer4": "features"})
+        self.stride = 16 if dilate_last else 32
+        for name, parameter in self.body.named_parameters():
+            parameter.requires_grad_(name.startswith(("layer2", "layer3", "layer4")))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 2048, H / stride, W / stride)."""
+        return self.body(images)["features"]
+
+
+class TinyResNet(nn.Module):
+    """A residual network of some 0.4 M parameters for pictures of 128 to 256 pixels, stride 16.
+
+    Two strided 3x3 convolutions, then one residual stage per entry of `widths`, `blocks` deep; every stage but the
+    first halves the resolution.
+    """
+
+    stride = 16
+
+    def __init__(self, widths: tuple[int, ...] = (24, 48, 96), blocks: tuple[int, ...] = (1, 1, 2)) -> None:
+        super().__init__()
+        layers = [*convolution(3, 16, stride=2), nn.ReLU(), *convolution(16, widths[0], stride=2), nn.ReLU()]
+        width = widths[0]
+        for stage, (out, depth) in enumerate(zip(widths, blocks, strict=True)):
+            for block in range(depth):
+                layers.append(Residual(width, out, stride=2 if stage and not block else 1))
+                width = out
+        self.body = nn.Sequential(*layers)
+        self.channels = width
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, widths[-1], H / 16, W / 16)."""
+        return self.body(images)
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions with a shortcut (He et al. 2016, the basic block)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = convolution(inputs, outputs, stride)
+        self.conv2, self.bn2 = convolution(outputs, outputs)
+        nn.init.zeros_(self.bn2.weight)  # the block starts as its shortcut: deeper nets train from the first step
+        same = stride == 1 and inputs == outputs
+        self.shortcut = nn.Identity() if same else nn.Sequential(*convolution(inputs, outputs, stride, kernel=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+def convolution(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    """A convolution without bias and its batch norm."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv, nn.BatchNorm2d(outputs)

@@ -1,0 +1,171 @@
+"""POET: a picture in, a set of poses out (Stoffl, Vidal and Mathis 2021, arXiv 2103.12115, Fig. 2).
+
+CNN features -> encoder -> decoder with learned object queries -> one pose vector and one class per query:
+
+    pose (2 + 3 K) = [xc, yc, dx_1, dy_1, v_1, ..., dx_K, dy_K, v_K], all in (0, 1)
+
+Centre (xc, yc) relative to the picture's size; offset = 2 (dx - 1/2), so in (-1, 1) of the picture's size; v is the
+probability that the joint can be seen. Legend: B images, L decoder layers, Q queries, C = 3 classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from posekit.models.backbones import ResNet50, TinyResNet
+from posekit.models.proposals import Proposals
+from posekit.models.transformer import Transformer, image_position
+from posekit.poses import Poses
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a model wants to see: RGB, `(pixel / 255 - mean) / std`.
+
+    `fit="letterbox"`: longest side to `size`, padded to a square; `fit="shortest"`: shortest side to `size`, longest
+    at most `longest`, batches padded at the bottom and on the right.
+    """
+
+    size: int
+    fit: str = "letterbox"
+    longest: int = 1333
+    mean: tuple[float, ...] = IMAGENET[0]
+    std: tuple[float, ...] = IMAGENET[1]
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, *widths: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = torch.relu(layer(x))
+        return self.layers[-1](x)
+
+
+class POET(nn.Module):
+    """See the module's docstring.
+
+    `wiring="released"`: the position code joins queries and keys of every layer and the decoder starts from zeros, as
+    in the published weights. `wiring="paper"`: besides, the position code is part of the encoder's input and the
+    object queries are the decoder's input, as the paper's text says.
+    # differs from paper: the text adds the queries to the encoder's output, which have another length; nobody can.
+
+    `proposals=True` replaces the learned queries by ones chosen from the encoder's tokens: an extension, not the paper.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        input: Input,
+        num_keypoints: int = 17,
+        num_queries: int = 25,
+        dim: int = 256,
+        heads: int = 8,
+        encoder_layers: int = 6,
+        decoder_layers: int = 6,
+        feedforward: int = 2048,
+        dropout: float = 0.1,
+        pre_norm: bool = False,
+        wiring: str = "released",
+        proposals: bool = False,
+    ) -> None:
+        super().__init__()
+        if wiring not in ("released", "paper"):
+            raise ValueError(f"wiring is {wiring!r}; choose 'released' or 'paper'")
+        if dim % 4:
+            raise ValueError(f"{dim} channels: the position code needs a multiple of 4")
+        self.input, self.num_keypoints, self.num_queries, self.wiring = input, num_keypoints, num_queries, wiring
+        self.transformer = Transformer(dim, heads, encoder_layers, decoder_layers, feedforward, dropout, pre_norm)
+        # differs from paper: three logits, 0 = person without a visible joint, 1 = person, 2 = nobody (two in the text)
+        self.class_embed = nn.Linear(dim, 3)
+        self.kpt_embed = MLP(dim, dim, dim, 2 + 3 * num_keypoints)
+        if proposals:
+            self.proposals = Proposals(dim, num_queries, num_keypoints)
+        else:
+            self.proposals = None
+            self.query_embed = nn.Embedding(num_queries, dim)
+        self.input_proj = nn.Conv2d(backbone.channels, dim, kernel_size=1)
+        self.backbone = nn.Sequential(backbone)
+
+    def forward(self, images: Tensor, padding_mask: Tensor | None = None, attention: bool = False) -> dict[str, Tensor]:
+        """images (B, 3, H, W) normalised, padding_mask (B, H, W) True = padding.
+
+        Returns `logits` (L, B, Q, 3) and `pose` (L, B, Q, 2 + 3 K) of every decoder layer, the last is the result.
+        With `attention`: `encoder_attention` (Le, B, heads, S, S), `decoder_attention` (L, B, heads, Q, S) and
+        `feature_size` (h, w), S = h w.
+        """
+        features = self.input_proj(self.backbone(images))
+        (batch, dim), (h, w) = features.shape[:2], features.shape[2:]
+        if padding_mask is None:
+            hidden, mask = torch.zeros(1, h, w, dtype=torch.bool, device=images.device), None
+        else:
+            hidden = F.interpolate(padding_mask[None].float(), size=(h, w))[0].bool()
+            mask = ~hidden.flatten(1)[:, None, None]
+        position = image_position(hidden, dim).to(features.dtype)
+        tokens = features.flatten(2).transpose(1, 2)
+        if self.wiring == "paper":
+            tokens = tokens + position
+        memory, encoder_maps = self.transformer.encode(tokens, position, mask, attention)
+        if self.proposals is not None:
+            outputs, decoder_maps = self.proposals(self, memory, position, hidden, mask, attention)
+        else:
+            queries = self.query_embed.weight.expand(batch, -1, -1)
+            start = queries if self.wiring == "paper" else torch.zeros_like(queries)
+            states, decoder_maps = self.transformer.decode(start, queries, memory, position, mask, attention)
+            # differs from paper: the released code passes all numbers through a sigmoid, the text does not say so
+            outputs = {"logits": self.class_embed(states), "pose": self.kpt_embed(states).sigmoid()}
+        if attention:
+            outputs["encoder_attention"] = torch.stack(encoder_maps)
+            outputs["decoder_attention"] = torch.stack(decoder_maps)
+            outputs["feature_size"] = torch.tensor([h, w])
+        return outputs
+
+    @torch.no_grad()
+    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor, layer: int = -1) -> list[Poses]:
+        """Poses of one decoder layer, Q per image, best first; no threshold and no suppression, as in the paper.
+
+        image_sizes (B, 2) = (width, height): the keypoints come out in pixels of a picture of that size.
+        """
+        logits, pose = outputs["logits"][layer].float(), outputs["pose"][layer].float()
+        scores = logits.softmax(-1)[..., 1]
+        centers, keypoints, visibility = split_pose(pose)
+        size = torch.as_tensor(image_sizes, dtype=torch.float32, device=pose.device)[:, None]
+        arrays = (keypoints * size[:, :, None], visibility, scores, centers * size)
+        result = []
+        for points, seen, score, center in zip(*(array.cpu().numpy() for array in arrays), strict=True):
+            order = np.argsort(-score, kind="stable")
+            result.append(Poses(points[order], seen[order], score[order], centers=center[order]))
+        return result
+
+
+def split_pose(pose: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """pose (..., 2 + 3 K) -> centre (..., 2), keypoints (..., K, 2), visibility (..., K), relative to the picture."""
+    center, rest = pose[..., :2], pose[..., 2:].unflatten(-1, (-1, 3))
+    return center, center[..., None, :] + 2 * (rest[..., :2] - 0.5), rest[..., 2]
+
+
+def poet_r50(dilate_last: bool = False, pretrained: bool = False, **overrides) -> POET:
+    """POET-R50 (stride 32) or, with `dilate_last`, POET-DC5-R50 (stride 16): 41.3 M trained parameters."""
+    options = {"input": Input(size=800, fit="shortest")} | overrides
+    return POET(ResNet50(dilate_last, pretrained), **options)
+
+
+def poet_tiny(widths: tuple[int, ...] = (24, 48, 96), blocks: tuple[int, ...] = (1, 1, 2), **overrides) -> POET:
+    """POET at a size that two CPU cores train in minutes: pictures of 128 pixels, 64 image tokens."""
+    options = {
+        "input": Input(size=128), "num_queries": 20, "dim": 128, "encoder_layers": 2, "decoder_layers": 3,
+        "feedforward": 256, "dropout": 0.0, "pre_norm": True, "wiring": "paper",
+    } | overrides  # fmt: skip
+    return POET(TinyResNet(widths, blocks), **options)

@@ -1,0 +1,62 @@
+"""An extension of POET, not part of the paper: queries chosen from the encoder's tokens.
+
+Every token of the encoder proposes a person and a pose; the Q best become the decoder's queries, and each decoder
+layer refines the pose of the one before. The idea is that of two-stage Deformable DETR (Zhu et al. 2021) and PETR
+(Shi et al. 2022). Legend as in `poet.py`; T image tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from posekit.models.transformer import sine_position
+
+
+class Proposals(nn.Module):
+    """The dense head on the tokens and the decoding from its best tokens."""
+
+    def __init__(self, dim: int, num_queries: int, num_keypoints: int) -> None:
+        super().__init__()
+        self.num_queries = num_queries
+        self.score = nn.Linear(dim, 3)
+        self.pose = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 2 + 3 * num_keypoints))
+        self.place = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+
+    def forward(
+        self, poet: nn.Module, memory: Tensor, position: Tensor, hidden: Tensor, mask: Tensor | None, maps: bool
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """memory (B, T, D), hidden (1 or B, h, w) True = padding -> POET's outputs and, on request, attention maps.
+
+        `proposal_logits` (B, T, 3) and `proposal_pose` (B, T, 2 + 3 K) are the dense head's own predictions, which
+        the criterion trains as one more layer.
+        """
+        dim, real = memory.shape[-1], ~hidden
+        grid = torch.stack([real.cumsum(2) - 0.5, real.cumsum(1) - 0.5], -1)  # the middle of each token, in tokens
+        grid = (grid / torch.stack([real.sum(2).amax(1), real.sum(1).amax(1)], -1)[:, None, None]).flatten(1, 2)
+        logits, pose = self.score(memory), self.pose(memory)
+        anchored = torch.cat([pose[..., :2] + torch.logit(grid.clamp(1e-3, 1 - 1e-3)), pose[..., 2:]], -1)
+        rank = logits.detach().softmax(-1)[..., 1]
+        if mask is not None:
+            rank = rank.masked_fill(~mask[:, 0, 0], -1)
+        best = rank.topk(min(self.num_queries, rank.shape[1])).indices[..., None]
+        x = memory.gather(1, best.expand(-1, -1, dim)).detach()
+        reference = anchored.gather(1, best.expand(-1, -1, anchored.shape[-1])).detach()
+
+        memory_key = memory + position
+        all_logits, poses, attention = [], [], []
+        for layer in poet.transformer.decoder.layers:
+            center = reference[..., :2].sigmoid()
+            queries = self.place(sine_position(center[..., 0], center[..., 1], dim))
+            x, weights = layer(x, queries, memory, memory_key, mask, maps)
+            state = poet.transformer.decoder.normalise(x)
+            refined = reference + poet.kpt_embed(state)
+            all_logits.append(poet.class_embed(state))
+            poses.append(refined.sigmoid())
+            reference = refined.detach()
+            attention += [weights] if maps else []
+        outputs = {
+            "logits": torch.stack(all_logits), "pose": torch.stack(poses),
+            "proposal_logits": logits, "proposal_pose": anchored.sigmoid(),
+        }  # fmt: skip
+        return outputs, attention

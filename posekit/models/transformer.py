@@ -1,0 +1,187 @@
+"""The encoder-decoder transformer of POET (and DETR), on `scaled_dot_product_attention`.
+
+POET, "Encoder-Decoder transformer" and Fig. 2a; parameter names are those of published POET / DETR weights.
+Legend: B images, S = h w image tokens, Q queries, D channels, Le / L encoder / decoder layers. Batch first.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head attention; its maps are computed only when asked for."""
+
+    def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"{dim} channels do not split into {heads} heads; choose a multiple")
+        self.heads, self.dropout = heads, dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
+        self.out_proj = nn.Linear(dim, dim)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, maps: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """query (B, T, D), key and value (B, S, D), mask (B, 1, 1, S) True = attend -> (B, T, D), maps (B, heads, T, S)."""
+        dim = query.shape[-1]
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        if query is key:
+            q, k = F.linear(query, weight[: 2 * dim], bias[: 2 * dim]).chunk(2, dim=-1)
+        else:
+            q = F.linear(query, weight[:dim], bias[:dim])
+            k = F.linear(key, weight[dim : 2 * dim], bias[dim : 2 * dim])
+        v = F.linear(value, weight[2 * dim :], bias[2 * dim :])
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        attention = None
+        if maps:
+            scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+            attention = (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1)
+            out = attention @ v
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
+        return self.out_proj(out.transpose(1, 2).flatten(-2)), attention
+
+
+class Layer(nn.Module):
+    """One encoder layer, or (`cross=True`) one decoder layer, norm after (the paper) or before each part."""
+
+    def __init__(self, dim: int, heads: int, feedforward: int, dropout: float, pre_norm: bool, cross: bool) -> None:
+        super().__init__()
+        self.self_attn = Attention(dim, heads, dropout)
+        if cross:
+            self.multihead_attn = Attention(dim, heads, dropout)
+        self.linear1, self.linear2 = nn.Linear(dim, feedforward), nn.Linear(feedforward, dim)
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        if cross:
+            self.norm3 = nn.LayerNorm(dim)
+        self.dropout, self.pre_norm, self.cross = nn.Dropout(dropout), pre_norm, cross
+
+    def forward(
+        self,
+        x: Tensor,
+        position: Tensor,
+        memory: Tensor | None = None,
+        memory_key: Tensor | None = None,
+        mask: Tensor | None = None,
+        maps: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """x, position (B, T, D); memory, memory_key (B, S, D). Returns x and the map of the image attention.
+
+        Positions join queries and keys, never values. The mask hides padded image tokens.
+        """
+
+        def attend_self(y: Tensor) -> Tensor:
+            nonlocal attention
+            key = y + position
+            out, attention = self.self_attn(key, key, y, None if self.cross else mask, maps and not self.cross)
+            return out
+
+        def attend_image(y: Tensor) -> Tensor:
+            nonlocal attention
+            out, attention = self.multihead_attn(y + position, memory_key, memory, mask, maps)
+            return out
+
+        def feed_forward(y: Tensor) -> Tensor:
+            return self.linear2(self.dropout(torch.relu(self.linear1(y))))
+
+        attention = None
+        if self.cross:
+            parts = [(attend_self, self.norm1), (attend_image, self.norm2), (feed_forward, self.norm3)]
+        else:
+            parts = [(attend_self, self.norm1), (feed_forward, self.norm2)]
+        for part, norm in parts:
+            if self.pre_norm:
+                x = x + self.dropout(part(norm(x)))
+            else:
+                x = norm(x + self.dropout(part(x)))
+        return x, attention
+
+
+class Stack(nn.Module):
+    """Layers and, where there is one, the norm after them."""
+
+    def __init__(self, layers: list[Layer], norm: nn.LayerNorm | None) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.norm = norm
+
+    def normalise(self, x: Tensor) -> Tensor:
+        return x if self.norm is None else self.norm(x)
+
+
+class Transformer(nn.Module):
+    """Encoder and decoder. `encode` and `decode` are separate, so that other queries can be put between them."""
+
+    def __init__(
+        self,
+        dim: int = 256,
+        heads: int = 8,
+        encoder_layers: int = 6,
+        decoder_layers: int = 6,
+        feedforward: int = 2048,
+        dropout: float = 0.1,
+        pre_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        shape = (dim, heads, feedforward, dropout, pre_norm)
+        self.encoder = Stack(
+            [Layer(*shape, cross=False) for _ in range(encoder_layers)], nn.LayerNorm(dim) if pre_norm else None
+        )
+        self.decoder = Stack([Layer(*shape, cross=True) for _ in range(decoder_layers)], nn.LayerNorm(dim))
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def encode(
+        self, tokens: Tensor, position: Tensor, mask: Tensor | None = None, maps: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """tokens, position (B, S, D) -> memory (B, S, D) and, on request, Le maps (B, heads, S, S)."""
+        attention = []
+        for layer in self.encoder.layers:
+            tokens, weights = layer(tokens, position, mask=mask, maps=maps)
+            attention += [weights] if maps else []
+        return self.encoder.normalise(tokens), attention
+
+    def decode(
+        self, x: Tensor, queries: Tensor, memory: Tensor, position: Tensor, mask: Tensor | None = None,
+        maps: bool = False,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """x, queries (B, Q, D) -> normed outputs of all layers (L, B, Q, D) and, on request, L maps (B, heads, Q, S)."""
+        memory_key = memory + position
+        outputs, attention = [], []
+        for layer in self.decoder.layers:
+            x, weights = layer(x, queries, memory, memory_key, mask, maps)
+            outputs.append(self.decoder.normalise(x))
+            attention += [weights] if maps else []
+        return torch.stack(outputs), attention
+
+
+def sine_position(x: Tensor, y: Tensor, dim: int, temperature: float = 10_000.0) -> Tensor:
+    """Fixed position code of points x, y in [0, 1], any equal shapes (...) -> (..., dim): first y's half, then x's.
+
+    Sines and cosines interleaved, wavelengths 1 (the picture's length) to `temperature`; Vaswani et al. 2017 in the
+    2-D form of DETR.
+    """
+    half = dim // 2
+    frequency = temperature ** (-2 * torch.div(torch.arange(half, device=x.device), 2, rounding_mode="floor") / half)
+    phase = torch.stack([y, x], dim=-1)[..., None] * (2 * math.pi) * frequency
+    return torch.stack([phase[..., 0::2].sin(), phase[..., 1::2].cos()], dim=-1).flatten(-3)
+
+
+def image_position(mask: Tensor, dim: int, eps: float = 1e-6) -> Tensor:
+    """Position code of a feature map whose padding is True in `mask` (B, h, w): (B, h w, dim).
+
+    Row i of n real rows sits at (i + 1) / (n + eps), as in DETR: a padded picture gets the code of an unpadded one.
+    """
+    real = (~mask).float()
+    y, x = real.cumsum(1), real.cumsum(2)
+    y, x = y / (y[:, -1:] + eps), x / (x[:, :, -1:] + eps)
+    return sine_position(x, y, dim).flatten(1, 2)
