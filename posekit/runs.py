@@ -1,0 +1,308 @@
+"""Run folders, seeds and provenance: every file that the book shows can say which run made it.
+
+A run folder holds `run.json` (parameters, provenance, status), `log.csv` (one row per epoch) and what the run
+made (`model.safetensors`, `resume.ckpt`, `predictions.json`, `metrics.json`), all written through `files.py`.
+Recorded paths are relative to the repository root; recorded times are UTC.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from posekit.files import (  # the rest of the house finds them here
+    load_checkpoint,
+    plain,
+    read_json,
+    relative,
+    replacing,
+    resolve,
+    root,
+    save_checkpoint,
+    save_tensors,
+    write_bytes,
+    write_json,
+)
+
+__all__ = [
+    "Run",
+    "append_row",
+    "commit",
+    "footer",
+    "load_checkpoint",
+    "load_run",
+    "open_run",
+    "provenance",
+    "read_json",
+    "read_log",
+    "relative",
+    "replacing",
+    "resolve",
+    "root",
+    "save_checkpoint",
+    "save_tensors",
+    "seed_everything",
+    "truncate_log",
+    "write_bytes",
+    "write_json",
+]
+
+VERSIONED = ("torch", "torchvision", "numpy", "opencv-python-headless", "posekit")
+
+
+def read_log(path: str | Path) -> list[dict[str, Any]]:
+    """Rows of `log.csv`, numbers as numbers, an empty cell as None; no file, no rows."""
+    if not Path(path).exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{name: _number(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def append_row(path: str | Path, row: Mapping[str, Any]) -> None:
+    """Adds one row; a column that earlier rows lack is added to the header."""
+    _write_log(path, [*read_log(path), row])
+
+
+def truncate_log(path: str | Path, epoch: int) -> None:
+    """Drops the rows after `epoch`: what a resumed run will write again."""
+    rows = read_log(path)
+    kept = [row for row in rows if row["epoch"] <= epoch]
+    if len(kept) < len(rows):
+        _write_log(path, kept)
+
+
+def _write_log(path: str | Path, rows: list[Mapping[str, Any]]) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        cells = (plain(row.get(name)) for name in columns)
+        writer.writerow(["" if cell is None else cell for cell in cells])
+    write_bytes(path, text.getvalue().encode())
+
+
+def _number(cell: str | None) -> Any:
+    if not cell:
+        return None
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(cell)
+    return cell
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python's, NumPy's and torch's generators (every device)."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def commit() -> tuple[str, bool]:
+    """(short commit, are tracked files changed?); ("unknown", False) outside a git checkout."""
+    here = root()
+
+    def git(*arguments: str) -> str:
+        call = ["git", "--no-optional-locks", "-C", str(here), *arguments]
+        return subprocess.run(call, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != here.resolve():  # someone else's checkout
+            return "unknown", False
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short=7", "HEAD"), bool(changed)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown", False
+
+
+def provenance(
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    seed: int | None = None,
+    data: Any = None,
+    device: Any = "cpu",
+    dtype: str = "float32",
+) -> dict[str, Any]:
+    """What made a result: commit, versions, device, threads, seed, data, parameters, when and how long.
+
+    `data`: a data set (its name, fingerprint and length are kept), a dict of such facts, or None.
+    """
+    name, dirty = commit()
+    if data is not None and not isinstance(data, Mapping):
+        data = {"name": data.name, "fingerprint": data.fingerprint, "images": len(data)}
+    return {
+        "commit": name,
+        "dirty": dirty,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "device": _device_name(device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "threads": _threads(),
+        "platform": platform.platform(terse=True) + " " + platform.machine(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": 0.0,
+        "seed": seed,
+        "data": None if data is None else _recorded(data),
+        "parameters": _recorded(parameters or {}),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in VERSIONED:
+        with suppress(metadata.PackageNotFoundError):
+            found[package.removesuffix("-python-headless")] = metadata.version(package)
+    return found
+
+
+def _device_name(device: Any) -> str:
+    if not str(device).startswith("cuda"):
+        return str(device)
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def _threads() -> int:
+    if "torch" in sys.modules:
+        return sys.modules["torch"].get_num_threads()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _recorded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values; absolute paths become relative ones, so that no record names a person's folders."""
+    absolute = (str, Path)
+    return {
+        key: relative(value) if isinstance(value, absolute) and Path(value).is_absolute() else plain(value)
+        for key, value in values.items()
+    }
+
+
+def footer(*runs: Mapping[str, Any] | str | Path, profile: str | None = None) -> str:
+    """One line for the foot of a figure: data · profile · runs · commit (* = changed files) · device · day.
+
+    `runs`: records (`Run.record` or what `provenance()` returned) or paths of run folders. What several runs
+    share is said once. `profile`: by default the one whose folder the run stands in.
+    """
+    lines = [_facts(load_run(run) if isinstance(run, str | Path) else run, profile) for run in runs]
+    facts = [", ".join(filter(None, dict.fromkeys(fact))) for fact in zip(*lines, strict=True)]
+    return " · ".join(filter(None, facts))
+
+
+def _facts(record: Mapping[str, Any], profile: str | None) -> tuple[str, ...]:
+    made = record.get("provenance", record)
+    data = (made["data"] or {}).get("name", "")
+    folder = Path(record.get("folder", "")).parts
+    if profile is None and folder[:2] == ("data", "runs") and len(folder) > 3:
+        profile = folder[2]
+    name = record["parameters"].get("model") or (folder[-1] if folder else "")
+    threads = f"{made['threads']} thread{'' if made['threads'] == 1 else 's'} CPU"
+    return (
+        "drawn people" if data == "people" else data,
+        f"profile {profile}" if profile else "",
+        f"{name} seed {made['seed']}".strip() if made["seed"] is not None else name,
+        f"commit {made['commit']}{'*' if made['dirty'] else ''}",
+        threads if made["device"] == "cpu" else made["device"],
+        made["started"][:10],
+    )
+
+
+def load_run(path: str | Path) -> dict[str, Any]:
+    """The record of a run folder (or of a `run.json`); a folder that is none raises FileNotFoundError."""
+    path = resolve(path)
+    path = path if path.suffix == ".json" else path / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{relative(path)} is missing: no run was made there yet (try `make reproduce`)")
+    return read_json(path)
+
+
+class Run:
+    """A run folder while it is being filled; `record` is what stands in its `run.json`.
+
+    The status is running, done, interrupted (Ctrl-C) or failed; one that still says running has been killed.
+    Use it as a context: `with open_run("data/runs/quick/poet_tiny", parameters, seed=0, data=train) as run:`.
+    """
+
+    def __init__(self, folder: Path, record: dict[str, Any], before: str | None) -> None:
+        self.folder = folder
+        self.record = record
+        self.before = before  # the status that the folder's run had when it was opened; None: it is new
+        self._earlier = record["provenance"]["seconds"]
+        self._clock = time.monotonic()
+
+    def path(self, name: str) -> Path:
+        """A file of this run."""
+        return self.folder / name
+
+    def save(self, **results: Any) -> None:
+        """Adds `results` (numbers worth quoting: AP, epochs) to the record and writes `run.json`."""
+        self.record["results"].update(plain(results))
+        self.record["provenance"]["seconds"] = round(self._earlier + time.monotonic() - self._clock, 3)
+        write_json(self.path("run.json"), self.record)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if error is None:
+            self.record |= {"status": "done", "reason": None}
+            return self.save()
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        reason = f"{kind.__name__}: {error}".replace(f"{root()}{os.sep}", "").strip(": ")
+        self.record |= {"status": status, "reason": reason}
+        with suppress(OSError):  # a full disk: the first error is the one to tell
+            self.save()
+
+
+def open_run(
+    folder: str | Path, parameters: Mapping[str, Any], *, ignore: tuple[str, ...] = (), **facts: Any
+) -> Run:
+    """Starts a run, or continues the one in the folder when its parameters, seed and data are the same.
+
+    `ignore`: parameters that may differ between sessions of one run. `facts`: seed, data, device, dtype as for
+    `provenance`. Another run is never overwritten: its folder is moved aside and named by when it started.
+    """
+    folder = resolve(folder)
+    made = provenance(parameters, **facts)
+    record = {"folder": relative(folder), "status": "running", "reason": None, "sessions": 1, "results": {}}
+    record |= {"parameters": made.pop("parameters"), "provenance": made}
+    old = load_run(folder) if (folder / "run.json").exists() else None
+    if old and (changed := _differing(old, record, ignore)):
+        _move_aside(folder, old, changed)
+        old = None
+    if old:
+        record |= {"sessions": old["sessions"] + 1, "results": old["results"]}
+        made |= {key: old["provenance"][key] for key in ("started", "seconds")}
+    run = Run(folder, record, old and old["status"])
+    run.save()
+    return run
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any], ignore: tuple[str, ...]) -> list[str]:
+    def identity(record: Mapping[str, Any]) -> dict[str, Any]:
+        return {**record["parameters"], **{key: record["provenance"][key] for key in ("seed", "data")}}
+
+    before, now = identity(old), identity(new)
+    return [key for key in {**before, **now} if key not in ignore and before.get(key) != now.get(key)]
+
+
+def _move_aside(folder: Path, record: Mapping[str, Any], changed: list[str]) -> None:
+    stamp = record["provenance"]["started"].removesuffix("+00:00").replace(":", "")
+    names = (f"{folder.name}.{stamp}{suffix}" for suffix in ("", *(f".{n}" for n in range(2, 100))))
+    aside = next(folder.with_name(name) for name in names if not folder.with_name(name).exists())
+    folder.rename(aside)
+    print(f"{relative(folder)} held a run with another {', '.join(changed)}: it is now {relative(aside)}")
