@@ -1,0 +1,57 @@
+"""Data sets, augmentation and batches. `open_dataset` is the door: drawn people, or any folder in COCO's
+format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DRAWN = ("people",)
+DRAWN_COUNT = {"train": 12_000, "val": 300}
+
+
+def open_dataset(
+    spec: str | Path,
+    split: str = "train",
+    count: int | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    cache: str | Path | None = "data/cache",
+    people: tuple[int, int] = (1, 6),
+    **options,
+):
+    """The data set that `spec` names.
+
+    "people": drawn scenes (`posekit.data.scenes.Scenes`) of `size` pixels (128) with `people` = (fewest,
+    most) in each; `count` pictures (12,000 for "train", 300 for "val"), kept in the folder `cache`. The
+    splits never share a picture: they use the seeds 2 * seed and 2 * seed + 1.
+
+    Otherwise a folder in COCO's format, or its JSON (`posekit.data.coco.CocoFolder`, which takes the
+    `options` annotations, images, layout, on_error, with_people); `count` limits the number of images. Unless
+    told otherwise, "train" keeps only images with labelled people; `size`, `seed`, `cache` and `people` do
+    not apply.
+
+    Raises:
+        ValueError: an unknown spec or split, or a folder that cannot be used (`DataError`).
+    """
+    if split not in ("train", "val"):
+        raise ValueError(f"a data set has the splits 'train' and 'val', not '{split}'")
+    if str(spec) in DRAWN:
+        from posekit.data.scenes import Scenes
+
+        return Scenes(
+            style=str(spec),
+            seed=2 * seed + (split == "val"),
+            count=DRAWN_COUNT[split] if count is None else count,
+            size=size or 128,
+            people=people,
+            cache=cache,
+            **options,
+        )
+    if not Path(spec).exists():
+        raise ValueError(
+            f"unknown data set '{spec}': give {' or '.join(repr(name) for name in DRAWN)} (drawn scenes), or the path "
+            f"of a folder in COCO format (there is no folder '{Path(spec).absolute()}')"
+        )
+    from posekit.data.coco import CocoFolder
+
+    return CocoFolder(spec, split=split, count=count, **{"with_people": split == "train", **options})

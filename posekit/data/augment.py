@@ -1,0 +1,279 @@
+"""Augmentation: one composed warp per image, and the keypoints with it.
+
+POET, section "Implementation details": rotation in (-25, 25) degrees, random crop, horizontal flip and coarse
+dropout, each with probability 0.5, and a resize that brings the shortest side into [400, 800] (longest <=
+1333). The released code draws its scales from 480, 512 ... 800 and crops through an intermediate size; both
+are policies here, by name.
+
+Shapes: image (H, W, 3) uint8 RGB; target = dict of keypoints (n, K, 2) px, visibility (n, K) in {0, 1, 2},
+boxes (n, 4) xyxy px, areas (n,) px^2, ignore (m, 4) xyxy px. Frame: COCO's (see affine.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from posekit.data import affine
+from posekit.layouts import COCO, Layout
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What may happen to a picture. Probabilities in [0, 1]; sizes in pixels.
+
+    `flip`, `rotation_p`, `crop_p`, `dropout_p`: probabilities. `rotation`: largest angle in degrees.
+    `scales`: shortest sides to draw from (empty: keep the size). `longest`: the longer side never passes
+    this. `crop_first`: shortest sides of the intermediate picture that is cropped (empty: crop the picture
+    itself). `crop_sides`: smallest and largest side of the crop. `zoom`: the scale is drawn from [1 - zoom, 1
+    + zoom] about the centre. `colour`: strength of brightness, contrast and saturation jitter.
+    """
+
+    flip: float = 0.0
+    rotation: float = 0.0
+    rotation_p: float = 0.0
+    crop_p: float = 0.0
+    dropout_p: float = 0.0
+    scales: tuple[int, ...] = ()
+    longest: int | None = None
+    crop_first: tuple[int, ...] = ()
+    crop_sides: tuple[int, int] = (384, 600)
+    zoom: float = 0.0
+    colour: float = 0.0
+
+
+POLICIES = {
+    "none": Policy(),
+    "scenes": Policy(flip=0.5, rotation_p=0.5, colour=0.15),
+    # The paper gives no crop size; the released code's is taken.
+    "paper": Policy(
+        flip=0.5,
+        rotation=25,
+        rotation_p=0.5,
+        crop_p=0.5,
+        dropout_p=0.5,
+        scales=tuple(range(400, 801)),
+        longest=1333,
+        crop_first=(400, 500, 600),
+    ),
+    # differs from paper: the shortest side is one of eleven values from 480; 400 is met only before a crop.
+    "released": Policy(
+        flip=0.5,
+        rotation=25,
+        rotation_p=0.5,
+        crop_p=0.5,
+        dropout_p=0.5,
+        scales=tuple(range(480, 801, 32)),
+        longest=1333,
+        crop_first=(400, 500, 600),
+    ),
+}
+
+
+@dataclass
+class Augment:
+    """`Augment("released")(image, target, rng) -> (image, target, to_original)`.
+
+    `policy`: "none", "scenes", "paper" or "released", or a `Policy`. `layout` says which keypoints swap in a
+    flip.
+
+    `size`: letterbox into this square (the picture touches the top-left corner, the rest is the batch's
+    padding); the policy's scales then become relative: the longest scale fills the square. Without it,
+    `shortest` and `longest` override the policy's sizes, as in the released evaluation (`Augment("none",
+    shortest=800, longest=1333)`) or the paper's 512 px baselines (`Augment("released", longest=512)`).
+
+    `rotation` (degrees) and `zoom` override the policy's: `Augment("scenes", size=128, rotation=10,
+    zoom=.15)`.
+
+    Returned target: as the input plus `size` (2,) = (width, height) of the picture in network-input pixels. A
+    joint that leaves the picture gets visibility 0, an unlabelled joint the coordinates (0, 0), as in COCO's
+    files. After a crop or a zoom, people without a joint that is seen (v = 2) are removed, as in the released
+    code; after a rotation alone they stay. `to_original` (2, 3) float32 maps network-input pixels back to
+    image pixels.
+
+    Raises:
+        ValueError: an unknown policy.
+    """
+
+    policy: str | Policy = "none"
+    layout: Layout = COCO
+    size: int | None = None
+    shortest: int | None = None
+    longest: int | None = None
+    rotation: float | None = None
+    zoom: float | None = None
+    steps: Policy = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.policy, str) and self.policy not in POLICIES:
+            raise ValueError(f"unknown augmentation policy '{self.policy}'; there are {', '.join(POLICIES)}")
+        steps = POLICIES[self.policy] if isinstance(self.policy, str) else self.policy
+        changes = {
+            "scales": None if self.shortest is None else (self.shortest,),
+            "longest": self.longest,
+            "rotation": self.rotation,
+            "zoom": self.zoom,
+        }
+        self.steps = Policy(
+            **{**vars(steps), **{key: value for key, value in changes.items() if value is not None}}
+        )
+        self.flip_order = self.layout.flip
+
+    def __call__(
+        self, image: np.ndarray, target: dict[str, np.ndarray], rng: np.random.Generator
+    ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+        height, width = image.shape[:2]
+        matrix, size, flipped, cut = self.draw(width, height, rng)
+        image = affine.warp(image, matrix, size)
+        target = transform_target(
+            target, matrix, (width, height), size, self.flip_order if flipped else None, cut
+        )
+        # differs from paper: the released code drops out before cropping and resizing; blocks are relative to
+        # the picture either way, and after the warp there are fewer pixels to touch.
+        if self.steps.dropout_p and rng.random() < self.steps.dropout_p:
+            image = coarse_dropout(image, rng)
+        if self.steps.colour:
+            image = cv2.transform(image, colour_matrix(self.steps.colour, rng))
+        return image, target, affine.invert(matrix).astype(np.float32)
+
+    def draw(
+        self, width: int, height: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, tuple[int, int], bool, bool]:
+        """The random geometry for one picture: (matrix, new (width, height), was it flipped, was it cut)."""
+        steps, chain, size, cut = self.steps, [], (width, height), False
+        flipped = bool(steps.flip) and rng.random() < steps.flip
+        if flipped:
+            chain.append(affine.hflip(width))
+        if steps.rotation and rng.random() < steps.rotation_p:
+            chain.append(affine.rotate(rng.uniform(-steps.rotation, steps.rotation), width, height))
+        if steps.zoom:
+            factor = rng.uniform(1 - steps.zoom, 1 + steps.zoom)
+            chain.append(
+                affine.compose(
+                    affine.crop(width / 2, height / 2),
+                    affine.scale(factor),
+                    affine.crop(-width / 2, -height / 2),
+                )
+            )
+            cut = factor > 1
+        if steps.crop_p and rng.random() < steps.crop_p:
+            if steps.crop_first:
+                between = affine.size_with_aspect_ratio(*size, _pick(steps.crop_first, rng))
+                chain.append(affine.resize(*size, *between))
+                size = between
+            left, top, *region = random_crop(*size, *steps.crop_sides, rng)
+            chain.append(affine.crop(left, top))
+            size, cut = tuple(region), True
+        if self.size is not None:
+            relative = _pick(steps.scales, rng) / max(steps.scales) if steps.scales else 1.0
+            factor = self.size * relative / max(size)
+            final = (max(round(size[0] * factor), 1), max(round(size[1] * factor), 1))
+        elif steps.scales:
+            final = affine.size_with_aspect_ratio(*size, _pick(steps.scales, rng), steps.longest)
+        elif steps.longest and max(size) > steps.longest:
+            final = affine.size_with_aspect_ratio(*size, min(size), steps.longest)
+        else:
+            final = size
+        chain.append(affine.resize(*size, *final))
+        return affine.compose(*chain), final, flipped, cut
+
+
+def _pick(values: tuple[int, ...], rng: np.random.Generator) -> int:
+    return values[rng.integers(len(values))]
+
+
+def transform_target(
+    target: dict[str, np.ndarray],
+    matrix: np.ndarray,
+    old_size: tuple[int, int],
+    size: tuple[int, int],
+    flip_order: np.ndarray | None = None,
+    cut: bool = False,
+) -> dict[str, np.ndarray]:
+    """The target (frame: old_size = (width, height)) moved by the matrix into a frame of `size` = (width,
+    height).
+
+    `flip_order` (K,): the keypoint permutation of a flip, if the matrix mirrors. `cut`: drop people without a
+    seen joint. Joints are first brought into the old frame (annotators click slightly outside it), as in the
+    released code.
+    """
+    visibility = target["visibility"]
+    points = affine.transform_points(matrix, np.clip(target["keypoints"], 0, old_size))
+    # A thousandth of a pixel of tolerance: a point on the border must not vanish by rounding.
+    inside = ((points >= -1e-3) & (points <= np.array(size) + 1e-3)).all(2)
+    visibility = np.where(inside, visibility, 0).astype(np.uint8)
+    points = np.where(visibility[..., None] > 0, np.clip(points, 0, size), 0).astype(np.float32)
+    if flip_order is not None:
+        points, visibility = points[:, flip_order], visibility[:, flip_order]
+    boxes = affine.transform_boxes(matrix, target["boxes"], size).astype(np.float32)
+    areas = (target["areas"] * affine.determinant(matrix)).astype(np.float32)
+    if cut:
+        seen = (visibility == 2).any(1)
+        points, visibility, boxes, areas = points[seen], visibility[seen], boxes[seen], areas[seen]
+    ignore = target["ignore"]
+    if len(ignore):
+        ignore = affine.transform_boxes(matrix, ignore, size).astype(np.float32)
+        ignore = ignore[(ignore[:, 2] > ignore[:, 0]) & (ignore[:, 3] > ignore[:, 1])]
+    return {
+        "keypoints": points,
+        "visibility": visibility,
+        "boxes": boxes,
+        "areas": areas,
+        "ignore": ignore,
+        "size": np.array(size),
+    }
+
+
+def random_crop(
+    width: int, height: int, smallest: int, largest: int, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """(left, top, width, height) of a crop whose sides lie in [smallest, largest], as far as the picture
+    allows.
+
+    Width and height are drawn independently, as in DETR's RandomSizeCrop.
+    """
+    new_width = int(rng.integers(min(smallest, width), min(largest, width) + 1))
+    new_height = int(rng.integers(min(smallest, height), min(largest, height) + 1))
+    left, top = rng.integers(width - new_width + 1), rng.integers(height - new_height + 1)
+    return int(left), int(top), new_width, new_height
+
+
+def coarse_dropout(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A copy of the image (H, W, 3) with black blocks (DeVries and Taylor 2017, as parameterised in POET's
+    code).
+
+    The picture is covered by a grid with 1.5 to 3 % as many rows and columns as it has pixels; each cell goes
+    with a probability drawn from (.05, .2); in half of the pictures the channels are drawn independently.
+    """
+    height, width, channels = image.shape
+    share, coarseness = rng.uniform(0.05, 0.2), rng.uniform(0.015, 0.03)
+    rows, columns = max(3, int(height * coarseness)), max(3, int(width * coarseness))
+    per_channel = rng.random() < 0.5
+    dropped = rng.random((rows, columns, channels if per_channel else 1)) < share
+    image = image.copy()
+    y, x = np.linspace(0, height, rows + 1).astype(int), np.linspace(0, width, columns + 1).astype(int)
+    # A few dozen slices cost less than a full-size mask.
+    for row, column, channel in np.argwhere(dropped):
+        where = image[y[row] : y[row + 1], x[column] : x[column + 1]]
+        if per_channel:
+            where[..., channel] = 0
+        else:
+            where[:] = 0
+    return image
+
+
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def colour_matrix(strength: float, rng: np.random.Generator) -> np.ndarray:
+    """(3, 4) matrix of a random change of brightness, contrast and saturation, for `cv2.transform` on uint8
+    RGB.
+
+    Each factor lies in [1 - strength, 1 + strength] (saturation: twice that); grey 128 is the fixed point of
+    contrast.
+    """
+    bright, contrast, saturate = 1 + strength * rng.uniform(-1, 1, 3) * (1, 1, 2)
+    mix = bright * contrast * (saturate * np.eye(3) + (1 - saturate) * LUMA)
+    return np.column_stack([mix, np.full(3, 128 * (1 - contrast))]).astype(np.float32)
