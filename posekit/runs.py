@@ -226,7 +226,7 @@ def load_run(path: str | Path) -> dict[str, Any]:
     path = resolve(path)
     path = path if path.suffix == ".json" else path / "run.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{relative(path)} is missing: no run was made there yet (try `make reproduce`)")
+        raise FileNotFoundError(f"{relative(path)} is missing: no run was made there yet")
     return read_json(path)
 
 
@@ -273,8 +273,8 @@ def open_run(
 ) -> Run:
     """Starts a run, or continues the one in the folder when its parameters, seed and data are the same.
 
-    `ignore`: parameters that may differ between sessions of one run. `facts`: seed, data, device, dtype as for
-    `provenance`. Another run is never overwritten: its folder is moved aside and named by when it started.
+    `ignore`: parameters that may differ between sessions of one run. `facts`: seed, data, device and dtype,
+    see `provenance`. Another run is never overwritten: its folder is moved aside, named by its start.
     """
     folder = resolve(folder)
     made = provenance(parameters, **facts)

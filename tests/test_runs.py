@@ -1,0 +1,234 @@
+"""Run folders: nothing is half written, a run knows what made it, another run is never overwritten."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posekit import files, runs
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A directory that is the repository root as far as the code can see, outside any git checkout."""
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "posekit"\n')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_root_is_found_from_a_sub_folder(elsewhere, monkeypatch):
+    (elsewhere / "notebooks").mkdir()
+    monkeypatch.chdir(elsewhere / "notebooks")
+    assert runs.root() == elsewhere
+    assert runs.resolve("data/runs") == elsewhere / "data" / "runs"
+    assert runs.relative(elsewhere / "data" / "x.json") == "data/x.json"
+    assert runs.relative(elsewhere.parent / "coco") == "../coco"
+
+
+def test_json_takes_numpy_and_drops_nan(tmp_path):
+    value = {"ap": np.float32(0.5), "n": np.int64(3), "rows": np.eye(2), "loss": float("nan"), "kept": True}
+    runs.write_json(tmp_path / "deep" / "m.json", value)
+    assert runs.read_json(tmp_path / "deep" / "m.json") == {
+        "ap": 0.5, "n": 3, "rows": [[1.0, 0.0], [0.0, 1.0]], "loss": None, "kept": True,
+    }  # fmt: skip
+    (tmp_path / "bad.json").write_text('{"a": ')
+    with pytest.raises(ValueError, match="bad.json is not JSON"):
+        runs.read_json(tmp_path / "bad.json")
+
+
+def test_failed_write_leaves_the_previous_file_and_no_debris(tmp_path):
+    runs.write_bytes(tmp_path / "a.bin", b"old")
+    with pytest.raises(ZeroDivisionError), runs.replacing(tmp_path / "a.bin") as file:
+        file.write(b"new")
+        raise ZeroDivisionError
+    assert (tmp_path / "a.bin").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    import torch
+
+    target = tmp_path / "resume.ckpt"
+    runs.save_checkpoint(target, {"step": 1, "weights": torch.ones(3)})
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match=r"resume.ckpt: No space left .* MB free .*previous file is unchanged"):
+        runs.save_checkpoint(target, {"step": 2, "weights": torch.zeros(3)})
+    with pytest.raises(OSError, match="metrics.json: No space left .* nothing was written"):
+        runs.write_json(tmp_path / "metrics.json", {})
+    assert runs.load_checkpoint(target)["step"] == 1
+    assert os.listdir(tmp_path) == ["resume.ckpt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no RLIMIT_FSIZE")
+def test_real_limit_on_file_size_keeps_the_previous_checkpoint(tmp_path):
+    program = """
+import resource, sys, torch
+from posekit import runs
+runs.save_checkpoint("resume.ckpt", {"step": 1, "weights": torch.ones(1000)})
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+for write in (
+    lambda: runs.save_checkpoint("resume.ckpt", {"step": 2, "weights": torch.ones(1_000_000)}),
+    lambda: runs.save_tensors("model.safetensors", {"weights": torch.ones(1_000_000)}),
+):
+    try:
+        write()
+    except OSError as error:
+        print(type(error).__name__, error)
+print(runs.load_checkpoint("resume.ckpt")["step"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, env=_with_package()
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3, done.stderr
+    assert "resume.ckpt: File too large" in lines[0] and "the previous file is unchanged" in lines[0]
+    assert "model.safetensors: File too large" in lines[1] and "nothing was written" in lines[1]
+    assert lines[2] == "1"
+    assert os.listdir(tmp_path) == ["resume.ckpt"]
+
+
+@pytest.mark.skipif(not hasattr(os, "kill") or sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_killed_in_mid_write_keeps_the_previous_file(tmp_path):
+    program = """
+import os, signal
+from posekit import runs
+runs.write_bytes("a.bin", b"old")
+with runs.replacing("a.bin") as file:
+    file.write(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=_with_package())
+    assert done.returncode == -9
+    assert (tmp_path / "a.bin").read_bytes() == b"old"
+    runs.write_bytes(tmp_path / "a.bin", b"new")
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def _with_package():
+    return {**os.environ, "PYTHONPATH": str(Path(runs.__file__).parents[1])}
+
+
+def test_cut_checkpoint_is_named(tmp_path):
+    import torch
+
+    runs.save_checkpoint(tmp_path / "resume.ckpt", {"weights": torch.ones(1000)})
+    whole = (tmp_path / "resume.ckpt").read_bytes()
+    (tmp_path / "resume.ckpt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="resume.ckpt is not a whole checkpoint; delete it"):
+        runs.load_checkpoint(tmp_path / "resume.ckpt")
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9), max_size=5))
+def test_log_keeps_every_bit(tmp_path_factory, values):
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    for epoch, value in enumerate(values):
+        runs.append_row(path, {"epoch": epoch, "loss": value})
+    assert [row["loss"] for row in runs.read_log(path)] == values
+
+
+def test_log_grows_columns_and_goes_back_to_the_checkpoint(tmp_path):
+    path = tmp_path / "log.csv"
+    for epoch in range(4):
+        runs.append_row(path, {"epoch": epoch, "loss": 1 / (epoch + 1)} | ({"AP": 0.25} if epoch == 1 else {}))
+    runs.truncate_log(path, 2)
+    rows = runs.read_log(path)
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert [row["AP"] for row in rows] == [None, 0.25, None]
+    assert rows[2]["loss"] == 1 / 3
+    runs.truncate_log(tmp_path / "none.csv", 3)
+    assert runs.read_log(tmp_path / "none.csv") == []
+
+
+def test_seeds_repeat():
+    import torch
+
+    drawn = []
+    for _ in range(2):
+        runs.seed_everything(7)
+        drawn.append((np.random.rand(), torch.rand(1).item()))
+    assert drawn[0] == drawn[1]
+
+
+def test_provenance_holds_no_absolute_path(elsewhere):
+    made = runs.provenance({"dataset": str(elsewhere.parent / "coco"), "lr": 1e-3}, seed=3)
+    assert made["commit"] == "unknown" and made["dirty"] is False
+    assert made["parameters"] == {"dataset": "../coco", "lr": 1e-3}
+    assert str(elsewhere.parent) not in json.dumps(made)
+    assert {"python", "torch", "torchvision", "numpy", "opencv"} <= set(made["versions"])
+
+
+def test_commit_says_when_files_were_changed(elsewhere):
+    def git(*arguments):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], check=True)
+
+    git("init", "-q")
+    git("add", "pyproject.toml")
+    git("commit", "-q", "-m", "one")
+    name, dirty = runs.commit()
+    assert len(name) == 7 and not dirty
+    with open("pyproject.toml", "a") as file:
+        file.write("# changed\n")
+    assert runs.commit() == (name, True)
+
+
+def test_footer_says_shared_facts_once():
+    def record(name, seed):
+        return {
+            "folder": f"data/runs/quick/{name}",
+            "parameters": {"model": name},
+            "provenance": {
+                "commit": "abc1234", "dirty": True, "device": "cpu", "threads": 2, "seed": seed,
+                "started": "2026-11-20T10:00:00+00:00", "data": {"name": "people"},
+            },
+        }  # fmt: skip
+
+    end = "commit abc1234* · 2 threads CPU · 2026-11-20"
+    assert runs.footer(record("poet_tiny", 0)) == f"drawn people · profile quick · poet_tiny seed 0 · {end}"
+    both = runs.footer(record("poet_tiny", 0), record("poet_tiny_proposals", 0), profile="smoke")
+    assert both == f"drawn people · profile smoke · poet_tiny seed 0, poet_tiny_proposals seed 0 · {end}"
+    assert "profile" not in runs.footer(runs.provenance())
+
+
+def test_run_records_how_it_ended(elsewhere):
+    with runs.open_run("data/runs/quick/a", {"model": "poet_tiny"}, seed=0) as run:
+        assert runs.load_run("data/runs/quick/a")["status"] == "running"
+        run.save(AP=np.float64(0.25))
+    record = runs.load_run("data/runs/quick/a")
+    assert record["status"] == "done" and record["results"] == {"AP": 0.25}
+    assert record["folder"] == "data/runs/quick/a" and record["provenance"]["seconds"] > 0
+    with pytest.raises(KeyboardInterrupt), runs.open_run("data/runs/quick/b", {}, seed=0):
+        raise KeyboardInterrupt
+    assert runs.load_run("data/runs/quick/b")["status"] == "interrupted"
+    with pytest.raises(ValueError), runs.open_run("data/runs/quick/c", {}, seed=0):
+        raise ValueError(f"loss is NaN, see {elsewhere / 'data' / 'x.json'}")
+    assert runs.load_run("data/runs/quick/c")["reason"] == f"ValueError: loss is NaN, see data{os.sep}x.json"
+    with pytest.raises(FileNotFoundError, match="quick/d/run.json is missing"):
+        runs.load_run("data/runs/quick/d")
+
+
+def test_same_parameters_continue_and_others_move_the_old_run_aside(elsewhere, capsys):
+    folder = elsewhere / "data/runs/quick/a"
+    with runs.open_run(folder, {"lr": 1e-3, "workers": 0}, seed=0) as run:
+        assert run.before is None
+        run.save(epochs=5)
+    (folder / "resume.ckpt").write_bytes(b"weights")
+    with runs.open_run(folder, {"lr": 1e-3, "workers": 2}, seed=0, ignore=("workers",)) as run:
+        assert run.before == "done"
+        assert run.record["sessions"] == 2 and run.record["results"] == {"epochs": 5}
+        assert (folder / "resume.ckpt").exists()
+    with runs.open_run(folder, {"lr": 2e-3, "workers": 2}, seed=0) as run:
+        assert run.before is None and run.record["results"] == {}
+        assert os.listdir(folder) == ["run.json"]
+    aside = [other for other in folder.parent.iterdir() if other != folder]
+    assert len(aside) == 1 and (aside[0] / "resume.ckpt").read_bytes() == b"weights"
+    assert "another lr" in capsys.readouterr().out
