@@ -1,0 +1,125 @@
+"""Object keypoint similarity (POET, Eq. 5), and who is who: the best one-to-one pairing of predictions and people.
+
+OKS = sum_i exp(-d_i^2 / (2 s^2 k_i^2)) [v_i > 0] / sum_i [v_i > 0], with s^2 the person's area and k_i = 2 sigma_i.
+A person with no labelled keypoint has no Eq. 5; COCO's scorer then measures how far each predicted keypoint lies outside
+the person's box doubled in size (0 inside), so that detections on such people can be ignored. The arithmetic and the order
+of summation are those of pycocotools, so values agree to the last bit.
+Shapes: D detections, G people, K keypoints, N or P pairs. Frame: pixels of the image (any unit: OKS is relative to area).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+CHUNK = 4096  # pairs at a time: a (4096, 17) block of float64 stays in the cache
+
+
+def oks(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas, boxes_gt=None) -> np.ndarray:
+    """(D, G) similarity in [0, 1] of every detection with every person.
+
+    Args:
+        keypoints_dt (D, K, 2), keypoints_gt (G, K, 2): pixels. visibility_gt (G, K): > 0 means labelled. areas (G,):
+        pixels^2 (COCO: of the segmentation). sigmas (K,): per-joint fall-off. boxes_gt (G, 4): x0, y0, x1, y1 pixels,
+        needed for people with no labelled keypoint.
+
+    Raises:
+        ValueError: shapes that do not fit, or a person without labelled keypoints when there are no boxes.
+    """
+    dt, gt, labelled, areas, sigmas = _checked(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas)
+    if boxes_gt is not None:
+        boxes = np.asarray(boxes_gt, float).reshape(len(gt), 4)
+        bounds = doubled(np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1))
+    elif not labelled.any(1).all():
+        raise ValueError(
+            f"person {int(np.argmin(labelled.any(1)))} has no labelled keypoint, so its OKS is measured from its box: "
+            "give boxes_gt, or leave such people out"
+        )
+    else:
+        bounds = np.zeros((len(gt), 4))
+    d, g = (index.ravel() for index in np.indices((len(dt), len(gt))))
+    return oks_pairs(dt, gt, labelled, areas, sigmas, bounds, d, g).reshape(len(dt), len(gt))
+
+
+def oks_pairs(dt, gt, labelled, areas, sigmas, bounds, d_index, g_index) -> np.ndarray:
+    """(P,) similarity of the pairs (d_index, g_index) only. Arguments as in `oks`; `bounds` (G, 4) is `doubled(...)`."""
+    variances = (np.asarray(sigmas, float) * 2) ** 2
+    spread = np.asarray(areas, float) + np.spacing(1)
+    counts = labelled.sum(1)
+    similarity = np.empty(len(d_index))
+    # One block per number of labelled joints: their terms then form a dense table whose rows numpy adds up in the same
+    # order as pycocotools adds one person's terms. Any other order differs in the last bit, and last bits decide ties.
+    by_count = np.argsort(counts[g_index], kind="stable")
+    edges = np.flatnonzero(np.diff(counts[g_index[by_count]])) + 1
+    for block in np.split(by_count, edges) if len(by_count) else ():
+        labels = int(counts[g_index[block[0]]])
+        for start in range(0, len(block), CHUNK):
+            pairs = block[start : start + CHUNK]
+            d, g = d_index[pairs], g_index[pairs]
+            offset = dt[d] - gt[g] if labels else _outside(dt[d], bounds[g])
+            np.multiply(offset, offset, out=offset)
+            error = (offset[..., 0] + offset[..., 1]) / variances / spread[g, None] / 2
+            if labels:
+                error = error[labelled[g]].reshape(len(pairs), labels)
+            similarity[pairs] = np.exp(-error).sum(1) / error.shape[1]
+    return similarity
+
+
+def oks_per_joint(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas) -> np.ndarray:
+    """(N, K) similarity per joint of N matched pairs, in [0, 1]; NaN where the joint is not labelled.
+
+    All arguments have one row per pair: keypoints (N, K, 2) pixels, visibility_gt (N, K), areas (N,). The mean over a
+    row's labelled joints is the pair's OKS.
+    """
+    dt, gt, labelled, areas, sigmas = _checked(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas)
+    if len(dt) != len(gt):
+        raise ValueError(f"matched pairs need as many predictions as people, not {len(dt)} and {len(gt)}")
+    error = ((dt - gt) ** 2).sum(2) / (2 * sigmas) ** 2 / (areas[:, None] + np.spacing(1)) / 2
+    return np.where(labelled, np.exp(-error), np.nan)
+
+
+def match_people(
+    keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas, boxes_gt=None, scores=None, min_oks=0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pair predictions and people of one image one to one so that the sum of OKS is largest (Hungarian method).
+
+    This is what POET's set criterion does with its own cost: every person gets a prediction as long as there are enough
+    of them. Equally good predictions: the higher score (D,) wins. Pairs below `min_oks` are dropped afterwards.
+
+    Returns:
+        index of the prediction, index of the person (ascending), OKS of the pair; all (min(D, G),) or shorter.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    table = oks(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas, boxes_gt)
+    gain = table if scores is None else table + 1e-9 * np.asarray(scores, float)[:, None]
+    people, found = linear_sum_assignment(gain.T, maximize=True)
+    similarity = table[found, people]
+    good = similarity >= min_oks
+    return found[good], people[good], similarity[good]
+
+
+def doubled(boxes_xywh: np.ndarray) -> np.ndarray:
+    """(G, 4) x0, y0, x1, y1 of COCO boxes (G, 4) x, y, w, h grown by their own size on every side, as COCO's scorer does."""
+    x, y, w, h = np.asarray(boxes_xywh, float).reshape(-1, 4).T
+    return np.stack([x - w, y - h, x + w * 2, y + h * 2], axis=1)
+
+
+def _outside(points: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """(P, K, 2) distance in x and y from points to bounds (P, 4); 0 inside."""
+    low, high = bounds[:, None, :2], bounds[:, None, 2:]
+    return np.maximum(0, low - points) + np.maximum(0, points - high)
+
+
+def _checked(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas):
+    sigmas = np.asarray(sigmas, float)
+    k = len(sigmas)
+    dt, gt, visibility, areas = (np.asarray(a) for a in (keypoints_dt, keypoints_gt, visibility_gt, areas))
+    if dt.ndim != 3 or gt.ndim != 3 or dt.shape[1:] != (k, 2) or gt.shape[1:] != (k, 2):
+        raise ValueError(
+            f"{k} sigmas need keypoints of shape (n, {k}, 2), not {dt.shape} (detections) and {gt.shape} (people)"
+        )
+    if visibility.shape != gt.shape[:2] or areas.shape != (len(gt),):
+        raise ValueError(
+            f"{len(gt)} people need visibility {gt.shape[:2]} and areas ({len(gt)},), not {visibility.shape} and {areas.shape}"
+        )
+    return dt.astype(float), gt.astype(float), visibility > 0, areas.astype(float), sigmas
