@@ -49,8 +49,8 @@ def open_dataset(
         )
     if not Path(spec).exists():
         raise ValueError(
-            f"unknown data set '{spec}': give {' or '.join(repr(name) for name in DRAWN)} (drawn scenes), or the path "
-            f"of a folder in COCO format (there is no folder '{Path(spec).absolute()}')"
+            f"unknown data set '{spec}': give {' or '.join(repr(name) for name in DRAWN)} (drawn scenes), "
+            f"or the path of a folder in COCO format (there is no folder '{Path(spec).absolute()}')"
         )
     from posekit.data.coco import CocoFolder
 

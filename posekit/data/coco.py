@@ -14,16 +14,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from posekit.data.folder import find_annotations, find_images, find_layout
 from posekit.data.pictures import DataError, check_size, quick_check, read_image
-from posekit.layouts import LAYOUTS, Layout, layout_for
-
-SYNONYMS = {"head": "top_head"}  # CrowdPose's own files differ in this one name
+from posekit.layouts import Layout
 
 
 class CocoFolder:
@@ -70,11 +68,20 @@ class CocoFolder:
         if not self.root.is_dir():
             raise DataError(f"there is no folder '{self.root}'")
         self.name = self.root.resolve().name
-        self.file, self._data = find_annotations(self.root, split, annotations, notes)
-        self.layout = find_layout(self.file, self._data, layout, notes)
-        self._read(with_people, count, notes)
+        self.file, data = find_annotations(self.root, split, annotations, notes)
+        self.layout = find_layout(self.file, data, layout, notes)
+        self._read_images(data["images"])
+        labelled = self._read_people(data, notes)
+        if with_people:
+            self._images = [row for row in self._images if row["id"] in labelled]
+        self._images = self._images[:count]
+        if not self._images:
+            people = " with labelled people" if with_people else ""
+            raise DataError(f"{self.file}: no image{people} is left to use")
         self.folder = find_images(self.root, split, images, self._images)
         self._check_files()
+        self.ids = [row["id"] for row in self._images]
+        self._unreadable: set[int] = set()
         self.note = "; ".join(notes)
 
     def __len__(self) -> int:
@@ -82,10 +89,6 @@ class CocoFolder:
 
     def __repr__(self) -> str:
         return f"CocoFolder({self.name}, {self.split}: {len(self)} images, {len(self.layout)} keypoints)"
-
-    @property
-    def ids(self) -> list[int]:
-        return [row["id"] for row in self._images]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -131,46 +134,54 @@ class CocoFolder:
 
         Segmentations are left out: keypoint scoring does not use them, and they are most of the file.
         """
-        rows = [row for image in self._images for row in self._people.get(image["id"], [])]
-        return {"images": self._images, "annotations": rows, "categories": self._categories}
+        images = [row for row in self._images if row["id"] not in self._unreadable]
+        rows = [row for image in images for row in self._people.get(image["id"], [])]
+        return {"images": images, "annotations": rows, "categories": self._categories}
 
-    def problem(self, sentence: str) -> None:
+    def skip(self, i: int, sentence: str) -> None:
+        """Image i turned out to be unreadable: count it, and leave it out of the ground truth from now on."""
+        if self.ids[i] not in self._unreadable:
+            self._unreadable.add(self.ids[i])
+            self.skipped.append(sentence)
+
+    def _problem(self, sentence: str) -> None:
         """Stop with the sentence, or note it and go on, as `on_error` says."""
         if self.on_error == "raise":
-            raise DataError(sentence)
+            raise DataError(f"{sentence} (on_error='skip' leaves such entries out and counts them)")
         self.skipped.append(sentence)
 
-    def _read(self, with_people: bool, count: int | None, notes: list[str]) -> None:
-        data, k = self._data, len(self.layout)
-        del self._data
-        categories = [row for row in data.get("categories", []) if row.get("keypoints")]
-        known = {row["id"] for row in categories}
-        self._categories = categories or [
-            {"id": 1, "name": "person", "keypoints": list(self.layout.keypoints)}
-        ]
+    def _read_images(self, rows: list[dict]) -> None:
+        needed = ("id", "file_name", "width", "height")
         self._images = []
-        for row in data["images"]:
-            if not {"id", "file_name", "width", "height"} <= row.keys():
-                self.problem(
-                    f"{self.file}: image {row.get('id', '?')} lacks one of id, file_name, width and height"
-                )
+        for row in rows:
+            missing = [name for name in needed if name not in row]
+            if missing:
+                self._problem(f"{self.file}: image {row.get('id', '?')} lacks '{missing[0]}'")
+            elif not isinstance(row["id"], int):
+                self._problem(f"{self.file}: image id '{row['id']}' is not a whole number")
             else:
                 self._images.append(row)
-        images = {row["id"]: row for row in self._images}
-        if len(images) < len(self._images):
+        if len({row["id"] for row in self._images}) < len(self._images):
             raise DataError(f"{self.file}: two images have the same id; ids must be unique")
-        if not all(isinstance(key, int) for key in images):
-            raise DataError(f"{self.file}: image ids must be whole numbers; '{next(iter(images))}' is not")
-        self._people, no_area, seen, labelled = {}, 0, 0, set()
+
+    def _read_people(self, data: dict, notes: list[str]) -> set[int]:
+        """Check the annotations and sort them by image; returns the ids of the images with labelled people."""
+        categories = [row for row in data.get("categories", []) if row.get("keypoints")]
+        own = {"id": 1, "name": "person", "keypoints": list(self.layout.keypoints)}
+        self._categories = categories or [own]
+        known, images = {row["id"] for row in categories}, {row["id"] for row in self._images}
+        left_out = {row.get("id") for row in data["images"]} - images
+        self._people: dict[int, list[dict]] = {}
+        labelled, no_area, seen = set(), 0, False
         for number, row in enumerate(data["annotations"]):
-            if known and row.get("category_id") not in known:
+            if (known and row.get("category_id") not in known) or row.get("image_id") in left_out:
                 continue
             row.pop("segmentation", None)
             row.setdefault("id", number + 1)
             row.setdefault("iscrowd", 0)
-            fault = self._fault(row, images, k)
-            if fault:
-                self.problem(
+            row.setdefault("category_id", 1)
+            if fault := self._fault(row, images):
+                self._problem(
                     f"{self.file}: annotation {row['id']} (image {row.get('image_id', '?')}) {fault}"
                 )
                 continue
@@ -184,55 +195,38 @@ class CocoFolder:
             self._people.setdefault(row["image_id"], []).append(row)
             if row["num_keypoints"] and not row["iscrowd"]:
                 labelled.add(row["image_id"])
-                seen += 2 in flags
+                seen = seen or 2 in flags
         if no_area:
             notes.append(
                 f"{no_area} annotations have no area: 0.53 of the box is taken, as CrowdPose's scorer does"
             )
         if labelled and not seen:
-            notes.append(
-                "no joint is marked v = 2 (seen): POET's losses, which train seen joints only, find nothing"
-            )
-        if with_people:
-            self._images = [row for row in self._images if row["id"] in labelled]
-        self._images = self._images[:count]
-        if not self._images:
-            raise DataError(
-                f"{self.file}: no image{' with labelled people' if with_people else ''} is left to use"
-            )
+            notes.append("no joint is marked v = 2 (seen): losses that train seen joints only find nothing")
+        return labelled
 
-    def _fault(self, row: dict, images: dict, k: int) -> str | None:
+    def _fault(self, row: dict, images: set[int]) -> str | None:
         """What is wrong with an annotation, or None."""
+        k = len(self.layout)
         if row.get("image_id") not in images:
             return "belongs to an image that the file does not list"
-        values = row.get("keypoints")
+        values, box = row.get("keypoints"), row.get("bbox", [0, 0, 0, 0])
+        if values is None and row["iscrowd"] and "bbox" in row:
+            values = row["keypoints"] = [0] * (3 * k)
         if values is None:
-            if row["iscrowd"] and "bbox" in row:
-                row["keypoints"] = [0] * (3 * k)
-                return None
             return "lacks 'keypoints'"
-        if len(values) != 3 * k:
-            return f"has {len(values)} keypoint numbers, but the {k} keypoints of layout '{self.layout.name}' need {3 * k}"
         try:
-            finite = (
-                np.isfinite(
-                    np.array(
-                        [
-                            values,
-                        ],
-                        float,
-                    )
-                ).all()
-                and np.isfinite(row.get("bbox", 0.0)).all()
-            )
+            numbers = np.array([*values, *box, row.get("area", 0.0)], float)
         except (TypeError, ValueError):
             return "holds something other than numbers"
-        if not finite or not np.isfinite(row.get("area", 0.0)):
+        if len(values) != 3 * k:
+            need = f"the {k} keypoints of layout '{self.layout.name}' need {3 * k}"
+            return f"has {len(values)} keypoint numbers, but {need}"
+        if len(box) != 4:
+            return f"has a bbox of {len(box)} numbers; it needs x, y, width and height"
+        if not np.isfinite(numbers).all():
             return "holds a number that is not finite (NaN or infinity)"
         if not set(values[2::3]) <= {0, 1, 2}:
             return f"has visibility flags {sorted(set(values[2::3]))}; COCO knows 0, 1 and 2"
-        if "bbox" in row and len(row["bbox"]) != 4:
-            return f"has a bbox of {len(row['bbox'])} numbers; it needs x, y, width and height"
         return None
 
     def _check_files(self) -> None:
@@ -242,139 +236,17 @@ class CocoFolder:
         for i, row in enumerate(self._images):
             path = self.path(i)
             if row["file_name"] not in present and not path.is_file():
-                self.problem(f"image {row['id']}: there is no picture '{path}'")
+                self._problem(f"image {row['id']}: there is no picture '{path}'")
                 continue
             try:
                 if self.on_error == "skip":
                     quick_check(row, path)
                 keep.append(row)
             except DataError as error:
-                self.problem(str(error))
+                self._problem(str(error))
         self._images = keep
         if not keep:
             raise DataError(f"none of the pictures that {self.file} lists can be used: {self.skipped[-1]}")
-
-
-def find_annotations(root: Path, split: str, given: str | Path | None, notes: list[str]) -> tuple[Path, dict]:
-    """The annotation file and its content: the one given, COCO's own name, or the only JSON with
-    keypoints."""
-    if given is not None:
-        paths = [path for path in (root / given, root / "annotations" / given, Path(given)) if path.is_file()]
-        if not paths:
-            raise DataError(f"there is no annotation file '{given}' in '{root}'")
-        return paths[0], read_json(paths[0])
-    standard = [
-        root / "annotations" / f"person_keypoints_{split}{year}.json" for year in ("2017", "2014", "")
-    ]
-    standard[-1] = root / "annotations" / f"person_keypoints_{split}.json"
-    for path in standard:
-        if path.is_file():
-            return path, read_json(path)
-    candidates = sorted([*root.glob("annotations/*.json"), *root.glob("*.json")])
-    if not candidates:
-        raise DataError(
-            f"there is no annotation file in '{root}': expected annotations/person_keypoints_{split}2017.json, or one "
-            "*.json with keypoints there or in annotations/"
-        )
-    other = {"train": "val", "val": "train"}[split]
-    mine = [path for path in candidates if split in path.stem]
-    neutral = [path for path in candidates if other not in path.stem]
-    for paths in (mine, neutral, candidates):
-        usable, faults = [], []
-        for path in paths:
-            try:
-                usable.append((path, read_json(path)))
-            except DataError as error:
-                faults.append(error)
-        if len(usable) > 1:
-            names = ", ".join(path.name for path, _ in usable)
-            raise DataError(
-                f"'{root}' has several annotation files ({names}): say which with annotations=..."
-            )
-        if usable:
-            if paths is not mine:
-                notes.append(
-                    f"{usable[0][0].name} serves as train and as val: scores are on the training images"
-                )
-            return usable[0]
-    raise faults[0]
-
-
-def read_json(path: Path) -> dict:
-    """The content of a COCO keypoint file. Raises DataError if it is not JSON or holds no keypoints."""
-    try:
-        data = json.loads(path.read_bytes())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
-    if not isinstance(data, dict) or not {"images", "annotations"} <= data.keys():
-        raise DataError(
-            f"{path} is not a COCO annotation file: it needs the lists 'images' and 'annotations'"
-        )
-    if not any("keypoints" in row for row in data["annotations"]):
-        raise DataError(
-            f"{path} lacks 'keypoints': none of its {len(data['annotations'])} annotations has them "
-            "(COCO's file of that kind is named person_keypoints_*.json)"
-        )
-    return data
-
-
-def find_layout(path: Path, data: dict, given: Layout | str | None, notes: list[str]) -> Layout:
-    """The layout given, else the one that the file's categories name, else one with as many keypoints."""
-    if isinstance(given, Layout):
-        return given
-    if given is not None:
-        if given not in LAYOUTS:
-            raise ValueError(f"unknown layout '{given}'; there are {', '.join(LAYOUTS)}")
-        return LAYOUTS[given]
-    categories = [row for row in data.get("categories", []) if row.get("keypoints")]
-    if categories:
-        names = categories[0]["keypoints"]
-        if any(row["keypoints"] != names for row in categories):
-            raise DataError(
-                f"{path}: its categories have different keypoints; posekit reads one layout at a time"
-            )
-    else:
-        first = next(row for row in data["annotations"] if row.get("keypoints"))
-        count = len(first["keypoints"]) // 3
-        known = [layout for layout in LAYOUTS.values() if len(layout) == count]
-        if known:
-            notes.append(
-                f"{path.name} does not name its {count} keypoints: layout '{known[0].name}' is assumed"
-            )
-            return known[0]
-        names = [f"keypoint_{i}" for i in range(count)]
-    layout = layout_for(names)
-    if layout.name not in LAYOUTS:
-        usual = layout_for([SYNONYMS.get(name, name) for name in names])
-        layout = usual if usual.name in LAYOUTS else _own_layout(layout, categories)
-    if layout.name not in LAYOUTS:
-        notes.append(f"keypoints of its own: equal OKS sigmas {layout.sigmas[0]} are used")
-        if (layout.flip == np.arange(len(layout))).all():
-            notes.append("no left_/right_ pairs among the keypoint names: do not flip these pictures")
-    return layout
-
-
-def _own_layout(layout: Layout, categories: list[dict]) -> Layout:
-    """The unknown layout with the limbs of the file's skeleton (pairs counted from 1), if they make sense."""
-    limbs = categories[0].get("skeleton", []) if categories else []
-    valid = all(len(pair) == 2 and 1 <= min(pair) and max(pair) <= len(layout) for pair in limbs)
-    return replace(layout, limbs=tuple((a - 1, b - 1) for a, b in limbs)) if valid else layout
-
-
-def find_images(root: Path, split: str, given: str | Path | None, rows: list[dict]) -> Path:
-    """The folder that holds the pictures: the one given, else the first usual one that has any of the first
-    50."""
-    if given is not None:
-        for folder in (root / given, Path(given)):
-            if folder.is_dir():
-                return folder
-        raise DataError(f"there is no picture folder '{given}' in '{root}'")
-    usual = [f"{split}2017", f"images/{split}2017", f"images/{split}", "images", split, f"{split}2014", "."]
-    folders = [root / name for name in usual if (root / name).is_dir()]
-    for folder in folders:
-        if any((folder / row["file_name"]).is_file() for row in rows[:50]):
-            return folder
-    return folders[0]
 
 
 def _corners(boxes: list) -> np.ndarray:

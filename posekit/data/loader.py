@@ -110,18 +110,17 @@ class Loader:
             if "DataLoader worker" in str(error):
                 self._pool = None
                 raise RuntimeError(
-                    f"a data worker died while reading '{getattr(self.dataset, 'name', self.dataset)}' ({error}); "
+                    f"a data worker died while reading '{self.dataset.name}' ({error}); "
                     "if memory is short, use fewer workers (workers=0 reads in this process)"
                 ) from None
             raise
 
     def _finish(self, stack: dict) -> dict | None:
         """Count the failures, normalise the images."""
-        for sentence in stack["failures"]:
+        for index, sentence in stack["failures"]:
             if getattr(self.dataset, "on_error", "raise") != "skip":
                 raise DataError(sentence)
-            if sentence not in self.dataset.skipped:
-                self.dataset.skipped.append(sentence)
+            self.dataset.skip(index, sentence)
         if not stack["targets"]:
             return None
         pixels, sizes = stack["pixels"].to(self.device, non_blocking=True), stack["sizes"]
@@ -140,17 +139,17 @@ class Loader:
 
 
 class Items:
-    """`items[epoch, index]`: one augmented picture with its target, or the sentence why there is none."""
+    """`items[epoch, index]`: (picture, target, to_original, image id, padded size), or (index, why there is none)."""
 
     def __init__(self, dataset, augment, seed: int) -> None:
         self.dataset, self.augment, self.seed = dataset, augment, seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple | str:
+    def __getitem__(self, key: tuple[int, int]) -> tuple:
         epoch, index = key
         try:
             image = self.dataset.image(index)
         except DataError as error:
-            return str(error)
+            return index, str(error)
         rng = np.random.default_rng((self.seed, epoch, index))
         image, target, to_original = self.augment(image, self.dataset.target(index), rng)
         return image, target, to_original, int(self.dataset.ids[index]), getattr(self.augment, "size", None)
@@ -172,8 +171,8 @@ class Plan:
 def stack_items(items: list) -> dict:
     """Items -> {pixels uint8 (B, H, W, 3), sizes [(w, h)], targets, failures}. Pictures touch the top-left
     corner."""
-    failures = [item for item in items if isinstance(item, str)]
-    items = [item for item in items if not isinstance(item, str)]
+    failures = [item for item in items if len(item) == 2]
+    items = [item for item in items if len(item) > 2]
     sizes = [(item[0].shape[1], item[0].shape[0]) for item in items]
     fixed = [item[4] or 0 for item in items]
     width = max([w for w, _ in sizes] + fixed, default=0)
