@@ -1,0 +1,327 @@
+"""Painting posed bodies: limbs as tapered capsules, trunk, head and clothes, back to front, in colour or as ids.
+
+The same polygons are filled twice: once anti-aliased in colour (the picture), once hard-edged with (person, part)
+numbers (the id buffer, which decides what can be seen).
+
+Frames: shapes live on the canvas, `CANVAS` x `CANVAS` units, corner (0, 0), whatever the picture's size. OpenCV puts
+pixel centres on integers, so a canvas point p lands on `p * size / CANVAS - 0.5`; `SHIFT` bits of it are fractions.
+
+Shapes: N people, C = 18 pieces per person (`PIECES`), V vertices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from posekit.data.skeleton import FACE, POINT, Bodies, Style
+from posekit.layouts import Layout
+
+CANVAS = 512
+SHIFT = 4
+
+# ------------------------------------------------------------------------------------------------------- pieces
+_LIMBS = (  # end points and radii in standing heights
+    ("thigh", "hip", "knee", 0.050, 0.036), ("shin", "knee", "ankle", 0.036, 0.023), ("foot", "ankle", "toe", 0.024, 0.019),
+    ("upper_arm", "shoulder", "elbow", 0.035, 0.028), ("forearm", "elbow", "wrist", 0.027, 0.019),
+    ("hand", "wrist", "hand", 0.020, 0.017),
+)  # fmt: skip
+CAPSULES = tuple(
+    (f"{side}_{name}", POINT[f"{side}_{a}"], POINT[f"{side}_{b}"], ra, rb)
+    for part in (_LIMBS[:3], _LIMBS[3:]) for side in ("left", "right") for name, a, b, ra, rb in part
+) + (("neck", POINT["neck"], POINT["head"], 0.030, 0.028),)  # fmt: skip
+PIECES = tuple(c[0] for c in CAPSULES) + ("torso", "pelvis", "head", "face", "hair")
+PIECE = {name: i for i, name in enumerate(PIECES)}
+NECK, TORSO, PELVIS, HEAD, FACE_PIECE, HAIR = (PIECE[p] for p in ("neck", "torso", "pelvis", "head", "face", "hair"))
+
+# A joint is seen where the picture shows one of these pieces of the same person.
+_SHOWS = {
+    "nose": ("head", "face"), "eye": ("head", "face"), "ear": ("head", "face"), "top_head": ("head", "face", "hair"),
+    "neck": ("neck", "torso", "head", "hair"), "shoulder": ("upper_arm", "torso"), "elbow": ("upper_arm", "forearm"),
+    "wrist": ("forearm", "hand"), "hip": ("thigh", "torso", "pelvis"), "knee": ("thigh", "shin", "pelvis"),
+    "ankle": ("shin", "foot"),
+}  # fmt: skip
+
+
+def shows_table(layout: Layout) -> np.ndarray:
+    """(K, C + 1) bool: does piece c (numbered from 1, 0 = nothing) show keypoint k?"""
+    table = np.zeros((len(layout), len(PIECES) + 1), bool)
+    for k, keypoint in enumerate(layout.keypoints):
+        side, _, name = keypoint.rpartition("_") if keypoint.split("_")[0] in ("left", "right") else ("", "", keypoint)
+        for piece in _SHOWS[name]:
+            table[k, 1 + PIECE.get(f"{side}_{piece}", PIECE.get(piece, -1))] = True
+    return table
+
+
+# ---------------------------------------------------------------------------------------------------- geometry
+_ARC = np.linspace(-np.pi / 2, np.pi / 2, 7)
+_COS, _SIN = np.cos(_ARC), np.sin(_ARC)
+_RING = np.stack([np.cos(np.arange(20) * np.pi / 10), np.sin(np.arange(20) * np.pi / 10)], axis=-1)
+
+
+def capsules(a: np.ndarray, b: np.ndarray, ra: np.ndarray, rb: np.ndarray) -> np.ndarray:
+    """Outlines of tapered capsules: ends (..., 2), radii (...) -> polygons (..., 14, 2)."""
+    along = b - a
+    length = np.sqrt((along**2).sum(-1, keepdims=True))
+    along = np.where(length > 1e-6, along / np.maximum(length, 1e-6), [0.0, 1.0])[..., None, :]
+    across = along[..., ::-1] * [-1.0, 1.0]
+    cap = _COS[:, None] * along + _SIN[:, None] * across
+    end = b[..., None, :] + rb[..., None, None] * cap
+    start = a[..., None, :] + ra[..., None, None] * (_SIN[::-1, None] * across - _COS[:, None] * along)
+    return np.concatenate([end, start], axis=-2)
+
+
+def to_pixels(points: np.ndarray, size: int) -> np.ndarray:
+    """Canvas points -> OpenCV's fixed-point pixels of a `size` x `size` picture, int32 with `SHIFT` fraction bits."""
+    unit = float(1 << SHIFT)
+    return np.rint(points * (size / CANVAS * unit) - 0.5 * unit).astype(np.int32)
+
+
+@dataclass
+class Figures:
+    """N placed bodies ready to be painted. `outer` and `inner`: per person, C canvas polygons (None: not drawn).
+
+    `order`: per person, the groups of pieces from back to front. `points` (N, P, 3): xy canvas, z canvas units
+    towards the viewer. `facing` (N, P) bool: False where the body's own turn hides the point. `radius` (N,) of heads.
+    """
+
+    points: np.ndarray
+    facing: np.ndarray
+    radius: np.ndarray
+    outer: list[list]
+    inner: list[list]
+    order: list[list[list[int]]]
+
+
+def place(bodies: Bodies, centre: np.ndarray, height: np.ndarray, look: Looks) -> Figures:
+    """Scale bodies to `height` (N,) and put the middle of their extent at `centre` (N, 2), canvas units."""
+    points = bodies.points * height[:, None, None]
+    middle = 0.5 * (points[:, :, :2].min(1) + points[:, :, :2].max(1))
+    points[:, :, :2] += (centre - middle)[:, None]
+    # Everything below is decided on this grid, so that rounding in the last bit cannot differ between machines.
+    points = np.rint(points * 64) / 64
+    radius = np.rint(bodies.lengths["head"] * height * 64) / 64
+    facing = _facing(bodies, look)
+    outer, inner = _polygons(bodies, points, height, radius, look)
+    return Figures(points, facing, radius, outer, inner, _order(points, height, look))
+
+
+def _facing(bodies: Bodies, look: Looks) -> np.ndarray:
+    """(N, P): face points by the turn of the head; the far shoulder and hip of a body seen from the side are hidden."""
+    facing = np.ones(bodies.points.shape[:2], bool)
+    for name, edge in (("nose", -0.12), ("eye", 0.05), ("ear", -0.30)):
+        normal = np.array(FACE[name])
+        if name == "nose":
+            facing[:, POINT[name]] = bodies.head[:, 2] @ normal > edge
+            continue
+        for side, sign in (("left", 1.0), ("right", -1.0)):
+            facing[:, POINT[f"{side}_{name}"]] = bodies.head[:, 2] @ (normal * [sign, 1, 1]) > edge
+            if name == "ear":
+                facing[:, POINT[f"{side}_ear"]] &= ~look.long_hair
+    turn = bodies.trunk[:, 2, 0]  # depth of the body's left: the sine of its yaw
+    for name in ("shoulder", "hip"):
+        facing[:, POINT[f"left_{name}"]] = turn > -0.85
+        facing[:, POINT[f"right_{name}"]] = turn < 0.85
+    return facing
+
+
+_A, _B = np.array([c[1] for c in CAPSULES]), np.array([c[2] for c in CAPSULES])
+_RA, _RB = np.array([c[3] for c in CAPSULES]), np.array([c[4] for c in CAPSULES])
+
+
+def _polygons(bodies: Bodies, points: np.ndarray, height: np.ndarray, radius: np.ndarray, look: Looks):
+    n = len(height)
+    girth = bodies.lengths["girth"] * height
+    xy = points[:, :, :2]
+    grow = np.stack([0.011 * height + 0.8, np.zeros(n)])[..., None]  # outer and inner edge of the outline
+    limbs = capsules(xy[None, :, _A], xy[None, :, _B], _RA * girth[:, None] + grow, _RB * girth[:, None] + grow)
+
+    shoulders, hips = xy[:, _pair("shoulder")], xy[:, _pair("hip")]
+    neck, pelvis, waist = (xy[:, POINT[p]][:, None] for p in ("neck", "pelvis", "waist"))
+    chest = np.concatenate([neck + 0.62 * (shoulders - neck) + 0.12 * (pelvis - neck), waist + 0.75 * (hips - pelvis)], axis=1)
+    seat = np.concatenate([waist + 0.7 * (hips - pelvis), hips], axis=1)
+    knees = xy[:, _pair("knee")]
+    seat[:, 2:] += look.skirt[:, None, None] * 0.75 * (knees - seat[:, 2:])
+    rings = np.stack([chest, seat], axis=1)  # (N, 2, 4, 2)
+    radii = np.array([[0.056, 0.056, 0.058, 0.058], [0.056, 0.056, 0.054, 0.054]]) * girth[:, None, None]
+    radii[:, 1, 2:] *= 1 + 0.25 * look.skirt[:, None]
+    radii = radii[None] + grow[..., None]
+    clouds = (rings[None, ..., None, :] + radii[..., None, None] * _RING).reshape(2, n, 2, -1, 2).astype(np.float32)
+
+    centre, r = xy[:, POINT["head"]], radius
+    ring3 = np.zeros((n, 20, 3))
+    up = -bodies.head[:, :2, 1]
+    oval = _RING @ _oval(up)
+    heads = centre[:, None] + oval * ((r * np.where(look.bald, 1.02, 1.09)) + grow[..., 0])[..., None, None]
+    ring3 = _cap(bodies.head, np.where(look.hat, 1.12, 1.33))
+    faces = centre[:, None] + ring3[..., :2] * r[:, None, None]
+    face_seen = (ring3[..., 2] > 0).any(1) & ~look.bald
+    nape = centre + bodies.head[:, :2, 1] * (r * 1.5)[:, None] - bodies.head[:, :2, 2] * (r * 0.35)[:, None]
+    hair = capsules(
+        np.broadcast_to(centre, (2, n, 2)), np.broadcast_to(nape, (2, n, 2)), r * 1.05 + grow[..., 0], r * 0.8 + grow[..., 0]
+    )
+
+    outer, inner = [], []
+    for i in range(n):
+        for edge, out in ((0, outer), (1, inner)):
+            hulls = [cv2.convexHull(clouds[edge, i, h])[:, 0] for h in (0, 1)]
+            pieces = list(limbs[edge, i]) + hulls + [heads[edge, i], faces[i] if face_seen[i] else None]
+            out.append(pieces + [hair[edge, i] if look.long_hair[i] else None])
+    return outer, inner
+
+
+def _pair(name: str) -> list[int]:
+    return [POINT[f"left_{name}"], POINT[f"right_{name}"]]
+
+
+def _oval(up: np.ndarray) -> np.ndarray:
+    """(N, 2, 2): stretches a ring by up to 1.14 along the head's own up direction as the viewer sees it."""
+    return np.eye(2) + 0.14 * up[:, :, None] * up[:, None, :]
+
+
+def _cap(head: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """(N, 20, 3): the rim of the face on the unit head; what lies behind the silhouette is moved onto it."""
+    middle = head @ np.array([0.0, 0.30, 0.954])
+    side, top = head[..., 0], head @ np.array([0.0, -0.954, 0.30])
+    rim = _RING[:, :1] * side[:, None] + _RING[:, 1:] * top[:, None]
+    rim = np.cos(angle)[:, None, None] * middle[:, None] + np.sin(angle)[:, None, None] * rim
+    flat = rim[..., :2] @ _oval(-head[:, :2, 1])
+    behind = rim[..., 2:] < 0
+    rim[..., :2] = np.where(behind, flat / np.maximum(np.sqrt((rim[..., :2] ** 2).sum(-1, keepdims=True)), 1e-6), flat)
+    return rim
+
+
+_LEGS = [[PIECE[f"{s}_{p}"] for p in ("thigh", "shin", "foot")] for s in ("left", "right")]
+_ARMS = [[PIECE[f"{s}_{p}"] for p in ("upper_arm", "forearm", "hand")] for s in ("left", "right")]
+
+
+def _order(points: np.ndarray, height: np.ndarray, look: Looks) -> list[list[list[int]]]:
+    """Per person: groups of pieces from back to front, by depth, with the habits of clothes (shirt over trousers)."""
+    z = points[:, :, 2] / height[:, None]
+    trunk = 0.5 * (z[:, POINT["neck"]] + z[:, POINT["pelvis"]])
+    knee, ankle = z[:, _pair("knee")], z[:, _pair("ankle")]
+    shoulder, elbow, wrist = z[:, _pair("shoulder")], z[:, _pair("elbow")], z[:, _pair("wrist")]
+    leg = 0.6 * knee + 0.4 * z[:, _pair("hip")] - z[:, POINT["pelvis"]][:, None] - 0.09 - look.skirt[:, None] * 0.3
+    arm = 0.3 * shoulder + 0.3 * elbow + 0.4 * wrist - trunk[:, None] + 0.04
+    head = z[:, POINT["head"]] - trunk
+    head = np.where(np.abs(head) < 0.14, 0.02, head)
+    depth = np.concatenate([leg, arm, np.zeros((len(z), 1)), head[:, None]], axis=1)
+    leg_forward, arm_forward = ankle >= knee, wrist >= elbow
+    hair_first = z[:, POINT["nose"]] > z[:, POINT["head"]]
+    orders = []
+    for i, ranks in enumerate(np.argsort(depth, axis=1, kind="stable")):
+        order = []
+        for g in ranks:
+            if g < 4:
+                chain, forward = (_LEGS[g], leg_forward[i, g]) if g < 2 else (_ARMS[g - 2], arm_forward[i, g - 2])
+                order.append(chain if forward else chain[::-1])
+            elif g == 4:
+                order += [[PELVIS], [NECK], [TORSO]]
+            elif look.long_hair[i]:
+                order.append([HAIR, HEAD])
+            else:
+                order.append([HEAD])
+        if look.long_hair[i] and hair_first[i]:  # seen from the front, long hair falls behind the shoulders
+            order = [[HAIR]] + [[HEAD] if HEAD in group else group for group in order]
+        orders.append(order)
+    return orders
+
+
+# -------------------------------------------------------------------------------------------------------- looks
+@dataclass
+class Looks:
+    """Colours (N, C, 3) uint8 RGB of the pieces and the habits of N people: bald, hat, long hair, skirt (N,)."""
+
+    colours: np.ndarray
+    skin: np.ndarray
+    bald: np.ndarray
+    hat: np.ndarray
+    long_hair: np.ndarray
+    skirt: np.ndarray
+
+
+def dress(style: Style, rng: np.random.Generator, n: int) -> Looks:
+    """Draw skin, hair and clothes of N people."""
+    u = rng.random((n, 12))
+    skin = _shade(style.skins, u[:, 0], u[:, 1])
+    hair = _shade(style.hairs, u[:, 2], u[:, 3])
+    cloth = rng.random((n, 3, 3))  # shirt, trousers, shoes
+    grey = cloth.mean(-1, keepdims=True)
+    cloth = 25 + 205 * (grey + (cloth - grey) * np.array([1.0, 0.6, 0.4])[:, None])
+    cloth[:, 2] *= 0.7
+    bald, hat = u[:, 4] < 0.08, (u[:, 4] > 0.87)
+    long_hair = (u[:, 5] < 0.35) & ~bald & ~hat
+    skirt = u[:, 6] < 0.10 * style.clothed
+    colours = np.empty((n, len(PIECES), 3))
+    colours[:] = skin[:, None]
+    if style.clothed:
+        bare_leg = skirt | (u[:, 7] < 0.25)
+        for s in ("left", "right"):
+            colours[:, PIECE[f"{s}_thigh"]] = np.where(skirt[:, None], skin, cloth[:, 1])
+            colours[:, PIECE[f"{s}_shin"]] = np.where(bare_leg[:, None], skin, cloth[:, 1])
+            colours[:, PIECE[f"{s}_foot"]] = cloth[:, 2]
+            colours[:, PIECE[f"{s}_upper_arm"]] = np.where(u[:, 8:9] < 0.88, cloth[:, 0], skin)
+            colours[:, PIECE[f"{s}_forearm"]] = np.where(u[:, 8:9] < 0.45, cloth[:, 0], skin)
+        colours[:, TORSO] = cloth[:, 0]
+        colours[:, PELVIS] = np.where(u[:, 9:10] < 0.12, cloth[:, 0], cloth[:, 1])
+    colours[:, HEAD] = np.where(bald[:, None], skin, np.where(hat[:, None], 255 - cloth[:, 0], hair))
+    colours[:, HAIR] = hair
+    return Looks(np.clip(colours, 0, 255).astype(np.uint8), skin, bald, hat, long_hair, skirt)
+
+
+def _shade(palette, pick: np.ndarray, tone: np.ndarray) -> np.ndarray:
+    """(N, 3): a colour between two neighbours of the palette, a little lighter or darker."""
+    palette = np.array(palette, float)
+    at = pick * (len(palette) - 1)
+    low = at.astype(int)
+    part = (at - low)[:, None]
+    colour = palette[low] * (1 - part) + palette[np.minimum(low + 1, len(palette) - 1)] * part
+    return np.clip(colour * (0.9 + 0.2 * tone[:, None]), 0, 255)
+
+
+# ------------------------------------------------------------------------------------------------------ painting
+def paint_person(picture: np.ndarray, figures: Figures, look: Looks, i: int) -> None:
+    """Paint person i into an RGB picture (S, S, 3) uint8, in place."""
+    size = picture.shape[0]
+    outer = [None if p is None else to_pixels(p, size) for p in figures.outer[i]]
+    inner = [None if p is None else to_pixels(p, size) for p in figures.inner[i]]
+    colours = look.colours[i].tolist()
+    darker = (look.colours[i] * 0.42).tolist()
+    fill = cv2.fillConvexPoly
+    for group in figures.order[i]:
+        for piece in group:
+            fill(picture, outer[piece], darker[piece], cv2.LINE_AA, SHIFT)
+        for piece in group:
+            fill(picture, inner[piece], colours[piece], cv2.LINE_AA, SHIFT)
+            if piece == HEAD:
+                _paint_face(picture, figures, look, i, inner[FACE_PIECE], size)
+
+
+def _paint_face(picture, figures: Figures, look: Looks, i: int, rim, size: int) -> None:
+    skin = look.skin[i].tolist()
+    unit = (1 << SHIFT) * size / CANVAS * figures.radius[i]
+    at = to_pixels(figures.points[i, :, :2], size).tolist()
+    facing = figures.facing[i]
+    for side in ("left_ear", "right_ear"):
+        if facing[POINT[side]]:
+            cv2.circle(picture, at[POINT[side]], int(0.24 * unit), skin, -1, cv2.LINE_AA, SHIFT)
+    if rim is not None:
+        cv2.fillConvexPoly(picture, rim, skin, cv2.LINE_AA, SHIFT)
+    for side in ("left_eye", "right_eye"):
+        if facing[POINT[side]]:
+            cv2.circle(picture, at[POINT[side]], int(0.21 * unit), (240, 240, 240), -1, cv2.LINE_AA, SHIFT)
+            cv2.circle(picture, at[POINT[side]], int(0.12 * unit), (20, 20, 30), -1, cv2.LINE_AA, SHIFT)
+    if facing[POINT["nose"]]:
+        shade = (look.skin[i] * 0.72).tolist()
+        cv2.circle(picture, at[POINT["nose"]], int(0.15 * unit), shade, -1, cv2.LINE_AA, SHIFT)
+        cv2.circle(picture, at[POINT["mouth"]], int(0.13 * unit), (150, 60, 60), -1, cv2.LINE_AA, SHIFT)
+
+
+def paint_ids(ids: np.ndarray, figures: Figures, i: int) -> None:
+    """Write (i + 1, piece + 1) into the id buffer (R, R, 2) uint8 wherever person i covers it, in place."""
+    size = ids.shape[0]
+    for group in figures.order[i]:
+        for piece in group:
+            cv2.fillConvexPoly(ids, to_pixels(figures.inner[i][piece], size), (int(i) + 1, piece + 1), cv2.LINE_8, SHIFT)

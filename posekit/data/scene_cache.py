@@ -1,0 +1,165 @@
+"""The cache of drawn scenes: drawn once in parallel, kept as one memory-mapped array, checked before it is trusted.
+
+A cache is a folder `<style>-v<version>-<size>-<digest>` of three files: `images.npy` (count, S, S, 3) uint8,
+`annotations.npz` (people of all scenes one after another, canvas units, `starts` (count + 1,)), and `cache.json` (the
+recipe and checksums). It is written under a temporary name and renamed when whole, so a half-written cache never
+carries the final name. Workers are plain Python processes that are told which scenes to draw: that works alike on
+Linux, macOS and Windows, from scripts and from notebooks, and never forks a process that holds threads or a GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+
+CANVAS = 512
+FIELDS = ("keypoints", "visibility", "boxes", "areas")
+BLOCK = 200  # scenes that a worker draws at a time
+
+
+def scaled(annotation: dict, scale: float) -> dict[str, np.ndarray]:
+    """Annotation arrays from canvas units to pixels: lengths by `scale`, areas by its square."""
+    factor = {"keypoints": scale, "boxes": scale, "areas": scale**2}
+    return {k: annotation[k] * np.float32(factor[k]) if k in factor else annotation[k] for k in FIELDS}
+
+
+def load_or_draw(recipe: dict, folder: Path, workers: int | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The pictures (count, S, S, 3), mapped read-only, and the annotations in pixels with `starts` (count + 1,).
+
+    Draws and stores them when the cache has none; a damaged cache gives a warning and is drawn again.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+    home = Path(folder) / f"{recipe['style']}-v{recipe['version']}-{recipe['size']}-{digest}"
+    if home.exists():
+        try:
+            return _open(home, recipe)
+        except Exception as error:  # whatever is wrong with the files, the remedy is the same
+            warnings.warn(f"the cache of drawn scenes {home} is damaged ({error}); drawing it again", stacklevel=3)
+            shutil.rmtree(home)
+    _draw(recipe, home, workers)
+    return _open(home, recipe)
+
+
+def _sums(home: Path) -> dict[str, str]:
+    """Checksums of the two arrays. Of very many pictures, every k-th is read, so that opening stays a matter of seconds."""
+    images = np.load(home / "images.npy", mmap_mode="r")
+    total = hashlib.sha256(str((images.shape, (home / "images.npy").stat().st_size)).encode())
+    for picture in images[:: max(1, len(images) // 8192)]:
+        total.update(picture)
+    return {"images": total.hexdigest(), "annotations": hashlib.sha256((home / "annotations.npz").read_bytes()).hexdigest()}
+
+
+def _open(home: Path, recipe: dict) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    stored = json.loads((home / "cache.json").read_text())
+    if stored["recipe"] != recipe:
+        raise ValueError("it was drawn from another recipe")
+    if stored["sha256"] != _sums(home):
+        raise ValueError("its checksum does not match")
+    images = np.load(home / "images.npy", mmap_mode="r")
+    with np.load(home / "annotations.npz") as stored:
+        records = {**scaled(stored, recipe["size"] / CANVAS), "starts": stored["starts"]}
+    for array in records.values():
+        array.setflags(write=False)
+    return images, records
+
+
+def _draw(recipe: dict, home: Path, workers: int | None) -> None:
+    from tqdm import tqdm
+
+    count, size = recipe["count"], recipe["size"]
+    home.parent.mkdir(parents=True, exist_ok=True)
+    work = home.with_name(f"{home.name}.tmp-{os.getpid()}")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        np.lib.format.open_memmap(work / "images.npy", "w+", np.uint8, (count, size, size, 3)).flush()
+        blocks = [(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
+        workers = max(1, min(workers or os.cpu_count() or 1, len(blocks)))
+        with tqdm(total=count, desc=f"drawing {recipe['style']}", unit="scene", mininterval=2) as progress:
+            if workers == 1:
+                for block in blocks:
+                    draw_block(recipe, work, *block)
+                    progress.update(block[1] - block[0])
+            else:
+                _draw_in_parallel(recipe, work, blocks, workers, progress)
+        parts = [dict(np.load(work / f"part-{start}.npz")) for start, _ in blocks]
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in FIELDS}
+        counts = np.concatenate([part["counts"] for part in parts])
+        np.savez(work / "annotations.npz", starts=np.concatenate([[0], np.cumsum(counts)]), **arrays)
+        for start, _ in blocks:
+            (work / f"part-{start}.npz").unlink()
+        (work / "cache.json").write_text(json.dumps({"recipe": recipe, "sha256": _sums(work)}, indent=1))
+        try:
+            os.replace(work, home)
+        except OSError:
+            if not (home / "cache.json").exists():  # another process may have finished the same cache first
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _draw_in_parallel(recipe: dict, work: Path, blocks: list, workers: int, progress) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+    processes: list[subprocess.Popen] = []
+    local, lock = threading.local(), threading.Lock()
+
+    def run(block: tuple[int, int]) -> int:
+        if not hasattr(local, "process"):
+            command = [sys.executable, "-m", "posekit.data.scene_cache", json.dumps(recipe), str(work)]
+            local.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            )
+            with lock:
+                processes.append(local.process)
+        print(*block, file=local.process.stdin, flush=True)
+        if local.process.stdout.readline().strip() != "done":
+            raise RuntimeError(f"a worker failed while drawing scenes {block[0]} to {block[1]}; its message is above")
+        return block[1] - block[0]
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for future in as_completed([pool.submit(run, block) for block in blocks]):
+            progress.update(future.result())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.stdin.close()
+            process.terminate()
+            process.wait()
+
+
+def draw_block(recipe: dict, work: Path, start: int, stop: int) -> None:
+    """Draw the scenes start..stop-1 into `work`/images.npy and `work`/part-<start>.npz."""
+    from posekit.data.scenes import draw
+
+    images = np.load(work / "images.npy", mmap_mode="r+")
+    rows = []
+    for i in range(start, stop):
+        images[i], annotation = draw(recipe["style"], recipe["seed"], i, recipe["size"], tuple(recipe["people"]))
+        rows.append(annotation)
+    images.flush()
+    arrays = {name: np.concatenate([row[name] for row in rows]) for name in FIELDS}
+    np.savez(work / f"part-{start}.npz", counts=[len(row["areas"]) for row in rows], **arrays)
+
+
+if __name__ == "__main__":
+    import cv2
+
+    cv2.setNumThreads(1)
+    _recipe, _work = json.loads(sys.argv[1]), Path(sys.argv[2])
+    for line in sys.stdin:
+        draw_block(_recipe, _work, *map(int, line.split()))
+        print("done", flush=True)
