@@ -1,0 +1,152 @@
+"""The notebook runner: strict parameters, a time limit, partial notebooks kept, outputs whole or absent."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "ci"))
+
+import execute  # noqa: E402
+
+PARAMETERS = """\
+name: str = "a"  # a word
+count: int = 3  # how many
+rate: float = 0.5  # how fast
+quick: bool = True  # be quick
+sizes: list[int] = [1, 2]  # some sizes
+limit: Optional[int] = None  # at most"""
+
+
+def notebook(path, *cells, parameters=PARAMETERS):
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
+    first = nbformat.v4.new_code_cell("from typing import Optional\n" + parameters)
+    first.metadata["tags"] = ["parameters"]
+    book.cells = [first, *map(nbformat.v4.new_code_cell, cells)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(book, path)
+    return path
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return notebook(tmp_path / "toy.ipynb", "print(name, count, rate, quick, sizes, limit)")
+
+
+def printed(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(o.get("text", "") for c in cells if c.cell_type == "code" for o in c.outputs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("int", [1, -1], [1.0, True, "1", None]),
+        ("float", [1, 0.5], [True, "0.5", None]),
+        ("bool", [True], [1, "True"]),
+        ("str", ["", "a"], [1, None]),
+        ("list", [[], [1, "a"]], ["a", (1,)]),
+        ("list[int]", [[1]], [[1.5], 1]),
+        ("Optional[float]", [None, 1, 0.5], ["a"]),
+        ("dict", [{}], [[]]),
+    ],
+)
+def test_types_are_strict(kind, good, bad):
+    assert [execute.accepts(kind, value) for value in good + bad] == [True] * len(good) + [False] * len(bad)
+
+
+@given(st.floats(allow_nan=False) | st.integers() | st.booleans() | st.lists(st.integers()) | st.none())
+def test_values_survive_the_command_line(value):
+    kind = {"NoneType": "Optional[int]"}.get(type(value).__name__, type(value).__name__)
+    for text in (json.dumps(value), repr(value)):
+        if "inf" not in text:
+            assert execute.from_text(kind, text) == value
+    assert execute.from_text("float", "8e-4") == 8e-4
+    assert execute.from_text("str", "12") == "12"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["-p", "cuont", "3"], "has no parameter 'cuont'; it has name: str, count: int"),
+        (["-p", "count", "2.5"], "wants count: int, not 2.5; it has name: str"),
+        (["-p", "quick", "1"], "wants quick: bool, not 1"),
+        (["-p", "sizes", "[1, 'a']"], r"wants sizes: list\[int\]"),
+    ],
+)
+def test_wrong_parameter_is_one_sentence_and_nothing_runs(toy, capsys, arguments, sentence):
+    import re
+
+    assert execute.main([str(toy), "out.ipynb", *arguments]) == 2
+    complaint = capsys.readouterr().err.strip()
+    assert re.search(sentence, complaint) and "\n" not in complaint
+    assert not Path("out.ipynb").exists() and not Path("unfinished").exists()
+
+
+def test_missing_notebook_is_one_sentence(toy, capsys):
+    assert execute.main(["none.ipynb", "out.ipynb"]) == 2
+    assert capsys.readouterr().err == "there is no notebook none.ipynb\n"
+
+
+def test_parameters_arrive_typed_and_the_cost_is_written(toy):
+    Path("more.yaml").write_text("rate: 8e-4\ncount: 7\nname: from file\n")
+    arguments = [str(toy), "build/out.ipynb", "--params", "more.yaml", "-p", "count", "9", "-p", "limit", "5"]
+    assert execute.main(arguments) == 0
+    assert printed("build/out.ipynb") == "from file 9 0.0008 True [1, 2] 5\n"
+    cost = json.loads(Path("build/out.cost.json").read_text())
+    assert cost["status"] == "done" and cost["cpu_seconds"] > 0
+    assert sorted(os.listdir("build")) == ["out.cost.json", "out.ipynb"]
+
+
+def test_failing_notebook_is_kept_and_its_error_comes_last(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    book = notebook(Path("toy.ipynb"), "print('so far')", "raise ValueError('no joint')", "print('never')")
+    Path("out.ipynb").write_text("an older output")
+    assert execute.main([str(book), "out.ipynb"]) == 1
+    assert "failed in cell 3: ValueError: no joint" in capsys.readouterr().err.splitlines()[-1]
+    assert "so far" in printed("unfinished/out.ipynb") and "never" not in printed("unfinished/out.ipynb")
+    assert json.loads(Path("out.cost.json").read_text())["status"] == "failed"
+    assert Path("out.ipynb").read_text() == "an older output"
+
+
+def test_time_limit_kills_a_notebook_that_ignores_interrupts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(execute, "GRACE", 0.5)
+    deaf = "while True:\n    try:\n        time.sleep(600)\n    except KeyboardInterrupt:\n        pass"
+    book = notebook(Path("toy.ipynb"), "import time", deaf)
+    with pytest.raises(execute.NotebookError, match=r"was stopped after its time limit of 0.05 minutes"):
+        execute.execute(book, "out.ipynb", time_limit=0.05)
+    assert Path("unfinished/out.ipynb").exists() and not Path("out.ipynb").exists()
+
+
+def test_dead_kernel_is_reported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    book = notebook(Path("toy.ipynb"), "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(execute.NotebookError, match="Kernel died"):
+        execute.execute(book, "out.ipynb")
+    assert Path("unfinished/out.ipynb").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows delivers no SIGTERM to handlers")
+def test_sigterm_lets_the_notebook_put_its_things_away(tmp_path):
+    cell = "open('started', 'w')\ntry:\n    time.sleep(600)\nfinally:\n    open('put away', 'w')"
+    book = notebook(tmp_path / "toy.ipynb", "import time", cell)
+    job = subprocess.Popen([sys.executable, ROOT / "ci/execute.py", book, "out.ipynb"], cwd=tmp_path)
+    for _ in range(600):
+        if (tmp_path / "started").exists() or job.poll() is not None:
+            break
+        time.sleep(0.1)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(60) == 1
+    assert (tmp_path / "put away").exists() and (tmp_path / "unfinished" / "out.ipynb").exists()
