@@ -165,7 +165,8 @@ class CocoFolder:
             raise DataError(f"{self.file}: two images have the same id; ids must be unique")
 
     def _read_people(self, data: dict, notes: list[str]) -> set[int]:
-        """Check the annotations and sort them by image; returns the ids of the images with labelled people."""
+        """Check the annotations and sort them by image; returns the ids of the images with labelled
+        people."""
         categories = [row for row in data.get("categories", []) if row.get("keypoints")]
         own = {"id": 1, "name": "person", "keypoints": list(self.layout.keypoints)}
         self._categories = categories or [own]

@@ -1,6 +1,8 @@
-"""What lies where in a folder of COCO's format: the annotation file, the pictures, and which keypoints they have.
+"""What lies where in a folder of COCO's format: the annotation file, the pictures, and which keypoints they
+have.
 
-Real COCO is found by its own names; a folder that somebody made by looking for the one JSON that holds keypoints.
+Real COCO is found by its own names; a folder that somebody made by looking for the one JSON that holds
+keypoints.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ def find_annotations(root: Path, split: str, given: str | Path | None, notes: li
     candidates = sorted([*root.glob("annotations/*.json"), *root.glob("*.json")])
     if not candidates:
         raise DataError(
-            f"there is no annotation file in '{root}': expected annotations/person_keypoints_{split}2017.json, "
+            f"there is no annotation file in '{root}': expected "
+            f"annotations/person_keypoints_{split}2017.json, "
             "or one *.json with keypoints there or in annotations/"
         )
     other = {"train": "val", "val": "train"}[split]

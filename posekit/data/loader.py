@@ -139,7 +139,8 @@ class Loader:
 
 
 class Items:
-    """`items[epoch, index]`: (picture, target, to_original, image id, padded size), or (index, why there is none)."""
+    """`items[epoch, index]`: (picture, target, to_original, image id, padded size), or (index, why there is
+    none)."""
 
     def __init__(self, dataset, augment, seed: int) -> None:
         self.dataset, self.augment, self.seed = dataset, augment, seed

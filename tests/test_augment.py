@@ -1,0 +1,304 @@
+"""Geometry: chains round-trip, pictures follow keypoints, and POET's released steps come out as published.
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posekit.data import affine
+from posekit.data.augment import (
+    POLICIES,
+    Augment,
+    coarse_dropout,
+    colour_matrix,
+    random_crop,
+    transform_target,
+)
+from posekit.layouts import COCO
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "poet_targets.json").read_text())
+seeds = st.integers(0, 2**32 - 1)
+
+
+def make_target(points, visibility=None, boxes=None, ignore=()):
+    points = np.asarray(points, np.float32)
+    n = len(points)
+    visibility = (
+        np.full(points.shape[:2], 2, np.uint8) if visibility is None else np.asarray(visibility, np.uint8)
+    )
+    boxes = np.tile(np.float32([0, 0, 10, 10]), (n, 1)) if boxes is None else np.asarray(boxes, np.float32)
+    ignore = np.asarray(ignore, np.float32).reshape(-1, 4)
+    return {
+        "keypoints": points,
+        "visibility": visibility,
+        "boxes": boxes,
+        "areas": np.full(n, 100, np.float32),
+        "ignore": ignore,
+    }
+
+
+def random_people(rng, n, width, height):
+    return make_target(rng.uniform(0, 1, (n, 17, 2)) * (width, height), rng.integers(0, 3, (n, 17)))
+
+
+@given(seed=seeds, policy=st.sampled_from(sorted(POLICIES)), size=st.sampled_from([None, 64, 256]))
+@settings(max_examples=60, deadline=None)
+def test_every_chain_maps_back_to_the_original_pixels(seed, policy, size):
+    rng = np.random.default_rng(seed)
+    width, height = (int(value) for value in rng.integers(30, 900, 2))
+    augment = Augment(
+        policy, size=size, rotation=None if policy == "none" else 25, zoom=0.3 if policy == "scenes" else None
+    )
+    matrix, (new_width, new_height), _, _ = augment.draw(width, height, rng)
+    assert new_width >= 1 and new_height >= 1
+    if size:
+        assert max(new_width, new_height) <= size
+    points = rng.uniform(0, 1, (50, 2)) * (width, height)
+    back = affine.invert(matrix).astype(np.float32)
+    there = affine.transform_points(matrix, points).astype(np.float32)
+    assert np.abs(affine.transform_points(back, there) - points).max() < 1e-3
+
+
+@given(seed=seeds, policy=st.sampled_from(["none", "scenes", "paper", "released"]))
+@settings(max_examples=25, deadline=None)
+def test_labelled_joints_map_back_to_where_they_were(seed, policy):
+    rng = np.random.default_rng(seed)
+    width, height = (int(value) for value in rng.integers(60, 300, 2))
+    target = random_people(rng, 3, width, height)
+    augment = Augment(policy, size=128, rotation=20, zoom=0.2)
+    image, moved, back = augment(np.zeros((height, width, 3), np.uint8), target, rng)
+    labelled = moved["visibility"] > 0
+    original = affine.transform_points(back, moved["keypoints"])[labelled]
+    distances = np.linalg.norm(original[:, None] - target["keypoints"].reshape(1, -1, 2), axis=2).min(1)
+    assert (distances < 1e-3 * max(1, width / 128)).all()
+    assert (moved["keypoints"][~labelled] == 0).all()
+    assert (moved["keypoints"] <= moved["size"]).all() and (moved["keypoints"] >= 0).all()
+    assert tuple(moved["size"]) == image.shape[1::-1]
+
+
+@given(seed=seeds)
+@settings(max_examples=60, deadline=None)
+def test_the_picture_follows_the_keypoint(seed):
+    rng = np.random.default_rng(seed)
+    width, height = (int(value) for value in rng.integers(90, 200, 2))
+    x, y = rng.uniform(0.35, 0.65, 2) * (width, height)
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    blob = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 3.0**2))
+    image = np.repeat((255 * blob)[..., None], 3, axis=2).round().astype(np.uint8)
+    small = rng.random() < 0.3  # more than twofold shrinking takes another path
+    new = (int(width * 0.31), int(height * 0.31)) if small else (int(width * 1.1), int(height * 0.9))
+    steps = [
+        [affine.hflip(width)],
+        [affine.rotate(rng.uniform(-25, 25), width, height)],
+        [affine.crop(7, 5)],
+        [affine.resize(width, height, *new)],
+    ]
+    chosen = [step[0] for step in steps if rng.random() < 0.6]
+    matrix = affine.compose(*chosen)
+    warped = affine.warp(image, matrix, new)[..., 0].astype(float)
+    expected = affine.transform_points(matrix, np.array([x, y]))
+    if not (10 < expected[0] < new[0] - 10 and 10 < expected[1] < new[1] - 10):
+        return
+    rows, columns = np.mgrid[: new[1], : new[0]] + 0.5
+    found = np.array([(warped * columns).sum(), (warped * rows).sum()]) / warped.sum()
+    assert np.abs(found - expected).max() < 0.6
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("size", [(96, 72), (64, 48), (150, 100), (40, 30)])
+def test_the_fast_routines_agree_with_the_warp(mirror, size):
+    image = cv2.GaussianBlur(
+        np.random.default_rng(0).integers(0, 255, (72, 96, 3), dtype=np.uint8), (9, 9), 3
+    )
+    steps = [affine.hflip(96)] if mirror else []
+    matrix = affine.compose(*steps, affine.resize(96, 72, *size))
+    nudged = affine.compose(
+        affine.rotate(1e-5, 96, 72), matrix
+    )  # not axis-aligned any more: the general path
+    difference = affine.warp(image, matrix, size).astype(int) - affine.warp(image, nudged, size)
+    inner = difference[2:-2, 2:-2]
+    assert np.abs(inner).mean() < 1.5 and np.abs(inner).max() < 12
+
+
+def test_a_pure_flip_is_exact():
+    image = np.random.default_rng(0).integers(0, 255, (5, 7, 3), dtype=np.uint8)
+    assert (affine.warp(image, affine.hflip(7), (7, 5)) == image[:, ::-1]).all()
+
+
+@given(width=st.integers(20, 1500), height=st.integers(20, 1500), shortest=st.integers(30, 900))
+def test_resize_rule(width, height, shortest):
+    new_width, new_height = affine.size_with_aspect_ratio(width, height, shortest, 1333)
+    ratio = max(width, height) / min(
+        width, height
+    )  # rounding the shorter side moves the longer one by half of it
+    assert max(new_width, new_height) <= 1333 + ratio / 2 or (new_width, new_height) == (width, height)
+    assert min(new_width, new_height) <= shortest
+    assert abs(new_width / width - new_height / height) * min(width, height) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("before", "shortest", "longest", "after"),
+    [
+        ((640, 480), 800, 1333, (1066, 800)),
+        ((480, 640), 800, 1333, (800, 1066)),
+        ((640, 480), 800, 512, (512, 384)),
+        ((1000, 300), 800, 1333, (1333, 400)),
+        ((500, 500), 800, 1333, (800, 800)),
+        ((96, 72), 48, 80, (64, 48)),
+        ((640, 480), 480, None, (640, 480)),
+    ],
+)
+def test_resize_rule_values(before, shortest, longest, after):
+    assert affine.size_with_aspect_ratio(*before, shortest, longest) == after
+
+
+def golden_target():
+    rows = [row for row in GOLDEN["annotations"] if not row["iscrowd"]]
+    triples = np.array([row["keypoints"] for row in rows]).reshape(-1, 17, 3)
+    return make_target(triples[..., :2], triples[..., 2])
+
+
+def golden_steps(name):
+    """(matrix, size, flip order, cut) of a published step."""
+    width, height = GOLDEN["image_wh"]
+    step = GOLDEN["steps"][name]
+    top, left, crop_height, crop_width = GOLDEN["steps"]["crop"]["region_top_left_height_width"]
+    limits = GOLDEN["steps"]["resize"]["size"], GOLDEN["steps"]["resize"]["max_size"]
+    flip, cropping = affine.hflip(width), affine.crop(left, top)
+    if name in ("prepared", "identity"):
+        return affine.identity(), (width, height), None, False
+    if name == "hflip":
+        return flip, (width, height), COCO.flip, False
+    if name == "crop":
+        return cropping, (crop_width, crop_height), None, True
+    if name == "rotate":
+        return affine.rotate(step["angle_degrees"], width, height), (width, height), None, False
+    if name == "resize":
+        size = affine.size_with_aspect_ratio(width, height, *limits)
+        return affine.resize(width, height, *size), size, None, False
+    size = affine.size_with_aspect_ratio(crop_width, crop_height, *limits)
+    turning = affine.rotate(step["angle_degrees"], width, height)
+    resizing = affine.resize(crop_width, crop_height, *size)
+    return affine.compose(flip, turning, cropping, resizing), size, COCO.flip, True
+
+
+@pytest.mark.parametrize("name", list(GOLDEN["steps"]))
+def test_released_geometry(name):
+    matrix, size, flip_order, cut = golden_steps(name)
+    ours = transform_target(golden_target(), matrix, tuple(GOLDEN["image_wh"]), size, flip_order, cut)
+    step = GOLDEN["steps"][name]
+    rows = np.array(step["target"])
+    assert [size[1], size[0]] == step["size_hw"]
+    assert len(ours["keypoints"]) == len(rows)
+    triples = rows[:, 3:].reshape(-1, 17, 3)
+    seen = triples[..., 2] == 1
+    assert ((ours["visibility"] == 2) == seen).all()
+    published = rows[:, None, :2] + triples[..., :2]
+    assert np.abs(ours["keypoints"] - published)[seen].max() < 2e-3
+
+
+def test_people_after_a_cut_and_after_a_rotation():
+    target = make_target(
+        [[[5, 5], [6, 6]], [[50, 50], [60, 60]], [[50, 50], [5, 5]], [[0, 0], [0, 0]]],
+        [[2, 2], [2, 1], [1, 2], [0, 0]],
+    )
+    kept = transform_target(target, affine.crop(40, 40), (100, 100), (60, 60), cut=True)
+    assert kept["keypoints"].shape == (
+        1,
+        2,
+        2,
+    )  # only the second has a seen joint left; the third's is hidden
+    assert kept["visibility"].tolist() == [[2, 1]]
+    stay = transform_target(target, affine.rotate(25, 100, 100), (100, 100), (100, 100))
+    assert len(stay["keypoints"]) == 4 and stay["visibility"][0].tolist() == [0, 0]
+
+
+def test_boxes_areas_and_crowd_regions_follow():
+    target = make_target([[[50, 50]]], boxes=[[40, 30, 60, 70]], ignore=[[0, 0, 20, 20], [80, 80, 100, 100]])
+    matrix = affine.compose(affine.crop(10, 10), affine.scale(2, 0.5))
+    moved = transform_target(target, matrix, (100, 100), (120, 30))
+    assert moved["boxes"].tolist() == [[60, 10, 100, 30]]
+    assert moved["areas"].tolist() == [100]
+    assert moved["ignore"].tolist() == [[0, 0, 20, 5]]  # the second one has left the frame
+
+
+def test_flip_swaps_left_and_right():
+    points = np.zeros((1, 17, 2))
+    points[0, COCO.keypoints.index("left_wrist")] = 10, 20
+    visibility = np.zeros((1, 17))
+    visibility[0, COCO.keypoints.index("left_wrist")] = 2
+    moved = transform_target(make_target(points, visibility), affine.hflip(50), (50, 50), (50, 50), COCO.flip)
+    right = COCO.keypoints.index("right_wrist")
+    assert moved["keypoints"][0, right].tolist() == [40, 20]
+    assert np.flatnonzero(moved["visibility"][0]).tolist() == [right]
+
+
+def test_nobody_in_the_picture():
+    target = make_target(np.zeros((0, 17, 2)))
+    for policy in POLICIES:
+        _, moved, _ = Augment(policy, size=64)(
+            np.zeros((50, 70, 3), np.uint8), target, np.random.default_rng(0)
+        )
+        assert moved["keypoints"].shape == (0, 17, 2) and moved["boxes"].shape == (0, 4)
+
+
+def test_policies_draw_the_published_sizes():
+    sides = {"paper": set(), "released": set()}
+    for policy, seen in sides.items():
+        for seed in range(300):
+            _, size, _, _ = Augment(policy).draw(640, 480, np.random.default_rng(seed))
+            seen.add(min(size))
+            assert max(size) <= 1333
+    assert min(sides["paper"]) < 430 and max(sides["paper"]) > 770 and len(sides["paper"]) > 100
+    assert {480, 512, 800} <= sides["released"] and min(sides["released"]) >= 480
+    _, size, _, _ = Augment("released", longest=512).draw(640, 480, np.random.default_rng(0))
+    assert max(size) <= 512
+    _, size, _, _ = Augment("none", shortest=800, longest=1333).draw(640, 480, np.random.default_rng(0))
+    assert size == (1066, 800)
+
+
+def test_unknown_policy_is_named():
+    with pytest.raises(
+        ValueError, match="unknown augmentation policy 'papre'.*none, scenes, paper, released"
+    ):
+        Augment("papre")
+
+
+@given(seed=seeds)
+@settings(max_examples=30, deadline=None)
+def test_random_crop_lies_inside(seed):
+    rng = np.random.default_rng(seed)
+    width, height = (int(value) for value in rng.integers(50, 900, 2))
+    left, top, new_width, new_height = random_crop(width, height, 384, 600, rng)
+    assert left >= 0 and top >= 0 and left + new_width <= width and top + new_height <= height
+    assert min(384, width) <= new_width <= 600 and min(384, height) <= new_height <= 600
+
+
+def test_coarse_dropout_blackens_its_share_and_spares_the_input():
+    image = np.full((120, 160, 3), 200, np.uint8)
+    shares = [(coarse_dropout(image, np.random.default_rng(seed)) == 0).mean() for seed in range(60)]
+    assert (image == 200).all()
+    assert 0.08 < np.mean(shares) < 0.17 and max(shares) < 0.6
+
+
+def test_colour_keeps_grey_grey_and_strength_zero_changes_nothing():
+    grey = np.full((4, 4, 3), 90, np.uint8)
+    for seed in range(10):
+        changed = cv2.transform(grey, colour_matrix(0.3, np.random.default_rng(seed))).astype(int)
+        assert np.ptp(changed, axis=2).max() <= 1
+    image = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    assert (cv2.transform(image, colour_matrix(0.0, np.random.default_rng(0))) == image).all()
+
+
+def test_the_same_generator_gives_the_same_picture():
+    image = np.random.default_rng(1).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+    target = random_people(np.random.default_rng(2), 3, 120, 90)
+    for policy in POLICIES:
+        one, two = (
+            Augment(policy, size=64)(image, target, np.random.default_rng((0, 1, 2))) for _ in range(2)
+        )
+        assert (one[0] == two[0]).all() and all((one[1][key] == two[1][key]).all() for key in one[1])
