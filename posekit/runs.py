@@ -43,7 +43,6 @@ __all__ = [
     "footer",
     "load_checkpoint",
     "load_run",
-    "open_run",
     "provenance",
     "read_json",
     "read_log",
@@ -234,7 +233,7 @@ class Run:
     """A run folder while it is being filled; `record` is what stands in its `run.json`.
 
     The status is running, done, interrupted (Ctrl-C) or failed; one that still says running has been killed.
-    Use it as a context: `with open_run("data/runs/quick/poet_tiny", parameters, seed=0, data=train) as run:`.
+    Use it as a context: `with Run.open("data/runs/quick/poet_tiny", parameters, seed=0, data=train) as run:`.
     """
 
     def __init__(self, folder: Path, record: dict[str, Any], before: str | None) -> None:
@@ -243,6 +242,33 @@ class Run:
         self.before = before  # the status that the folder's run had when it was opened; None: it is new
         self._earlier = record["provenance"]["seconds"]
         self._clock = time.monotonic()
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, parameters: Mapping[str, Any], *, ignore: tuple[str, ...] = (), **facts: Any
+    ) -> Run:
+        """Starts a run, or continues the one in the folder when its parameters, seed and data are the same.
+
+        A run that is done keeps its record (`before` says "done"). Another run is never overwritten: its folder
+        is moved aside, named by its start. `ignore`: parameters that may differ between sessions of one run.
+        `facts`: seed, data, device and dtype, see `provenance`.
+        """
+        folder = resolve(folder)
+        made = provenance(parameters, **facts)
+        record = {"folder": relative(folder), "status": "running", "reason": None, "sessions": 1}
+        record |= {"results": {}, "parameters": made.pop("parameters"), "provenance": made}
+        old = load_run(folder) if (folder / "run.json").exists() else None
+        if old and (changed := _differing(old, record, ignore)):
+            _move_aside(folder, old, changed)
+            old = None
+        if old and old["status"] == "done":
+            return cls(folder, old, "done")
+        if old:
+            record |= {"sessions": old["sessions"] + 1, "results": old["results"]}
+            made |= {key: old["provenance"][key] for key in ("started", "seconds")}
+        run = cls(folder, record, old and old["status"])
+        run.save()
+        return run
 
     def path(self, name: str) -> Path:
         """A file of this run."""
@@ -259,37 +285,15 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if error is None:
-            self.record |= {"status": "done", "reason": None}
-            return self.save()
+            if self.record["status"] != "done":
+                self.record |= {"status": "done", "reason": None}
+                self.save()
+            return
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         reason = f"{kind.__name__}: {error}".replace(f"{root()}{os.sep}", "").strip(": ")
         self.record |= {"status": status, "reason": reason}
         with suppress(OSError):  # a full disk: the first error is the one to tell
             self.save()
-
-
-def open_run(
-    folder: str | Path, parameters: Mapping[str, Any], *, ignore: tuple[str, ...] = (), **facts: Any
-) -> Run:
-    """Starts a run, or continues the one in the folder when its parameters, seed and data are the same.
-
-    `ignore`: parameters that may differ between sessions of one run. `facts`: seed, data, device and dtype,
-    see `provenance`. Another run is never overwritten: its folder is moved aside, named by its start.
-    """
-    folder = resolve(folder)
-    made = provenance(parameters, **facts)
-    record = {"folder": relative(folder), "status": "running", "reason": None, "sessions": 1, "results": {}}
-    record |= {"parameters": made.pop("parameters"), "provenance": made}
-    old = load_run(folder) if (folder / "run.json").exists() else None
-    if old and (changed := _differing(old, record, ignore)):
-        _move_aside(folder, old, changed)
-        old = None
-    if old:
-        record |= {"sessions": old["sessions"] + 1, "results": old["results"]}
-        made |= {key: old["provenance"][key] for key in ("started", "seconds")}
-    run = Run(folder, record, old and old["status"])
-    run.save()
-    return run
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any], ignore: tuple[str, ...]) -> list[str]:

@@ -139,7 +139,8 @@ def test_log_keeps_every_bit(tmp_path_factory, values):
 def test_log_grows_columns_and_goes_back_to_the_checkpoint(tmp_path):
     path = tmp_path / "log.csv"
     for epoch in range(4):
-        runs.append_row(path, {"epoch": epoch, "loss": 1 / (epoch + 1)} | ({"AP": 0.25} if epoch == 1 else {}))
+        sometimes = {"AP": 0.25} if epoch == 1 else {}
+        runs.append_row(path, {"epoch": epoch, "loss": 1 / (epoch + 1)} | sometimes)
     runs.truncate_log(path, 2)
     rows = runs.read_log(path)
     assert [row["epoch"] for row in rows] == [0, 1, 2]
@@ -200,16 +201,16 @@ def test_footer_says_shared_facts_once():
 
 
 def test_run_records_how_it_ended(elsewhere):
-    with runs.open_run("data/runs/quick/a", {"model": "poet_tiny"}, seed=0) as run:
+    with runs.Run.open("data/runs/quick/a", {"model": "poet_tiny"}, seed=0) as run:
         assert runs.load_run("data/runs/quick/a")["status"] == "running"
         run.save(AP=np.float64(0.25))
     record = runs.load_run("data/runs/quick/a")
     assert record["status"] == "done" and record["results"] == {"AP": 0.25}
     assert record["folder"] == "data/runs/quick/a" and record["provenance"]["seconds"] > 0
-    with pytest.raises(KeyboardInterrupt), runs.open_run("data/runs/quick/b", {}, seed=0):
+    with pytest.raises(KeyboardInterrupt), runs.Run.open("data/runs/quick/b", {}, seed=0):
         raise KeyboardInterrupt
     assert runs.load_run("data/runs/quick/b")["status"] == "interrupted"
-    with pytest.raises(ValueError), runs.open_run("data/runs/quick/c", {}, seed=0):
+    with pytest.raises(ValueError), runs.Run.open("data/runs/quick/c", {}, seed=0):
         raise ValueError(f"loss is NaN, see {elsewhere / 'data' / 'x.json'}")
     assert runs.load_run("data/runs/quick/c")["reason"] == f"ValueError: loss is NaN, see data{os.sep}x.json"
     with pytest.raises(FileNotFoundError, match="quick/d/run.json is missing"):
@@ -218,15 +219,20 @@ def test_run_records_how_it_ended(elsewhere):
 
 def test_same_parameters_continue_and_others_move_the_old_run_aside(elsewhere, capsys):
     folder = elsewhere / "data/runs/quick/a"
-    with runs.open_run(folder, {"lr": 1e-3, "workers": 0}, seed=0) as run:
+    with pytest.raises(KeyboardInterrupt), runs.Run.open(folder, {"lr": 1e-3, "workers": 0}, seed=0) as run:
         assert run.before is None
         run.save(epochs=5)
+        raise KeyboardInterrupt
     (folder / "resume.ckpt").write_bytes(b"weights")
-    with runs.open_run(folder, {"lr": 1e-3, "workers": 2}, seed=0, ignore=("workers",)) as run:
-        assert run.before == "done"
+    with runs.Run.open(folder, {"lr": 1e-3, "workers": 2}, seed=0, ignore=("workers",)) as run:
+        assert run.before == "interrupted"
         assert run.record["sessions"] == 2 and run.record["results"] == {"epochs": 5}
         assert (folder / "resume.ckpt").exists()
-    with runs.open_run(folder, {"lr": 2e-3, "workers": 2}, seed=0) as run:
+    done = (folder / "run.json").read_bytes()
+    with runs.Run.open(folder, {"lr": 1e-3, "workers": 2}, seed=0) as run:
+        assert run.before == "done"
+    assert (folder / "run.json").read_bytes() == done
+    with runs.Run.open(folder, {"lr": 2e-3, "workers": 2}, seed=0) as run:
         assert run.before is None and run.record["results"] == {}
         assert os.listdir(folder) == ["run.json"]
     aside = [other for other in folder.parent.iterdir() if other != folder]
