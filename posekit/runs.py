@@ -249,8 +249,8 @@ class Run:
     ) -> Run:
         """Starts a run, or continues the one in the folder when its parameters, seed and data are the same.
 
-        A run that is done keeps its record (`before` says "done"). Another run is never overwritten: its folder
-        is moved aside, named by its start. `ignore`: parameters that may differ between sessions of one run.
+        A run that is done keeps its record (`before` says "done"). Another run is never overwritten: its
+        folder is moved aside, named by its start. `ignore`: parameters that may differ between sessions.
         `facts`: seed, data, device and dtype, see `provenance`.
         """
         folder = resolve(folder)
