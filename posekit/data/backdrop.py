@@ -19,15 +19,16 @@ def _field(rng: np.random.Generator, contrast: float) -> np.ndarray:
     """(FIELD, FIELD, 3) uint8: a smooth field of colours around one base colour."""
     cells = 2 + int(4 * rng.random())
     base = 40 + 175 * rng.random(3)
-    base = base.mean() + (base - base.mean()) * (0.15 + 0.85 * rng.random())
-    lattice = np.clip(base + contrast * 255 * (rng.random((cells, cells, 3)) - 0.5), 0, 255).astype(np.uint8)
+    base = base.mean() + (base - base.mean()) * 0.9 * rng.random()
+    light, tint = rng.random((cells, cells, 1)) - 0.5, rng.random((cells, cells, 3)) - 0.5
+    lattice = np.clip(base + contrast * 255 * (0.8 * light + 0.45 * tint), 0, 255).astype(np.uint8)
     return cv2.resize(lattice, (FIELD, FIELD), interpolation=cv2.INTER_LINEAR_EXACT)
 
 
 def _pattern(rng: np.random.Generator) -> np.ndarray:
     """(FIELD, FIELD) int16: stripes, checks or slanted bars, brighter and darker."""
     kind, period = rng.random(), 4 + int(20 * rng.random())
-    amplitude = 8 + int(30 * rng.random())
+    amplitude = 5 + int(26 * rng.random())
     slant = int(5 * rng.random()) - 2
     y, x = np.arange(FIELD, dtype=np.int16)[:, None], np.arange(FIELD, dtype=np.int16)[None]
     bars = ((2 * x + slant * y + 1024) // (2 * period)) & 1
@@ -45,14 +46,14 @@ def ground(rng: np.random.Generator, size: int) -> np.ndarray:
         row = int(FIELD * (0.3 + 0.5 * rng.random()))
         picture[row:] = _field(rng, 0.1 + 0.4 * rng.random())[row:]
     shade = np.zeros((FIELD, FIELD), np.int16)
-    for _ in range(int(2.5 * rng.random())):
+    for _ in range(int(2.2 * rng.random())):
         pattern = _pattern(rng)
         edge = int(FIELD * rng.random())
         part = rng.random()
         rows = slice(0, FIELD) if part < 0.4 else slice(edge, FIELD) if part < 0.7 else slice(0, edge)
         shade[rows] += pattern[rows]
     for cells in (8 << int(3 * rng.random()), FIELD):
-        strength = rng.random() ** 2 * (70 if cells < FIELD else 40)
+        strength = rng.random() ** 2 * (70 if cells < FIELD else 34)
         cloud = np.frombuffer(rng.bytes(cells * cells), np.uint8).reshape(cells, cells)
         if cells < FIELD:
             cloud = cv2.resize(cloud, (FIELD, FIELD), interpolation=cv2.INTER_LINEAR_EXACT)
@@ -122,7 +123,7 @@ def develop(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     levels = np.arange(256)[:, None]
     table = np.clip((levels - 128) * gain * tint + 128 + lift, 0, 255).astype(np.uint8)
     picture = cv2.LUT(picture, table.reshape(256, 1, 3))
-    strength = int(26 * rng.random() ** 2)
+    strength = int(20 * rng.random() ** 2)
     grain = np.frombuffer(rng.bytes(FIELD * FIELD), np.uint8).reshape(FIELD, FIELD)
     if strength == 0:
         return picture

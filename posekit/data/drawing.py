@@ -84,11 +84,12 @@ class Figures:
     """N placed bodies ready to be painted. `outer` and `inner`: per person, C canvas polygons (None: not drawn).
 
     `order`: per person, the groups of pieces from back to front. `points` (N, P, 3): xy canvas, z canvas units
-    towards the viewer. `facing` (N, P) bool: False where the body's own turn hides the point. `radius` (N,) of heads.
+    towards the viewer. `facing` (N, P) bool: False where the body's own turn hides the point. `away` (N,) bool and `radius` (N,) of the heads.
     """
 
     points: np.ndarray
     facing: np.ndarray
+    away: np.ndarray
     radius: np.ndarray
     outer: list[list]
     inner: list[list]
@@ -105,13 +106,13 @@ def place(bodies: Bodies, centre: np.ndarray, height: np.ndarray, look: Looks) -
     radius = np.rint(bodies.lengths["head"] * height * 64) / 64
     facing = _facing(bodies, look)
     outer, inner = _polygons(bodies, points, height, radius, look)
-    return Figures(points, facing, radius, outer, inner, _order(points, height, look))
+    return Figures(points, facing, _away(bodies.head), radius, outer, inner, _order(points, height, look))
 
 
 def _facing(bodies: Bodies, look: Looks) -> np.ndarray:
     """(N, P): face points by the turn of the head; the far shoulder and hip of a body seen from the side are hidden."""
     facing = np.ones(bodies.points.shape[:2], bool)
-    for name, edge in (("nose", -0.12), ("eye", 0.05), ("ear", -0.30)):
+    for name, edge in (("nose", -0.12), ("eye", 0.05), ("ear", -0.42)):
         normal = np.array(FACE[name])
         if name == "nose":
             facing[:, POINT[name]] = bodies.head[:, 2] @ normal > edge
@@ -151,13 +152,11 @@ def _polygons(bodies: Bodies, points: np.ndarray, height: np.ndarray, radius: np
     clouds = (rings[None, ..., None, :] + radii[..., None, None] * _RING).reshape(2, n, 2, -1, 2).astype(np.float32)
 
     centre, r = xy[:, POINT["head"]], radius
-    ring3 = np.zeros((n, 20, 3))
-    up = -bodies.head[:, :2, 1]
-    oval = _RING @ _oval(up)
+    oval = _RING @ _oval(bodies.head)
     heads = centre[:, None] + oval * ((r * np.where(look.bald, 1.02, 1.09)) + grow[..., 0])[..., None, None]
-    ring3 = _cap(bodies.head, np.where(look.hat, 1.12, 1.33))
-    faces = centre[:, None] + ring3[..., :2] * r[:, None, None]
-    face_seen = (ring3[..., 2] > 0).any(1) & ~look.bald
+    rim, in_view = _hairline(bodies.head, np.where(look.hat, 1.12, 1.33))
+    faces = centre[:, None] + rim * (r * np.where(_away(bodies.head), 1.09, 1.0))[:, None, None]
+    face_seen = in_view & ~look.bald
     nape = centre + bodies.head[:, :2, 1] * (r * 1.5)[:, None] - bodies.head[:, :2, 2] * (r * 0.35)[:, None]
     hair = capsules(
         np.broadcast_to(centre, (2, n, 2)), np.broadcast_to(nape, (2, n, 2)), r * 1.05 + grow[..., 0], r * 0.8 + grow[..., 0]
@@ -176,21 +175,32 @@ def _pair(name: str) -> list[int]:
     return [POINT[f"left_{name}"], POINT[f"right_{name}"]]
 
 
-def _oval(up: np.ndarray) -> np.ndarray:
+def _oval(head: np.ndarray) -> np.ndarray:
     """(N, 2, 2): stretches a ring by up to 1.14 along the head's own up direction as the viewer sees it."""
+    up = head[:, :2, 1]
     return np.eye(2) + 0.14 * up[:, :, None] * up[:, None, :]
 
 
-def _cap(head: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """(N, 20, 3): the rim of the face on the unit head; what lies behind the silhouette is moved onto it."""
-    middle = head @ np.array([0.0, 0.30, 0.954])
-    side, top = head[..., 0], head @ np.array([0.0, -0.954, 0.30])
+_FACE_MIDDLE = np.array([0.0, 0.30, 0.954])
+
+
+def _away(head: np.ndarray) -> np.ndarray:
+    """(N,) bool: the face points away from the viewer."""
+    return head[:, 2] @ _FACE_MIDDLE < 0
+
+
+def _hairline(head: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rim of the face, `angle` (N,) from its middle, on unit heads: (N, 20, 2), and whether any of it is in view.
+
+    Rim points behind the head are moved out to its silhouette. The polygon then bounds the face of a head that looks
+    at the viewer, and the hair of a head that looks away: in both cases the convex one of the two.
+    """
+    middle, side, top = head @ _FACE_MIDDLE, head[..., 0], head @ np.array([0.0, -0.954, 0.30])
     rim = _RING[:, :1] * side[:, None] + _RING[:, 1:] * top[:, None]
     rim = np.cos(angle)[:, None, None] * middle[:, None] + np.sin(angle)[:, None, None] * rim
-    flat = rim[..., :2] @ _oval(-head[:, :2, 1])
-    behind = rim[..., 2:] < 0
-    rim[..., :2] = np.where(behind, flat / np.maximum(np.sqrt((rim[..., :2] ** 2).sum(-1, keepdims=True)), 1e-6), flat)
-    return rim
+    flat, depth = rim[..., :2], rim[..., 2:]
+    outward = flat / np.maximum(np.sqrt((flat**2).sum(-1, keepdims=True)), 1e-6)
+    return np.where(depth < 0, outward, flat) @ _oval(head), (depth > 0).any((1, 2))
 
 
 _LEGS = [[PIECE[f"{s}_{p}"] for p in ("thigh", "shin", "foot")] for s in ("left", "right")]
@@ -252,7 +262,7 @@ def dress(style: Style, rng: np.random.Generator, n: int) -> Looks:
     cloth = 25 + 205 * (grey + (cloth - grey) * np.array([1.0, 0.6, 0.4])[:, None])
     cloth[:, 2] *= 0.7
     bald, hat = u[:, 4] < 0.08, (u[:, 4] > 0.87)
-    long_hair = (u[:, 5] < 0.35) & ~bald & ~hat
+    long_hair = (u[:, 5] < 0.22) & ~bald & ~hat
     skirt = u[:, 6] < 0.10 * style.clothed
     colours = np.empty((n, len(PIECES), 3))
     colours[:] = skin[:, None]
@@ -289,6 +299,8 @@ def paint_person(picture: np.ndarray, figures: Figures, look: Looks, i: int) -> 
     inner = [None if p is None else to_pixels(p, size) for p in figures.inner[i]]
     colours = look.colours[i].tolist()
     darker = (look.colours[i] * 0.42).tolist()
+    if figures.away[i] and inner[FACE_PIECE] is not None:  # then the hairline bounds the hair: paint it over skin
+        colours[HEAD], colours[FACE_PIECE] = colours[FACE_PIECE], colours[HEAD]
     fill = cv2.fillConvexPoly
     for group in figures.order[i]:
         for piece in group:
@@ -296,10 +308,11 @@ def paint_person(picture: np.ndarray, figures: Figures, look: Looks, i: int) -> 
         for piece in group:
             fill(picture, inner[piece], colours[piece], cv2.LINE_AA, SHIFT)
             if piece == HEAD:
-                _paint_face(picture, figures, look, i, inner[FACE_PIECE], size)
+                _paint_face(picture, figures, look, i, inner[FACE_PIECE], colours[FACE_PIECE])
 
 
-def _paint_face(picture, figures: Figures, look: Looks, i: int, rim, size: int) -> None:
+def _paint_face(picture, figures: Figures, look: Looks, i: int, rim, rim_colour) -> None:
+    size = picture.shape[0]
     skin = look.skin[i].tolist()
     unit = (1 << SHIFT) * size / CANVAS * figures.radius[i]
     at = to_pixels(figures.points[i, :, :2], size).tolist()
@@ -308,15 +321,17 @@ def _paint_face(picture, figures: Figures, look: Looks, i: int, rim, size: int) 
         if facing[POINT[side]]:
             cv2.circle(picture, at[POINT[side]], int(0.24 * unit), skin, -1, cv2.LINE_AA, SHIFT)
     if rim is not None:
-        cv2.fillConvexPoly(picture, rim, skin, cv2.LINE_AA, SHIFT)
+        cv2.fillConvexPoly(picture, rim, rim_colour, cv2.LINE_AA, SHIFT)
     for side in ("left_eye", "right_eye"):
         if facing[POINT[side]]:
-            cv2.circle(picture, at[POINT[side]], int(0.21 * unit), (240, 240, 240), -1, cv2.LINE_AA, SHIFT)
-            cv2.circle(picture, at[POINT[side]], int(0.12 * unit), (20, 20, 30), -1, cv2.LINE_AA, SHIFT)
+            cv2.circle(picture, at[POINT[side]], int(0.19 * unit), (240, 240, 240), -1, cv2.LINE_AA, SHIFT)
+            cv2.circle(picture, at[POINT[side]], int(0.11 * unit), (20, 20, 30), -1, cv2.LINE_AA, SHIFT)
     if facing[POINT["nose"]]:
         shade = (look.skin[i] * 0.72).tolist()
-        cv2.circle(picture, at[POINT["nose"]], int(0.15 * unit), shade, -1, cv2.LINE_AA, SHIFT)
-        cv2.circle(picture, at[POINT["mouth"]], int(0.13 * unit), (150, 60, 60), -1, cv2.LINE_AA, SHIFT)
+        cv2.circle(picture, at[POINT["nose"]], int(0.13 * unit), shade, -1, cv2.LINE_AA, SHIFT)
+        lips = (look.skin[i] * [0.62, 0.38, 0.38]).tolist()
+        ends = at[POINT["left_mouth"]], at[POINT["right_mouth"]]
+        cv2.line(picture, *ends, lips, max(1, int(0.14 * unit) >> SHIFT), cv2.LINE_AA, SHIFT)
 
 
 def paint_ids(ids: np.ndarray, figures: Figures, i: int) -> None:

@@ -16,13 +16,15 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
 
-CANVAS = 512
+from posekit.data.drawing import CANVAS
+
 FIELDS = ("keypoints", "visibility", "boxes", "areas")
 BLOCK = 200  # scenes that a worker draws at a time
 
@@ -81,6 +83,15 @@ def _draw(recipe: dict, home: Path, workers: int | None) -> None:
 
     count, size = recipe["count"], recipe["size"]
     home.parent.mkdir(parents=True, exist_ok=True)
+    for left in home.parent.glob(f"{home.name}.tmp-*"):  # of a process that was killed
+        if time.time() - left.stat().st_mtime > 3600:
+            shutil.rmtree(left, ignore_errors=True)
+    needed, free = count * size * size * 3, shutil.disk_usage(home.parent).free
+    if needed > free:
+        raise OSError(
+            f"{count} scenes of {size} x {size} pixels need {needed / 1e6:.0f} MB, but {home.parent} has "
+            f"{free / 1e6:.0f} MB left: choose another cache folder or a smaller count"
+        )
     work = home.with_name(f"{home.name}.tmp-{os.getpid()}")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
@@ -113,16 +124,18 @@ def _draw(recipe: dict, home: Path, workers: int | None) -> None:
 
 def _draw_in_parallel(recipe: dict, work: Path, blocks: list, workers: int, progress) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+    command = [sys.executable, "-c", "from posekit.data.scene_cache import serve; serve()", json.dumps(recipe), str(work)]
     processes: list[subprocess.Popen] = []
-    local, lock = threading.local(), threading.Lock()
+    local, lock, stopped = threading.local(), threading.Lock(), threading.Event()
 
     def run(block: tuple[int, int]) -> int:
         if not hasattr(local, "process"):
-            command = [sys.executable, "-m", "posekit.data.scene_cache", json.dumps(recipe), str(work)]
-            local.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-            )
             with lock:
+                if stopped.is_set():
+                    raise RuntimeError("drawing was stopped")
+                local.process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+                )
                 processes.append(local.process)
         print(*block, file=local.process.stdin, flush=True)
         if local.process.stdout.readline().strip() != "done":
@@ -135,10 +148,15 @@ def _draw_in_parallel(recipe: dict, work: Path, blocks: list, workers: int, prog
             progress.update(future.result())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        with lock:
+            stopped.set()
         for process in processes:
-            process.stdin.close()
             process.terminate()
             process.wait()
+        pool.shutdown()
+        for process in processes:
+            process.stdin.close()
+            process.stdout.close()
 
 
 def draw_block(recipe: dict, work: Path, start: int, stop: int) -> None:
@@ -155,11 +173,12 @@ def draw_block(recipe: dict, work: Path, start: int, stop: int) -> None:
     np.savez(work / f"part-{start}.npz", counts=[len(row["areas"]) for row in rows], **arrays)
 
 
-if __name__ == "__main__":
+def serve() -> None:
+    """A worker's life: read "start stop" lines, draw those scenes, answer "done"."""
     import cv2
 
     cv2.setNumThreads(1)
-    _recipe, _work = json.loads(sys.argv[1]), Path(sys.argv[2])
+    recipe, work = json.loads(sys.argv[1]), Path(sys.argv[2])
     for line in sys.stdin:
-        draw_block(_recipe, _work, *map(int, line.split()))
+        draw_block(recipe, work, *map(int, line.split()))
         print("done", flush=True)

@@ -27,7 +27,7 @@ from posekit.data import backdrop, scene_cache
 from posekit.data.drawing import CANVAS, PIECES, Figures, dress, paint_ids, paint_person, place, shows_table
 from posekit.data.skeleton import POINT, STYLES, Style, pose
 
-VERSION = 1  # of the generator: any change of what is drawn raises it, and caches of other versions are not used
+VERSION = 2  # of the generator: any change of what is drawn raises it, and caches of other versions are not used
 ID_SIZE = 256  # pixels of the id buffer, whatever the size of the picture
 MIN_JOINTS, MIN_AREA = 4, 250.0  # what every annotated person shows at least: joints seen, canvas units squared
 MAX_PEOPLE = 13
@@ -56,7 +56,7 @@ def draw(style: str, seed: int, index: int, size: int, people: tuple[int, int] =
     bodies, look = pose(table, rng, n), dress(table, rng, n)
     height, centre = _arrange(table, rng, n)
     behind = [backdrop.thing(rng, table, (0.03, 0.22)) for _ in range(2 + int(9 * rng.random()))]
-    front = [(int(rng.random() * (n + 1)), backdrop.thing(rng, table, (0.05, 0.24))) for _ in range(int(3.2 * rng.random()))]
+    front = [(int(rng.random() * (n + 1)), backdrop.thing(rng, table, (0.05, 0.24))) for _ in range(int(2.6 * rng.random()))]
     # Near people are mostly the larger ones, and stand in front.
     nearness = np.argsort(height * (0.6 + 0.8 * rng.random(n)), kind="stable")
 
@@ -100,14 +100,22 @@ def _arrange(style: Style, rng: np.random.Generator, n: int) -> tuple[np.ndarray
     low, high = style.heights
     high = max(low + 0.1, high * min(1.0, (6 / n) ** 0.5))
     height = low * (high / low) ** rng.random(n)
-    slots = (np.argsort(rng.random(n)) + 0.5 + 1.5 * (rng.random(n) - 0.5)) / n
+    tries = style.layouts[0] + int((style.layouts[1] - style.layouts[0] + 1) * rng.random())
+    u = rng.random((4, tries, n))
+    slots = (np.argsort(u[0], axis=1) + 0.5 + min(1.4, 0.5 + 0.3 * n) * (u[1] - 0.5)) / n
     spread = style.spread[0] + (style.spread[1] - style.spread[0]) * rng.random()
     x = 0.5 + (slots - 0.5) * spread + (1 - spread) * (rng.random() - 0.5)
-    y = 0.14 + 0.72 * rng.random(n)
+    y = 0.14 + 0.72 * u[2]
     if rng.random() < 0.5:
         horizon = 0.25 + 0.25 * rng.random()
-        y = horizon + 0.45 * height + 0.25 * (rng.random(n) - 0.5)
-    return height * CANVAS, CANVAS * np.clip(np.stack([x, y], axis=1), 0.04, 0.96)
+        y = horizon + 0.45 * height + 0.25 * (u[2] - 0.5)
+    # Overlap of upright boxes, relative to the smaller person; the arrangement with the least of it is kept.
+    centre = np.clip(np.stack([x, y], axis=-1), 0.04, 0.96)
+    gap = np.abs(centre[:, :, None] - centre[:, None])
+    reach = 0.5 * (height[:, None] + height)[..., None] * np.array([0.34, 0.9])
+    overlap = np.maximum(reach - gap, 0).prod(-1) / np.minimum(height[:, None], height) ** 2
+    best = int(np.argmin(np.rint(overlap.sum((1, 2)) * 1e6)))
+    return height * CANVAS, CANVAS * centre[best]
 
 
 def _annotate(style: str, figures: Figures, nearness: np.ndarray, front) -> dict:

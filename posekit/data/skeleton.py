@@ -85,7 +85,8 @@ class Style:
     """A kind of drawn creature as a table of numbers: what differs between people and their later relatives.
 
     `lengths`: ranges in units of the standing height. `heights`: the range of standing heights as a share of the
-    canvas (drawn log-uniformly). `spread`: range of how far the group spreads over the canvas.
+    canvas (drawn log-uniformly). `spread`: range of how far the group spreads over the canvas. `layouts`: of how many
+    random arrangements the one with the least overlap is taken, a range.
     Colours are RGB 0-255.
     """
 
@@ -96,7 +97,8 @@ class Style:
     skins: tuple[tuple[int, int, int], ...]
     hairs: tuple[tuple[int, int, int], ...]
     heights: tuple[float, float] = (0.25, 0.85)
-    spread: tuple[float, float] = (0.75, 1.1)
+    spread: tuple[float, float] = (0.8, 1.05)
+    layouts: tuple[int, int] = (1, 6)
     clothed: bool = True
 
 
@@ -116,14 +118,14 @@ STYLES = {
 }  # fmt: skip
 
 # ------------------------------------------------------------------------------------------------------- points
-SIDED = ("eye", "ear", "shoulder", "elbow", "wrist", "hand", "hip", "knee", "ankle", "toe")
-POINTS = ("pelvis", "waist", "neck", "head", "top_head", "nose", "mouth") + tuple(
+SIDED = ("eye", "ear", "mouth", "shoulder", "elbow", "wrist", "hand", "hip", "knee", "ankle", "toe")
+POINTS = ("pelvis", "waist", "neck", "head", "top_head", "nose") + tuple(
     f"{side}_{name}" for name in SIDED for side in ("left", "right")
 )
 POINT = {name: i for i, name in enumerate(POINTS)}
 SIDE = np.array([1.0, -1.0])
 # Outward normals of the face points on the head's sphere (x is mirrored for the right side).
-FACE = {"nose": (0.0, 0.10, 1.0), "mouth": (0.0, 0.52, 0.85), "eye": (0.40, -0.16, 0.90), "ear": (0.99, 0.02, -0.08)}
+FACE = {"nose": (0.0, 0.10, 1.0), "mouth": (0.20, 0.52, 0.83), "eye": (0.40, -0.16, 0.90), "ear": (0.99, 0.02, -0.08)}
 
 
 @dataclass
@@ -191,10 +193,10 @@ def pose(style: Style, rng: np.random.Generator, n: int) -> Bodies:
     leg = np.clip(_between(legs, rng.random((n, 2, 5))), LEG_LIMITS[:, 0], LEG_LIMITS[:, 1])
     v = rng.random((n, 8))
     centred = v - 0.5
-    # 60 % look roughly at the viewer, the others anywhere.
-    yaw = np.where(u[:, 5] < 0.6, 150.0 * (u[:, 6] - 0.5), 360.0 * u[:, 6])
+    # Two thirds look roughly at the viewer, the others anywhere.
+    yaw = np.where(u[:, 5] < 0.66, 130.0 * (u[:, 6] - 0.5), 360.0 * u[:, 6])
     trunk = np.stack(
-        [_between(body_table[family, 0], v[:, 0]), 18 * centred[:, 1], 30 * centred[:, 2], 90 * centred[:, 3],
+        [_between(body_table[family, 0], v[:, 0]), 18 * centred[:, 1], 30 * centred[:, 2], 84 * centred[:, 3],
          10 + 40 * centred[:, 4], 24 * centred[:, 5], -6 + 26 * v[:, 6],
          _between(body_table[family, 1], v[:, 7]) * np.where(u[:, 7] < 0.5, 1, -1)], axis=-1
     )  # fmt: skip
@@ -226,7 +228,7 @@ def _kinematics(length, arm, leg, trunk, yaw, family) -> Bodies:
     centre = put("head", neck - (length["neck"][:, None] * down * 0.75 + (radius * 0.9) * head[:, :, 1]))
     put("top_head", centre - 1.15 * radius * head[:, :, 1])
     for name, normal in FACE.items():
-        if name in ("nose", "mouth"):
+        if name == "nose":
             put(name, centre + 0.93 * radius * (head @ np.array(normal)))
         else:
             normals = np.array(normal) * np.stack([SIDE, np.ones(2), np.ones(2)], axis=-1)
