@@ -1,0 +1,132 @@
+"""From a name and a picture to poses: `Predictor(load("poet_tiny", "scenes"))("photo.jpg")`.
+
+Keypoints come back in pixels of the picture that was given (COCO's frame).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from posekit import models, runs
+from posekit.data.pictures import read_image
+from posekit.layouts import layout_for
+from posekit.poses import Poses
+from posekit.prepare import evaluation_loader
+from posekit.train import decode
+
+WEIGHTS = "data/weights"  # our own reference models, shipped with the repository
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module:
+    """A model in evaluation mode.
+
+    weights: None = random; "scenes" = our reference model, trained on drawn people; a run folder; or a file
+    (.safetensors, or a published checkpoint). `overrides` go to the model's builder.
+
+    Raises:
+        ValueError: an unknown name, or weights of another model (the sentence says what differs).
+        FileNotFoundError: no such weights.
+    """
+    if weights is None:
+        return models.build(name, **overrides).eval()
+    from posekit.models.checkpoints import load_weights
+
+    path = runs.resolve(Path(WEIGHTS) / name if weights == "scenes" else weights)
+    path = path / "model.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"there are no weights at {runs.relative(path)}; train them, or give another path")
+    record = path.with_name("run.json")
+    if record.is_file():  # what the run changed about the model
+        recipe = runs.read_json(record)["parameters"]
+        overrides = {key: recipe[key] for key in ("num_queries",) if recipe.get(key)} | overrides
+    model = models.build(name, **overrides)
+    load_weights(model, path)
+    return model.eval()
+
+
+class Predictor:
+    """A model with everything around it: reading, resizing, batching, decoding.
+
+    `size`: input size in pixels, 0 = the model's own. `threshold`: people with a lower score are left out.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, size: int = 0, threshold: float = 0.0, device: str | torch.device = "cpu"
+    ) -> None:
+        self.model, self.size, self.threshold, self.device = model.eval().to(device), size, threshold, device
+
+    def __call__(self, images, batch_size: int = 8) -> Poses | list[Poses]:
+        """Poses for one picture, or a list of them for several.
+
+        images: a path, a folder, an array (H, W, 3) uint8 RGB, a PIL picture, or a list of these.
+        """
+        if isinstance(images, str | Path) and Path(images).is_dir():
+            images = [path for path in sorted(Path(images).iterdir()) if path.suffix.lower() in SUFFIXES]
+        if isinstance(images, list | tuple):
+            return list(self.stream(images, batch_size))
+        return next(self.stream([images], 1))
+
+    def stream(self, images: Iterable, batch_size: int = 8) -> Iterator[Poses]:
+        """The same for any iterable, the frames of a video for example: a batch at a time, in order."""
+        images = iter(images)
+        while group := [as_array(image) for image in islice(images, batch_size)]:
+            for outputs, batch in self.forward(group):
+                for poses in decode(self.model, outputs, batch):
+                    yield poses.select(poses.scores >= self.threshold)
+
+    @torch.inference_mode()
+    def forward(self, arrays: list[np.ndarray], **options) -> list[tuple[dict, dict]]:
+        """The model's raw outputs and the batch, once for all arrays; `options` go to the model (`attention=True`)."""
+        dataset = Pictures(arrays, self.model.num_keypoints)
+        loader = evaluation_loader(dataset, self.model.input, size=self.size, batch_size=len(arrays), device=self.device)
+        return [(self.model(batch["images"], batch["padding_mask"], **options), batch) for batch in loader.epoch(0)]
+
+
+@dataclass
+class Pictures:
+    """Arrays (H, W, 3) uint8 RGB as a data set without annotations."""
+
+    arrays: list[np.ndarray]
+    num_keypoints: int
+    name: str = "pictures"
+
+    def __post_init__(self) -> None:
+        self.layout, self.ids = layout_for(self.num_keypoints), list(range(len(self.arrays)))
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def image(self, i: int) -> np.ndarray:
+        return self.arrays[i]
+
+    def target(self, i: int) -> dict[str, np.ndarray]:
+        k = self.num_keypoints
+        return {
+            "keypoints": np.zeros((0, k, 2), np.float32), "visibility": np.zeros((0, k), np.uint8),
+            "boxes": np.zeros((0, 4), np.float32), "areas": np.zeros(0, np.float32),
+            "ignore": np.zeros((0, 4), np.float32),
+        }  # fmt: skip
+
+
+def as_array(image) -> np.ndarray:
+    """A path, a PIL picture or an array -> (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: an array of another shape or type; an unreadable file.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if hasattr(image, "convert"):
+        return np.asarray(image.convert("RGB"))
+    array = np.asarray(image)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+        raise ValueError(f"a picture is an array (H, W, 3) of uint8 RGB, not {array.shape} of {array.dtype}")
+    return array

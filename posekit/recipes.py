@@ -1,0 +1,97 @@
+"""Every training recipe as one flat record: the papers' and the ones that a laptop can run.
+
+A recipe is data: `RECIPES["poet_tiny"]`, changed with `recipe(name, steps=500)`. Learning rates, schedules and
+coefficients of the papers carry their source; cost and expected score stand in `note`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a training run, besides the machine. Units: steps, pixels, epochs = passes over the data."""
+
+    model: str
+    note: str = ""  # what it costs and what to expect, with the run that showed it
+    # data
+    dataset: str = "people"  # "people" = drawn people, or the path of a COCO-format folder
+    images: int = 8192  # training pictures: drawn, or at most so many of a folder (0 = all)
+    val_images: int = 300  # validation pictures, likewise
+    people: tuple[int, int] = (1, 6)  # people per drawn picture
+    size: int = 0  # input size in pixels; 0 = the model's own
+    augment: str = "scenes"  # a policy of posekit.data.augment
+    max_size: int = 1333  # longest side in pixels, where the policy varies the size
+    batch_size: int = 16
+    workers: int = 0  # loader processes; 0 = in this one
+    # model and loss
+    num_queries: int = 0  # 0 = the model's own
+    pose_cost: str = "released"
+    class_term: str = "released"
+    visible: str = "released"
+    deltas_and_center: bool = False
+    w_class: float = 1.0
+    w_abs: float = 4.0
+    w_vis: float = 0.2
+    w_ctr: float = 0.5
+    w_deltas: float = 0.5
+    pretrained: bool = False  # ImageNet backbone (a download)
+    weights: str = ""  # start from this .safetensors or published file
+    # optimisation
+    steps: int = 1500
+    lr: float = 8e-4
+    lr_backbone: float = 8e-4
+    weight_decay: float = 1e-4
+    warmup: int = 200  # steps of linear warm-up
+    schedule: str = "cosine"  # "cosine" to zero, "step" = times 0.1 at `drop_at`, "constant"
+    drop_at: float = 0.8  # share of the steps
+    clip: float = 1.0  # gradient norm; 0 = none
+    ema: float = 0.0  # decay of the averaged weights; 0 = none
+    accumulate: int = 1  # batches per step
+    precision: str = "32-true"  # a precision of Lightning Fabric, for example "bf16-mixed"
+    seed: int = 0
+
+
+RECIPES: dict[str, Recipe] = {
+    "poet_tiny": Recipe(model="poet_tiny", visible="labelled", ema=0.999, lr=1.6e-3, lr_backbone=1.6e-3),
+    "poet_tiny_proposals": Recipe(
+        model="poet_tiny_proposals", visible="labelled", ema=0.999, lr=1.6e-3, lr_backbone=1.6e-3
+    ),
+    # POET, "Implementation Details": comparison with the state of the art, two GPUs with 6 pictures each
+    "poet_r50": Recipe(
+        model="poet_r50", dataset="data/coco", images=0, val_images=0, augment="released", batch_size=12, workers=8,
+        steps=250 * 4730, lr=5e-5, lr_backbone=5e-6, warmup=0, schedule="step", drop_at=0.8, clip=0.1, pretrained=True,
+        note="250 epochs of about an hour each on two V100 (paper); COCO test-dev AP 53.6 in Table 1",
+    ),
+    # the paper's second set of experiments: longest side 512, batch 64 (50 for DC5), learning rates doubled
+    "poet_r50_512": Recipe(
+        model="poet_r50", dataset="data/coco", images=0, val_images=0, augment="released", max_size=512, batch_size=64,
+        workers=8, steps=250 * 887, lr=1e-4, lr_backbone=1e-5, warmup=0, schedule="step", clip=0.1, pretrained=True,
+        note="COCO val AP 48.5 after 250 epochs (Table 2)",
+    ),
+    "poet_dc5_r50_512": Recipe(
+        model="poet_dc5_r50", dataset="data/coco", images=0, val_images=0, augment="released", max_size=512,
+        batch_size=50, workers=8, steps=250 * 1135, lr=1e-4, lr_backbone=1e-5, warmup=0, schedule="step", clip=0.1,
+        pretrained=True, note="shown in Figure 6",
+    ),
+    # all pictures of a small folder in every batch, no augmentation: does the machinery learn at all?
+    "overfit": Recipe(
+        model="poet_tiny", augment="none", batch_size=7, images=7, val_images=7, size=256, visible="labelled",
+        steps=1500, ema=0.0, lr=8e-4, lr_backbone=8e-4, warmup=100,
+    ),
+}  # fmt: skip
+
+
+def recipe(name: str, **changes) -> Recipe:
+    """The recipe of this name with some fields changed.
+
+    Raises:
+        ValueError: an unknown name or field; the sentence lists the known ones.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"no recipe is called {name!r}; known: {', '.join(RECIPES)}")
+    unknown = set(changes) - set(Recipe.__dataclass_fields__)
+    if unknown:
+        raise ValueError(f"a recipe has no field {', '.join(sorted(unknown))}; it has {', '.join(Recipe.__dataclass_fields__)}")
+    return replace(RECIPES[name], **changes)

@@ -1,0 +1,283 @@
+"""The training loop: any model whose criterion returns a dict of terms, on any data set, on any device.
+
+Lightning Fabric moves it to the device, precision and number of processes at hand. Everything that can interrupt a run
+leaves a folder from which the same call goes on, and on the CPU ends with the same weights, bit for bit: the order of
+the data and all augmentation depend only on (seed, epoch, index), and `resume.ckpt` holds the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from posekit import runs
+from posekit.evaluation.coco import evaluate
+from posekit.poses import Poses
+from posekit.recipes import Recipe
+
+CHECKPOINT = "resume.ckpt"
+WEIGHTS = "model.safetensors"
+
+
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    accelerator: str = "auto",
+    devices: int = 1,
+    checkpoint_seconds: float = 60,
+    validate_every: int = 1,
+    report: Callable[[str], None] = print,
+) -> dict[str, float]:
+    """Runs a recipe in a run folder, or goes on with the run that is there; returns the final metrics.
+
+    A run that is done is not run again: its metrics are read. `report` gets one line per epoch; a terminal gets a
+    progress bar besides. `validate_every`: epochs between two validations (the last epoch is always validated).
+
+    Raises:
+        FloatingPointError: a loss that is not a number; the sentence names the epoch, the step and the images.
+        KeyboardInterrupt: passed on after the state has been saved.
+    """
+    from lightning_fabric import Fabric
+
+    from posekit.prepare import prepare
+
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=recipe.precision)
+    fabric.launch()
+    runs.seed_everything(recipe.seed)
+    parts = prepare(recipe, rank=fabric.global_rank, world=fabric.world_size)
+    facts = {"seed": recipe.seed, "data": parts.train.dataset, "device": fabric.device, "dtype": recipe.precision}
+    with runs.open_run(folder, vars(recipe), **facts) as run:
+        if run.before == "done":
+            report(f"{runs.relative(run.folder)} is done: nothing to train")
+            return runs.read_json(run.path("metrics.json"))
+        loop = Loop(recipe, run, fabric, parts)
+        loop.resume(report)
+        try:
+            loop.fit(report, checkpoint_seconds, validate_every)
+        except KeyboardInterrupt:
+            loop.save()
+            report(f"interrupted at step {loop.step} of {recipe.steps}; the same call goes on from there")
+            raise
+        return loop.finish()
+
+
+class Loop:
+    """One training run in progress: weights, optimiser, average, position in the data."""
+
+    def __init__(self, recipe: Recipe, run: runs.Run, fabric, parts) -> None:
+        self.recipe, self.run, self.fabric, self.data = recipe, run, fabric, parts
+        model = parts.model
+        groups = parameter_groups(model, recipe.lr, recipe.lr_backbone)
+        optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
+        if fabric.device.type == "cpu":
+            model = model.to(memory_format=torch.channels_last)
+        self.model, self.optimizer = fabric.setup(model, optimizer)
+        self.plain = model  # without Fabric's wrapper: state dict, `decode`
+        self.criterion = parts.criterion.to(fabric.device)
+        self.average = None
+        if recipe.ema:
+            from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+        self.step = self.epoch = self.batch = 0  # optimiser steps; epochs done; batches done in this epoch
+        self.seconds = 0.0
+        self.sums: dict[str, float] = {}  # of the training terms in this epoch
+        self.images = 0
+
+    # --- state ---------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Writes `resume.ckpt` (atomically: a full disk or a kill leaves the previous one)."""
+        if not self.fabric.is_global_zero:
+            return
+        state = {
+            "model": self.plain.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step,
+            "epoch": self.epoch, "batch": self.batch, "seconds": self.seconds, "sums": self.sums,
+            "images": self.images, "random": torch.get_rng_state(),
+        }  # fmt: skip
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
+        runs.save_checkpoint(self.run.path(CHECKPOINT), state)
+
+    def resume(self, report: Callable[[str], None]) -> None:
+        """Takes up `resume.ckpt` where there is one."""
+        path = self.run.path(CHECKPOINT)
+        if not path.exists():
+            runs.truncate_log(self.run.path("log.csv"), 0)
+            return
+        state = runs.load_checkpoint(path)
+        self.plain.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        for name in ("step", "epoch", "batch", "seconds", "sums", "images"):
+            setattr(self, name, state[name])
+        torch.set_rng_state(state["random"])
+        runs.truncate_log(self.run.path("log.csv"), self.epoch)
+        report(f"resumed at step {self.step} of {self.recipe.steps} (epoch {self.epoch + 1})")
+
+    @property
+    def best_weights(self) -> nn.Module:
+        """The averaged weights where the recipe asks for them, else the model."""
+        return self.plain if self.average is None else self.average.module
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    def fit(self, report: Callable[[str], None], checkpoint_seconds: float, validate_every: int) -> None:
+        from tqdm import tqdm
+
+        bar = tqdm(total=self.recipe.steps, initial=self.step, unit="step", disable=not sys.stderr.isatty())
+        clock = saved = time.monotonic()
+        while self.step < self.recipe.steps:
+            self.model.train()
+            for batch in self.data.train.epoch(self.epoch, start=self.batch):
+                self.train_batch(batch)
+                bar.update(self.step - bar.n)
+                now = time.monotonic()
+                self.seconds, clock = self.seconds + now - clock, now
+                if self.step >= self.recipe.steps:
+                    break
+                if now - saved > checkpoint_seconds:
+                    self.save()
+                    saved = time.monotonic()
+            last = self.step >= self.recipe.steps
+            self.epoch += 1
+            validated = self.validate() if last or self.epoch % validate_every == 0 else {}
+            now = time.monotonic()  # the log's minutes are of training alone
+            clock = now
+            row = self.log_row(validated)
+            self.batch, self.sums, self.images = 0, {}, 0
+            if self.fabric.is_global_zero:
+                runs.append_row(self.run.path("log.csv"), row)
+                self.run.save(step=self.step, epoch=self.epoch, **({"AP": row["AP"]} if "AP" in row else {}))
+            self.save()
+            saved = time.monotonic()
+            report(self.line(row))
+        bar.close()
+
+    def train_batch(self, batch: dict) -> None:
+        """Forward, loss, backward and, every `accumulate` batches, one optimiser step."""
+        recipe, where = self.recipe, f"epoch {self.epoch + 1}, step {self.step + 1}"
+        self.batch += 1
+        stepping = self.batch % recipe.accumulate == 0
+        batch = self.fabric.to_device(batch)
+        images = batch["images"].contiguous(memory_format=torch.channels_last)
+        try:
+            with self.fabric.no_backward_sync(self.model, enabled=not stepping):
+                terms = self.criterion(self.model(images, batch["padding_mask"]), batch["targets"])
+                total = sum(self.criterion.weights[name] * term for name, term in terms.items())
+                values = torch.stack([total, *terms.values()]).detach().cpu().tolist()
+                if not math.isfinite(values[0]):
+                    raise FloatingPointError("the loss is " + str(values[0]))
+                self.fabric.backward(total / recipe.accumulate)
+        except FloatingPointError as error:
+            names = ", ".join(str(target["image_id"]) for target in batch["targets"])
+            raise FloatingPointError(
+                f"{where}, images {names}: {error}. The run stops; its last checkpoint is kept. "
+                "Lower lr, or clip, or look at these images."
+            ) from error
+        for name, value in zip(["total", *terms], values, strict=True):
+            self.sums[name] = self.sums.get(name, 0.0) + value * len(images)
+        self.images += len(images)
+        if not stepping:
+            return
+        factor = rate(self.step, recipe)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        if recipe.clip:
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if self.average is not None and self.step >= recipe.warmup:
+            self.average.update_parameters(self.plain)
+
+    # --- validation ------------------------------------------------------------------------------------------------
+
+    def validate(self) -> dict:
+        """Validation terms `val_*` and the ten COCO numbers of the weights that the run would ship now."""
+        model = self.best_weights.eval()
+        sums, count, rows = {}, 0, []
+        with torch.inference_mode():
+            for batch in self.data.val.epoch(0):
+                batch = self.fabric.to_device(batch)
+                outputs = model(batch["images"], batch["padding_mask"])
+                terms = self.criterion(outputs, batch["targets"])
+                terms = {"total": sum(self.criterion.weights[n] * t for n, t in terms.items()), **terms}
+                for name, value in terms.items():
+                    sums[name] = sums.get(name, 0.0) + float(value) * len(batch["images"])
+                count += len(batch["images"])
+                for poses, target in zip(decode(model, outputs, batch), batch["targets"], strict=True):
+                    rows += poses.to_coco(target["image_id"])
+        self.rows = rows
+        dataset = self.data.val.dataset
+        result = evaluate(
+            dataset.ground_truth, rows, sigmas=dataset.layout.sigmas, area_scale=dataset.area_scale,
+        )  # fmt: skip
+        return {"val_" + name: value / max(count, 1) for name, value in sums.items()} | result.stats
+
+    def log_row(self, validated: dict) -> dict:
+        head = {"epoch": self.epoch, "step": self.step, "minutes": round(self.seconds / 60, 4)}
+        backbone = [g["lr"] for g in self.optimizer.param_groups if g["name"] == "backbone"]
+        rates = {"lr": self.optimizer.param_groups[0]["lr"], "lr_backbone": backbone[0] if backbone else 0.0}
+        return head | rates | {"train_" + n: v / max(self.images, 1) for n, v in self.sums.items()} | validated
+
+    def line(self, row: dict) -> str:
+        """One line per epoch, with the time that is left."""
+        left = row["minutes"] / max(self.step, 1) * (self.recipe.steps - self.step)
+        parts = [f"epoch {row['epoch']:>3}", f"step {row['step']:>6}/{self.recipe.steps}", f"train {row['train_total']:.3f}"]
+        if "AP" in row:
+            parts += [f"val {row['val_total']:.3f}", f"AP {row['AP']:.3f}", f"AP50 {row['AP50']:.3f}"]
+        return "  ".join([*parts, f"{row['minutes']:.1f} min, {left:.1f} min to go"])
+
+    def finish(self) -> dict[str, float]:
+        """Writes the weights, the predictions and the metrics of the end; the checkpoint is no longer needed."""
+        metrics = {name: value for name, value in runs.read_log(self.run.path("log.csv"))[-1].items() if value is not None}
+        if not hasattr(self, "rows"):
+            self.validate()
+        if self.fabric.is_global_zero:
+            note = {"model": self.recipe.model, "keypoints": str(self.plain.num_keypoints)}
+            runs.save_tensors(self.run.path(WEIGHTS), self.best_weights.state_dict(), note)
+            runs.write_json(self.run.path("predictions.json"), self.rows, indent=None)
+            runs.write_json(self.run.path("metrics.json"), metrics)
+            self.run.save(**metrics)
+            self.run.path(CHECKPOINT).unlink(missing_ok=True)
+        return metrics
+
+
+def decode(model: nn.Module, outputs: dict[str, Tensor], batch: dict, layer: int = -1) -> list[Poses]:
+    """The poses of a batch in pixels of the original images."""
+    sizes = torch.stack([torch.as_tensor(target["size"]) for target in batch["targets"]])
+    poses = model.decode(outputs, sizes, layer=layer)
+    return [p.transform(t["to_original"].cpu().numpy()) for p, t in zip(poses, batch["targets"], strict=True)]
+
+
+def parameter_groups(model: nn.Module, lr: float, lr_backbone: float) -> list[dict]:
+    """Two learning rates: parameters with "backbone" in their name, and the others (POET, Implementation Details)."""
+    groups = []
+    for name, rate_, inside in (("head", lr, False), ("backbone", lr_backbone, True)):
+        chosen = [p for n, p in model.named_parameters() if p.requires_grad and ("backbone" in n) == inside]
+        if chosen:
+            groups.append({"params": chosen, "lr": rate_, "base_lr": rate_, "name": name})
+    return groups
+
+
+def rate(step: int, recipe: Recipe) -> float:
+    """The learning rate of a step (from 0), as a factor of the recipe's."""
+    if step < recipe.warmup:
+        return (step + 1) / recipe.warmup
+    if recipe.schedule == "cosine":
+        done = (step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1)
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    if recipe.schedule == "step":
+        return 1.0 if step < recipe.drop_at * recipe.steps else 0.1
+    if recipe.schedule == "constant":
+        return 1.0
+    raise ValueError(f"schedule is {recipe.schedule!r}; choose 'cosine', 'step' or 'constant'")
