@@ -41,7 +41,9 @@ class Layout:
         """(K,) index of the mirrored keypoint: `keypoints[flip]` after a horizontal flip."""
         swap = {"left": "right", "right": "left"}
         mirrored = ["_".join(swap.get(word, word) for word in name.split("_")) for name in self.keypoints]
-        return np.array([self.keypoints.index(name) for name in mirrored])
+        # A name without a partner stays where it is.
+        order = [self.keypoints.index(name) if name in self.keypoints else i for i, name in enumerate(mirrored)]
+        return np.array(order)
 
     @property
     def colours(self) -> tuple[str, ...]:

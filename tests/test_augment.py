@@ -1,4 +1,4 @@
-"""Geometry: chains round-trip, pictures follow keypoints, and POET's released steps come out as published.
+"""Geometry: chains round-trip, pictures follow keypoints, and POET's released steps come out as published."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from posekit.data.augment import (
     random_crop,
     transform_target,
 )
-from posekit.layouts import COCO
+from posekit.layouts import COCO, layout_for
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "poet_targets.json").read_text())
 seeds = st.integers(0, 2**32 - 1)
@@ -235,6 +235,12 @@ def test_flip_swaps_left_and_right():
     right = COCO.keypoints.index("right_wrist")
     assert moved["keypoints"][0, right].tolist() == [40, 20]
     assert np.flatnonzero(moved["visibility"][0]).tolist() == [right]
+
+
+def test_a_layout_without_sides_is_not_flipped():
+    augment = Augment("released", layout_for(["head", "tail"]))
+    assert not any(augment.draw(640, 480, np.random.default_rng(seed))[2] for seed in range(30))
+    assert any(Augment("released").draw(640, 480, np.random.default_rng(seed))[2] for seed in range(30))
 
 
 def test_nobody_in_the_picture():

@@ -123,7 +123,12 @@ def test_other_keypoints(tmp_path):
     assert folder.layout.limbs == ((0, 2), (1, 2)) and "equal OKS sigmas" in folder.note
     assert folder.target(0)["keypoints"].shape == (2, 3, 2)
     write(tmp_path, content(["a", "b"]))
-    assert "do not flip" in CocoFolder(tmp_path).note
+    assert "flips are left out" in CocoFolder(tmp_path).note
+    write(tmp_path, content(["left_paw", "tail"]))  # one side only: nothing to swap it with
+    assert CocoFolder(tmp_path).layout.flip.tolist() == [0, 1]
+    write(tmp_path, content(["paw", "paw"]))
+    with pytest.raises(DataError, match="name a keypoint twice"):
+        CocoFolder(tmp_path)
 
 
 def test_number_of_keypoints_without_names(tmp_path):

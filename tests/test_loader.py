@@ -10,7 +10,7 @@ import torch
 from posekit.data.augment import Augment
 from posekit.data.loader import IMAGENET_MEAN, IMAGENET_STD, Loader
 from posekit.data.pictures import DataError
-from posekit.layouts import COCO
+from posekit.layouts import COCO, CROWDPOSE
 
 
 class Pictures:
@@ -171,3 +171,8 @@ def test_a_dead_worker_is_named():
 def test_batch_size_must_be_positive():
     with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
         Loader(Pictures(), None, 0)
+
+
+def test_the_augmentation_must_know_the_keypoints():
+    with pytest.raises(ValueError, match="made for 14 keypoints, the data set has 17: give Augment.*layout"):
+        Loader(Pictures(), Augment("none", CROWDPOSE))

@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -115,7 +116,7 @@ def report(data: CocoFolder) -> float:
     rng = np.random.default_rng(0)
     pixels, targets = [data.image(i) for i in range(n)], [data.target(i) for i in range(n)]
     quiet = Augment("released", data.layout, longest=512)
-    quiet.steps = type(quiet.steps)(**{**vars(quiet.steps), "dropout_p": 0.0})
+    quiet.steps = replace(quiet.steps, dropout_p=0.0)
 
     def augmented(with_steps):
         return [with_steps(pixels[i], targets[i], rng) for i in range(n)]
@@ -148,9 +149,8 @@ def main(folder: str | None) -> int:
             synthetic_folder(Path(temporary))
         data = CocoFolder(folder or temporary, with_people=True)
         kilobytes = np.mean([data.path(i).stat().st_size for i in range(len(data))]) / 1e3
-        print(
-            f"{len(data)} pictures of {data.name if folder else 'synthetic photographs'}, {kilobytes:.0f} kB each"
-        )
+        source = f"pictures of {folder}" if folder else "synthetic photographs"
+        print(f"{len(data)} {source}, {kilobytes:.0f} kB each")
         whole = report(data)
     epochs = iter(range(10**6))
     drawn = Loader(Drawn(), Augment("scenes", size=128), 16)

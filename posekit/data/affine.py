@@ -46,9 +46,12 @@ def scale(x: float, y: float | None = None) -> np.ndarray:
 
 def compose(*steps: np.ndarray) -> np.ndarray:
     """One matrix for the steps, the first one applied first."""
-    total = identity()
-    for step in steps:
-        total = np.concatenate([step[:, :2] @ total[:, :2], step[:, :2] @ total[:, 2:] + step[:, 2:]], axis=1)
+    if not steps:
+        return identity()
+    total, *rest = steps
+    for step in rest:
+        linear, shift = step[:, :2], step[:, 2:]
+        total = np.concatenate([linear @ total[:, :2], linear @ total[:, 2:] + shift], axis=1)
     return total
 
 

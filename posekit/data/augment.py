@@ -11,7 +11,7 @@ boxes (n, 4) xyxy px, areas (n,) px^2, ignore (m, 4) xyxy px. Frame: COCO's (see
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -77,7 +77,7 @@ class Augment:
     """`Augment("released")(image, target, rng) -> (image, target, to_original)`.
 
     `policy`: "none", "scenes", "paper" or "released", or a `Policy`. `layout` says which keypoints swap in a
-    flip.
+    flip; one without left/right pairs is not flipped.
 
     `size`: letterbox into this square (the picture touches the top-left corner, the rest is the batch's
     padding); the policy's scales then become relative: the longest scale fills the square. Without it,
@@ -116,10 +116,10 @@ class Augment:
             "rotation": self.rotation,
             "zoom": self.zoom,
         }
-        self.steps = Policy(
-            **{**vars(steps), **{key: value for key, value in changes.items() if value is not None}}
-        )
+        self.steps = replace(steps, **{name: value for name, value in changes.items() if value is not None})
         self.flip_order = self.layout.flip
+        if (self.flip_order == np.arange(len(self.layout))).all() and len(self.layout) > 1:
+            self.steps = replace(self.steps, flip=0.0)  # sides that the names do not tell cannot be swapped
 
     def __call__(
         self, image: np.ndarray, target: dict[str, np.ndarray], rng: np.random.Generator
@@ -176,7 +176,8 @@ class Augment:
             final = affine.size_with_aspect_ratio(*size, min(size), steps.longest)
         else:
             final = size
-        chain.append(affine.resize(*size, *final))
+        if final != size:
+            chain.append(affine.resize(*size, *final))
         return affine.compose(*chain), final, flipped, cut
 
 
@@ -212,9 +213,9 @@ def transform_target(
     if cut:
         seen = (visibility == 2).any(1)
         points, visibility, boxes, areas = points[seen], visibility[seen], boxes[seen], areas[seen]
-    ignore = target["ignore"]
-    if len(ignore):
-        ignore = affine.transform_boxes(matrix, ignore, size).astype(np.float32)
+    ignore = np.zeros((0, 4), np.float32)
+    if len(target["ignore"]):
+        ignore = affine.transform_boxes(matrix, target["ignore"], size).astype(np.float32)
         ignore = ignore[(ignore[:, 2] > ignore[:, 0]) & (ignore[:, 3] > ignore[:, 1])]
     return {
         "keypoints": points,

@@ -95,6 +95,8 @@ def find_layout(path: Path, data: dict, given: Layout | str | None, notes: list[
             raise DataError(
                 f"{path}: its categories have different keypoints; posekit reads one layout at a time"
             )
+        if len(set(names)) < len(names):
+            raise DataError(f"{path}: its categories name a keypoint twice; names must differ")
     else:
         first = next(row for row in data["annotations"] if row.get("keypoints"))
         count = len(first["keypoints"]) // 3
@@ -112,7 +114,7 @@ def find_layout(path: Path, data: dict, given: Layout | str | None, notes: list[
     if layout.name not in LAYOUTS:
         notes.append(f"keypoints of its own: equal OKS sigmas {layout.sigmas[0]} are used")
         if (layout.flip == np.arange(len(layout))).all():
-            notes.append("no left_/right_ pairs among the keypoint names: do not flip these pictures")
+            notes.append("no left_/right_ pairs among the keypoint names: flips are left out")
     return layout
 
 

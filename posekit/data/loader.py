@@ -53,7 +53,14 @@ class Loader:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        self.dataset, self.augment, self.batch_size = dataset, augment or Augment("none"), batch_size
+        augment = augment or Augment("none", dataset.layout)
+        mine, theirs = len(getattr(augment, "layout", dataset.layout)), len(dataset.layout)
+        if mine != theirs:
+            raise ValueError(
+                f"the augmentation is made for {mine} keypoints, the data set has {theirs}: "
+                "give Augment(..., layout=dataset.layout)"
+            )
+        self.dataset, self.augment, self.batch_size = dataset, augment, batch_size
         self.seed, self.shuffle, self.drop_last, self.workers = seed, shuffle, drop_last, workers
         self.device = torch.device(device)
         self.mean = torch.tensor(mean, device=self.device).view(3, 1, 1) * 255
