@@ -1,7 +1,8 @@
-"""What surrounds drawn people: colour fields with horizons and patterns, things behind and in front, camera grain.
+"""What surrounds drawn people: grounds with horizons and patterns, things behind and in front, camera grain.
 
-Everything is decided at a fixed resolution or on the canvas, so that a scene at another size is the same scene.
-Integer and fixed-point operations only: OpenCV's float resize may differ between machines, INTER_LINEAR_EXACT does not.
+Everything is decided at a fixed resolution or on the canvas, so that a scene at another size is the same
+scene. Integer and fixed-point operations only: OpenCV's float resize may differ between machines,
+INTER_LINEAR_EXACT does not.
 """
 
 from __future__ import annotations
@@ -59,11 +60,15 @@ def ground(rng: np.random.Generator, size: int) -> np.ndarray:
             cloud = cv2.resize(cloud, (FIELD, FIELD), interpolation=cv2.INTER_LINEAR_EXACT)
         shade += ((cloud.astype(np.int16) - 128) * np.int16(strength)) >> 8
     picture = cv2.add(picture, cv2.merge([shade, shade, shade]), dtype=cv2.CV_8U)
-    return picture if size == FIELD else cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR_EXACT)
+    return (
+        picture if size == FIELD else cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR_EXACT)
+    )
 
 
-def thing(rng: np.random.Generator, style: Style, extent: tuple[float, float]) -> list[tuple[np.ndarray, tuple]]:
-    """One object: [(canvas polygon (V, 2), RGB)]. Boxes, discs, triangles, poles and jointed, skin-coloured limbs.
+def thing(
+    rng: np.random.Generator, style: Style, extent: tuple[float, float]
+) -> list[tuple[np.ndarray, tuple]]:
+    """One object, [(canvas polygon (V, 2), RGB)]: a box, disc, triangle, pole, or a limb that is nobody's.
 
     `extent`: the range of its size as a share of the canvas.
     """
@@ -78,7 +83,12 @@ def thing(rng: np.random.Generator, style: Style, extent: tuple[float, float]) -
     wide = long * (0.3 + 0.7 * u[4])
     kind = u[5]
     if kind < 0.30:
-        corners = [long * axis + wide * across, long * axis - wide * across, -long * axis - wide * across, wide * across - long * axis]
+        corners = [
+            long * axis + wide * across,
+            long * axis - wide * across,
+            -long * axis - wide * across,
+            wide * across - long * axis,
+        ]
         shapes = [at + 0.5 * np.array(corners)]
     elif kind < 0.48:
         turn = np.arange(20) * (np.pi / 10)
@@ -117,7 +127,7 @@ def erase_ids(ids: np.ndarray, shapes) -> None:
 
 
 def develop(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The camera: exposure, contrast and tint per channel, then grain. Returns a new (S, S, 3) uint8 picture."""
+    """The camera: exposure, contrast and tint per channel, then grain. A new (S, S, 3) uint8 picture."""
     gain, lift = 0.75 + 0.4 * rng.random(), 40 * (rng.random() - 0.5)
     tint = 0.92 + 0.16 * rng.random(3)
     levels = np.arange(256)[:, None]

@@ -1,10 +1,11 @@
-"""Painting posed bodies: limbs as tapered capsules, trunk, head and clothes, back to front, in colour or as ids.
+"""Painting posed bodies back to front, in colour or as ids: limbs as tapered capsules, trunk, head.
 
-The same polygons are filled twice: once anti-aliased in colour (the picture), once hard-edged with (person, part)
-numbers (the id buffer, which decides what can be seen).
+The same polygons are filled twice: once anti-aliased in colour (the picture), once hard-edged with (person,
+part) numbers (the id buffer, which decides what can be seen).
 
-Frames: shapes live on the canvas, `CANVAS` x `CANVAS` units, corner (0, 0), whatever the picture's size. OpenCV puts
-pixel centres on integers, so a canvas point p lands on `p * size / CANVAS - 0.5`; `SHIFT` bits of it are fractions.
+Frames: shapes live on the canvas, `CANVAS` x `CANVAS` units, corner (0, 0), whatever the picture's size.
+OpenCV puts pixel centres on integers, so a canvas point p lands on `p * size / CANVAS - 0.5`; `SHIFT` bits of
+it are fractions.
 
 Shapes: N people, C = 18 pieces per person (`PIECES`), V vertices.
 """
@@ -16,46 +17,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from posekit.data.skeleton import FACE, POINT, Bodies, Style
-from posekit.layouts import Layout
+from posekit.data.pieces import CAPSULES, FACE_PIECE, HAIR, HEAD, NECK, PELVIS, PIECE, TORSO, Looks
+from posekit.data.skeleton import FACE, POINT, Bodies
 
 CANVAS = 512
 SHIFT = 4
 
-# ------------------------------------------------------------------------------------------------------- pieces
-_LIMBS = (  # end points and radii in standing heights
-    ("thigh", "hip", "knee", 0.050, 0.036), ("shin", "knee", "ankle", 0.036, 0.023), ("foot", "ankle", "toe", 0.024, 0.019),
-    ("upper_arm", "shoulder", "elbow", 0.035, 0.028), ("forearm", "elbow", "wrist", 0.027, 0.019),
-    ("hand", "wrist", "hand", 0.020, 0.017),
-)  # fmt: skip
-CAPSULES = tuple(
-    (f"{side}_{name}", POINT[f"{side}_{a}"], POINT[f"{side}_{b}"], ra, rb)
-    for part in (_LIMBS[:3], _LIMBS[3:]) for side in ("left", "right") for name, a, b, ra, rb in part
-) + (("neck", POINT["neck"], POINT["head"], 0.030, 0.028),)  # fmt: skip
-PIECES = tuple(c[0] for c in CAPSULES) + ("torso", "pelvis", "head", "face", "hair")
-PIECE = {name: i for i, name in enumerate(PIECES)}
-NECK, TORSO, PELVIS, HEAD, FACE_PIECE, HAIR = (PIECE[p] for p in ("neck", "torso", "pelvis", "head", "face", "hair"))
-
-# A joint is seen where the picture shows one of these pieces of the same person.
-_SHOWS = {
-    "nose": ("head", "face"), "eye": ("head", "face"), "ear": ("head", "face"), "top_head": ("head", "face", "hair"),
-    "neck": ("neck", "torso", "head", "hair"), "shoulder": ("upper_arm", "torso"), "elbow": ("upper_arm", "forearm"),
-    "wrist": ("forearm", "hand"), "hip": ("thigh", "torso", "pelvis"), "knee": ("thigh", "shin", "pelvis"),
-    "ankle": ("shin", "foot"),
-}  # fmt: skip
-
-
-def shows_table(layout: Layout) -> np.ndarray:
-    """(K, C + 1) bool: does piece c (numbered from 1, 0 = nothing) show keypoint k?"""
-    table = np.zeros((len(layout), len(PIECES) + 1), bool)
-    for k, keypoint in enumerate(layout.keypoints):
-        side, _, name = keypoint.rpartition("_") if keypoint.split("_")[0] in ("left", "right") else ("", "", keypoint)
-        for piece in _SHOWS[name]:
-            table[k, 1 + PIECE.get(f"{side}_{piece}", PIECE.get(piece, -1))] = True
-    return table
-
-
-# ---------------------------------------------------------------------------------------------------- geometry
 _ARC = np.linspace(-np.pi / 2, np.pi / 2, 7)
 _COS, _SIN = np.cos(_ARC), np.sin(_ARC)
 _RING = np.stack([np.cos(np.arange(20) * np.pi / 10), np.sin(np.arange(20) * np.pi / 10)], axis=-1)
@@ -74,17 +41,19 @@ def capsules(a: np.ndarray, b: np.ndarray, ra: np.ndarray, rb: np.ndarray) -> np
 
 
 def to_pixels(points: np.ndarray, size: int) -> np.ndarray:
-    """Canvas points -> OpenCV's fixed-point pixels of a `size` x `size` picture, int32 with `SHIFT` fraction bits."""
+    """Canvas points to OpenCV's pixels of a `size` x `size` picture, int32 with `SHIFT` bits of fraction."""
     unit = float(1 << SHIFT)
     return np.rint(points * (size / CANVAS * unit) - 0.5 * unit).astype(np.int32)
 
 
 @dataclass
 class Figures:
-    """N placed bodies ready to be painted. `outer` and `inner`: per person, C canvas polygons (None: not drawn).
+    """N placed bodies ready to be painted.
 
-    `order`: per person, the groups of pieces from back to front. `points` (N, P, 3): xy canvas, z canvas units
-    towards the viewer. `facing` (N, P) bool: False where the body's own turn hides the point. `away` (N,) bool and `radius` (N,) of the heads.
+    `outer` and `inner`: per person, C canvas polygons with and without the outline (None: not drawn).
+    `order`: per person, the groups of pieces from back to front. `points` (N, P, 3): xy canvas, z canvas
+    units towards the viewer. `facing` (N, P) bool: False where the body's own turn hides the point. `away`
+    (N,) bool and `radius` (N,) of the heads.
     """
 
     points: np.ndarray
@@ -101,7 +70,8 @@ def place(bodies: Bodies, centre: np.ndarray, height: np.ndarray, look: Looks) -
     points = bodies.points * height[:, None, None]
     middle = 0.5 * (points[:, :, :2].min(1) + points[:, :, :2].max(1))
     points[:, :, :2] += (centre - middle)[:, None]
-    # Everything below is decided on this grid, so that rounding in the last bit cannot differ between machines.
+    # Everything below is decided on this grid, so that rounding in the last bit cannot differ between
+    # machines.
     points = np.rint(points * 64) / 64
     radius = np.rint(bodies.lengths["head"] * height * 64) / 64
     facing = _facing(bodies, look)
@@ -110,7 +80,7 @@ def place(bodies: Bodies, centre: np.ndarray, height: np.ndarray, look: Looks) -
 
 
 def _facing(bodies: Bodies, look: Looks) -> np.ndarray:
-    """(N, P): face points by the turn of the head; the far shoulder and hip of a body seen from the side are hidden."""
+    """(N, P): face points by the turn of the head; in profile the far shoulder and hip are hidden."""
     facing = np.ones(bodies.points.shape[:2], bool)
     for name, edge in (("nose", -0.12), ("eye", 0.05), ("ear", -0.42)):
         normal = np.array(FACE[name])
@@ -137,11 +107,15 @@ def _polygons(bodies: Bodies, points: np.ndarray, height: np.ndarray, radius: np
     girth = bodies.lengths["girth"] * height
     xy = points[:, :, :2]
     grow = np.stack([0.011 * height + 0.8, np.zeros(n)])[..., None]  # outer and inner edge of the outline
-    limbs = capsules(xy[None, :, _A], xy[None, :, _B], _RA * girth[:, None] + grow, _RB * girth[:, None] + grow)
+    limbs = capsules(
+        xy[None, :, _A], xy[None, :, _B], _RA * girth[:, None] + grow, _RB * girth[:, None] + grow
+    )
 
     shoulders, hips = xy[:, _pair("shoulder")], xy[:, _pair("hip")]
     neck, pelvis, waist = (xy[:, POINT[p]][:, None] for p in ("neck", "pelvis", "waist"))
-    chest = np.concatenate([neck + 0.62 * (shoulders - neck) + 0.12 * (pelvis - neck), waist + 0.75 * (hips - pelvis)], axis=1)
+    chest = np.concatenate(
+        [neck + 0.62 * (shoulders - neck) + 0.12 * (pelvis - neck), waist + 0.75 * (hips - pelvis)], axis=1
+    )
     seat = np.concatenate([waist + 0.7 * (hips - pelvis), hips], axis=1)
     knees = xy[:, _pair("knee")]
     seat[:, 2:] += look.skirt[:, None, None] * 0.75 * (knees - seat[:, 2:])
@@ -149,7 +123,11 @@ def _polygons(bodies: Bodies, points: np.ndarray, height: np.ndarray, radius: np
     radii = np.array([[0.056, 0.056, 0.058, 0.058], [0.056, 0.056, 0.054, 0.054]]) * girth[:, None, None]
     radii[:, 1, 2:] *= 1 + 0.25 * look.skirt[:, None]
     radii = radii[None] + grow[..., None]
-    clouds = (rings[None, ..., None, :] + radii[..., None, None] * _RING).reshape(2, n, 2, -1, 2).astype(np.float32)
+    clouds = (
+        (rings[None, ..., None, :] + radii[..., None, None] * _RING)
+        .reshape(2, n, 2, -1, 2)
+        .astype(np.float32)
+    )
 
     centre, r = xy[:, POINT["head"]], radius
     oval = _RING @ _oval(bodies.head)
@@ -159,7 +137,10 @@ def _polygons(bodies: Bodies, points: np.ndarray, height: np.ndarray, radius: np
     face_seen = in_view & ~look.bald
     nape = centre + bodies.head[:, :2, 1] * (r * 1.5)[:, None] - bodies.head[:, :2, 2] * (r * 0.35)[:, None]
     hair = capsules(
-        np.broadcast_to(centre, (2, n, 2)), np.broadcast_to(nape, (2, n, 2)), r * 1.05 + grow[..., 0], r * 0.8 + grow[..., 0]
+        np.broadcast_to(centre, (2, n, 2)),
+        np.broadcast_to(nape, (2, n, 2)),
+        r * 1.05 + grow[..., 0],
+        r * 0.8 + grow[..., 0],
     )
 
     outer, inner = [], []
@@ -190,10 +171,10 @@ def _away(head: np.ndarray) -> np.ndarray:
 
 
 def _hairline(head: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rim of the face, `angle` (N,) from its middle, on unit heads: (N, 20, 2), and whether any of it is in view.
+    """The rim of the face, `angle` (N,) from its middle, on unit heads (N, 20, 2); is any of it in view (N,)?
 
-    Rim points behind the head are moved out to its silhouette. The polygon then bounds the face of a head that looks
-    at the viewer, and the hair of a head that looks away: in both cases the convex one of the two.
+    Rim points behind the head are moved out to its silhouette. The polygon then bounds the face of a head
+    that looks at the viewer, and the hair of a head that looks away: in both cases the convex one of the two.
     """
     middle, side, top = head @ _FACE_MIDDLE, head[..., 0], head @ np.array([0.0, -0.954, 0.30])
     rim = _RING[:, :1] * side[:, None] + _RING[:, 1:] * top[:, None]
@@ -208,12 +189,18 @@ _ARMS = [[PIECE[f"{s}_{p}"] for p in ("upper_arm", "forearm", "hand")] for s in 
 
 
 def _order(points: np.ndarray, height: np.ndarray, look: Looks) -> list[list[list[int]]]:
-    """Per person: groups of pieces from back to front, by depth, with the habits of clothes (shirt over trousers)."""
+    """Per person: groups of pieces from back to front, by depth; at equal depth the shirt covers the trousers."""
     z = points[:, :, 2] / height[:, None]
     trunk = 0.5 * (z[:, POINT["neck"]] + z[:, POINT["pelvis"]])
     knee, ankle = z[:, _pair("knee")], z[:, _pair("ankle")]
     shoulder, elbow, wrist = z[:, _pair("shoulder")], z[:, _pair("elbow")], z[:, _pair("wrist")]
-    leg = 0.6 * knee + 0.4 * z[:, _pair("hip")] - z[:, POINT["pelvis"]][:, None] - 0.09 - look.skirt[:, None] * 0.3
+    leg = (
+        0.6 * knee
+        + 0.4 * z[:, _pair("hip")]
+        - z[:, POINT["pelvis"]][:, None]
+        - 0.09
+        - look.skirt[:, None] * 0.3
+    )
     arm = 0.3 * shoulder + 0.3 * elbow + 0.4 * wrist - trunk[:, None] + 0.04
     head = z[:, POINT["head"]] - trunk
     head = np.where(np.abs(head) < 0.14, 0.02, head)
@@ -225,7 +212,9 @@ def _order(points: np.ndarray, height: np.ndarray, look: Looks) -> list[list[lis
         order = []
         for g in ranks:
             if g < 4:
-                chain, forward = (_LEGS[g], leg_forward[i, g]) if g < 2 else (_ARMS[g - 2], arm_forward[i, g - 2])
+                chain, forward = (
+                    (_LEGS[g], leg_forward[i, g]) if g < 2 else (_ARMS[g - 2], arm_forward[i, g - 2])
+                )
                 order.append(chain if forward else chain[::-1])
             elif g == 4:
                 order += [[PELVIS], [NECK], [TORSO]]
@@ -239,59 +228,6 @@ def _order(points: np.ndarray, height: np.ndarray, look: Looks) -> list[list[lis
     return orders
 
 
-# -------------------------------------------------------------------------------------------------------- looks
-@dataclass
-class Looks:
-    """Colours (N, C, 3) uint8 RGB of the pieces and the habits of N people: bald, hat, long hair, skirt (N,)."""
-
-    colours: np.ndarray
-    skin: np.ndarray
-    bald: np.ndarray
-    hat: np.ndarray
-    long_hair: np.ndarray
-    skirt: np.ndarray
-
-
-def dress(style: Style, rng: np.random.Generator, n: int) -> Looks:
-    """Draw skin, hair and clothes of N people."""
-    u = rng.random((n, 12))
-    skin = _shade(style.skins, u[:, 0], u[:, 1])
-    hair = _shade(style.hairs, u[:, 2], u[:, 3])
-    cloth = rng.random((n, 3, 3))  # shirt, trousers, shoes
-    grey = cloth.mean(-1, keepdims=True)
-    cloth = 25 + 205 * (grey + (cloth - grey) * np.array([1.0, 0.6, 0.4])[:, None])
-    cloth[:, 2] *= 0.7
-    bald, hat = u[:, 4] < 0.08, (u[:, 4] > 0.87)
-    long_hair = (u[:, 5] < 0.22) & ~bald & ~hat
-    skirt = u[:, 6] < 0.10 * style.clothed
-    colours = np.empty((n, len(PIECES), 3))
-    colours[:] = skin[:, None]
-    if style.clothed:
-        bare_leg = skirt | (u[:, 7] < 0.25)
-        for s in ("left", "right"):
-            colours[:, PIECE[f"{s}_thigh"]] = np.where(skirt[:, None], skin, cloth[:, 1])
-            colours[:, PIECE[f"{s}_shin"]] = np.where(bare_leg[:, None], skin, cloth[:, 1])
-            colours[:, PIECE[f"{s}_foot"]] = cloth[:, 2]
-            colours[:, PIECE[f"{s}_upper_arm"]] = np.where(u[:, 8:9] < 0.88, cloth[:, 0], skin)
-            colours[:, PIECE[f"{s}_forearm"]] = np.where(u[:, 8:9] < 0.45, cloth[:, 0], skin)
-        colours[:, TORSO] = cloth[:, 0]
-        colours[:, PELVIS] = np.where(u[:, 9:10] < 0.12, cloth[:, 0], cloth[:, 1])
-    colours[:, HEAD] = np.where(bald[:, None], skin, np.where(hat[:, None], 255 - cloth[:, 0], hair))
-    colours[:, HAIR] = hair
-    return Looks(np.clip(colours, 0, 255).astype(np.uint8), skin, bald, hat, long_hair, skirt)
-
-
-def _shade(palette, pick: np.ndarray, tone: np.ndarray) -> np.ndarray:
-    """(N, 3): a colour between two neighbours of the palette, a little lighter or darker."""
-    palette = np.array(palette, float)
-    at = pick * (len(palette) - 1)
-    low = at.astype(int)
-    part = (at - low)[:, None]
-    colour = palette[low] * (1 - part) + palette[np.minimum(low + 1, len(palette) - 1)] * part
-    return np.clip(colour * (0.9 + 0.2 * tone[:, None]), 0, 255)
-
-
-# ------------------------------------------------------------------------------------------------------ painting
 def paint_person(picture: np.ndarray, figures: Figures, look: Looks, i: int) -> None:
     """Paint person i into an RGB picture (S, S, 3) uint8, in place."""
     size = picture.shape[0]
@@ -299,7 +235,9 @@ def paint_person(picture: np.ndarray, figures: Figures, look: Looks, i: int) -> 
     inner = [None if p is None else to_pixels(p, size) for p in figures.inner[i]]
     colours = look.colours[i].tolist()
     darker = (look.colours[i] * 0.42).tolist()
-    if figures.away[i] and inner[FACE_PIECE] is not None:  # then the hairline bounds the hair: paint it over skin
+    if (
+        figures.away[i] and inner[FACE_PIECE] is not None
+    ):  # then the hairline bounds the hair: paint it over skin
         colours[HEAD], colours[FACE_PIECE] = colours[FACE_PIECE], colours[HEAD]
     fill = cv2.fillConvexPoly
     for group in figures.order[i]:
@@ -339,4 +277,6 @@ def paint_ids(ids: np.ndarray, figures: Figures, i: int) -> None:
     size = ids.shape[0]
     for group in figures.order[i]:
         for piece in group:
-            cv2.fillConvexPoly(ids, to_pixels(figures.inner[i][piece], size), (int(i) + 1, piece + 1), cv2.LINE_8, SHIFT)
+            cv2.fillConvexPoly(
+                ids, to_pixels(figures.inner[i][piece], size), (int(i) + 1, piece + 1), cv2.LINE_8, SHIFT
+            )

@@ -1,10 +1,11 @@
-"""The cache of drawn scenes: drawn once in parallel, kept as one memory-mapped array, checked before it is trusted.
+"""The cache of drawn scenes: drawn once in parallel, kept as one memory-mapped array, checked before use.
 
 A cache is a folder `<style>-v<version>-<size>-<digest>` of three files: `images.npy` (count, S, S, 3) uint8,
-`annotations.npz` (people of all scenes one after another, canvas units, `starts` (count + 1,)), and `cache.json` (the
-recipe and checksums). It is written under a temporary name and renamed when whole, so a half-written cache never
-carries the final name. Workers are plain Python processes that are told which scenes to draw: that works alike on
-Linux, macOS and Windows, from scripts and from notebooks, and never forks a process that holds threads or a GPU.
+`annotations.npz` (people of all scenes one after another, canvas units, `starts` (count + 1,)), and
+`cache.json` (the recipe and checksums). It is written under a temporary name and renamed when whole, so a
+half-written cache never carries the final name. Workers are plain Python processes that are told which scenes
+to draw: that works alike on Linux, macOS and Windows, from scripts and from notebooks, and never forks a
+process that holds threads or a GPU.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def scaled(annotation: dict, scale: float) -> dict[str, np.ndarray]:
 
 
 def load_or_draw(recipe: dict, folder: Path, workers: int | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The pictures (count, S, S, 3), mapped read-only, and the annotations in pixels with `starts` (count + 1,).
+    """The pictures (count, S, S, 3), mapped read-only, and the annotations in pixels, `starts` (count + 1,).
 
     Draws and stores them when the cache has none; a damaged cache gives a warning and is drawn again.
 
@@ -49,19 +50,24 @@ def load_or_draw(recipe: dict, folder: Path, workers: int | None) -> tuple[np.nd
         try:
             return _open(home, recipe)
         except Exception as error:  # whatever is wrong with the files, the remedy is the same
-            warnings.warn(f"the cache of drawn scenes {home} is damaged ({error}); drawing it again", stacklevel=3)
+            warnings.warn(
+                f"the cache of drawn scenes {home} is damaged ({error}); drawing it again", stacklevel=3
+            )
             shutil.rmtree(home)
     _draw(recipe, home, workers)
     return _open(home, recipe)
 
 
 def _sums(home: Path) -> dict[str, str]:
-    """Checksums of the two arrays. Of very many pictures, every k-th is read, so that opening stays a matter of seconds."""
+    """Checksums of both arrays. Of very many pictures every k-th is read, so that opening takes seconds."""
     images = np.load(home / "images.npy", mmap_mode="r")
     total = hashlib.sha256(str((images.shape, (home / "images.npy").stat().st_size)).encode())
     for picture in images[:: max(1, len(images) // 8192)]:
         total.update(picture)
-    return {"images": total.hexdigest(), "annotations": hashlib.sha256((home / "annotations.npz").read_bytes()).hexdigest()}
+    return {
+        "images": total.hexdigest(),
+        "annotations": hashlib.sha256((home / "annotations.npz").read_bytes()).hexdigest(),
+    }
 
 
 def _open(home: Path, recipe: dict) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -124,7 +130,13 @@ def _draw(recipe: dict, home: Path, workers: int | None) -> None:
 
 def _draw_in_parallel(recipe: dict, work: Path, blocks: list, workers: int, progress) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-    command = [sys.executable, "-c", "from posekit.data.scene_cache import serve; serve()", json.dumps(recipe), str(work)]
+    command = [
+        sys.executable,
+        "-c",
+        "from posekit.data.scene_cache import serve; serve()",
+        json.dumps(recipe),
+        str(work),
+    ]
     processes: list[subprocess.Popen] = []
     local, lock, stopped = threading.local(), threading.Lock(), threading.Event()
 
@@ -139,7 +151,9 @@ def _draw_in_parallel(recipe: dict, work: Path, blocks: list, workers: int, prog
                 processes.append(local.process)
         print(*block, file=local.process.stdin, flush=True)
         if local.process.stdout.readline().strip() != "done":
-            raise RuntimeError(f"a worker failed while drawing scenes {block[0]} to {block[1]}; its message is above")
+            raise RuntimeError(
+                f"a worker failed while drawing scenes {block[0]} to {block[1]}; its message is above"
+            )
         return block[1] - block[0]
 
     pool = ThreadPoolExecutor(workers)
@@ -166,7 +180,9 @@ def draw_block(recipe: dict, work: Path, start: int, stop: int) -> None:
     images = np.load(work / "images.npy", mmap_mode="r+")
     rows = []
     for i in range(start, stop):
-        images[i], annotation = draw(recipe["style"], recipe["seed"], i, recipe["size"], tuple(recipe["people"]))
+        images[i], annotation = draw(
+            recipe["style"], recipe["seed"], i, recipe["size"], tuple(recipe["people"])
+        )
         rows.append(annotation)
     images.flush()
     arrays = {name: np.concatenate([row[name] for row in rows]) for name in FIELDS}

@@ -1,13 +1,14 @@
 """Drawn people: a data set that is a pure function of (style, seed, index, size), with exact annotations.
 
-A stand-in that teaches and tests the machinery; it is never called COCO. Boxes, areas and visibility come from an id
-buffer painted beside the picture. COCO's area limits (32^2, 96^2 px) are meant on the nominal `CANVAS` x `CANVAS`
-canvas whatever the size of the stored picture: `Scenes.area_scale` says by how much to multiply them.
+A stand-in that teaches and tests the machinery; it is never called COCO. Boxes, areas and visibility come
+from an id buffer painted beside the picture. COCO's area limits (32^2, 96^2 px) are meant on the nominal
+`CANVAS` x `CANVAS` canvas whatever the size of the stored picture: `Scenes.area_scale` says by how much to
+multiply them.
 
-Visibility: 0 outside the picture (x = y = 0), 1 hidden, 2 seen. A joint is seen when the pixel at the joint shows a
-piece of the same body that the joint belongs to (an elbow: upper arm or forearm). So a joint is hidden by other
-people, by things, and by its own body: an arm behind the back, the far shoulder and hip in profile, the nose of a
-head turned away, ears under long hair. Clothes do not hide joints.
+Visibility: 0 outside the picture (x = y = 0), 1 hidden, 2 seen. A joint is seen when the pixel at the joint
+shows a piece of the same body that the joint belongs to (an elbow: upper arm or forearm). So a joint is
+hidden by other people, by things, and by its own body: an arm behind the back, the far shoulder and hip in
+profile, the nose of a head turned away, ears under long hair. Clothes do not hide joints.
 
 Shapes: n people of a scene, K joints of the style's layout, S the size of the picture.
 """
@@ -24,39 +25,50 @@ import cv2
 import numpy as np
 
 from posekit.data import backdrop, scene_cache
-from posekit.data.drawing import CANVAS, PIECES, Figures, dress, paint_ids, paint_person, place, shows_table
+from posekit.data.drawing import CANVAS, Figures, paint_ids, paint_person, place
+from posekit.data.pieces import dress, shows_table
 from posekit.data.skeleton import POINT, STYLES, Style, pose
 
-VERSION = 2  # of the generator: any change of what is drawn raises it, and caches of other versions are not used
+VERSION = 2  # of the generator: any change of what is drawn raises it; caches of other versions are not used
 ID_SIZE = 256  # pixels of the id buffer, whatever the size of the picture
-MIN_JOINTS, MIN_AREA = 4, 250.0  # what every annotated person shows at least: joints seen, canvas units squared
+MIN_JOINTS, MIN_AREA = 4, 250.0  # every annotated person shows at least this many joints and square units
 MAX_PEOPLE = 13
 
 _SHOWS = {name: shows_table(style.layout) for name, style in STYLES.items()}
 _JOINTS = {name: np.array([POINT[k] for k in style.layout.keypoints]) for name, style in STYLES.items()}
 
 
-def draw(style: str, seed: int, index: int, size: int, people: tuple[int, int] = (1, 6)) -> tuple[np.ndarray, dict]:
+def draw(
+    style: str, seed: int, index: int, size: int, people: tuple[int, int] = (1, 6)
+) -> tuple[np.ndarray, dict]:
     """Draw scene `index` of the stream (style, seed): the picture and its annotation.
 
     Returns:
-        picture (size, size, 3) uint8 RGB, and a dict on the canvas (corner frame, `CANVAS` units wide, independent
-        of `size`): `keypoints` (n, K, 2) float32, `visibility` (n, K) uint8, `boxes` (n, 4) float32 xyxy and `areas`
-        (n,) float32 of what can be seen, `owner` (ID_SIZE, ID_SIZE) uint8: 0 or 1 + the person seen there.
+        picture (size, size, 3) uint8 RGB, and a dict on the canvas (corner frame, `CANVAS` units wide,
+        independent of `size`): `keypoints` (n, K, 2) float32, `visibility` (n, K) uint8, `boxes` (n, 4)
+        float32 xyxy and `areas` (n,) float32 of what can be seen, `owner` (ID_SIZE, ID_SIZE) uint8: 0 or 1 +
+        the person seen there.
 
     Raises:
         ValueError: unknown style, negative seed or index, or a range of people outside 1..13.
     """
     table, people = _check(style, people)
     if seed < 0 or index < 0 or size < 16:
-        raise ValueError(f"seed {seed} and index {index} must not be negative, and size {size} at least 16 pixels")
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([zlib.crc32(style.encode()), seed, index])))
+        raise ValueError(
+            f"seed {seed} and index {index} must not be negative, and size {size} at least 16 pixels"
+        )
+    rng = np.random.Generator(
+        np.random.PCG64(np.random.SeedSequence([zlib.crc32(style.encode()), seed, index]))
+    )
     n = people[0] + int(rng.random() * (people[1] - people[0] + 1))
 
     bodies, look = pose(table, rng, n), dress(table, rng, n)
     height, centre = _arrange(table, rng, n)
     behind = [backdrop.thing(rng, table, (0.03, 0.22)) for _ in range(2 + int(9 * rng.random()))]
-    front = [(int(rng.random() * (n + 1)), backdrop.thing(rng, table, (0.05, 0.24))) for _ in range(int(2.6 * rng.random()))]
+    front = [
+        (int(rng.random() * (n + 1)), backdrop.thing(rng, table, (0.05, 0.24)))
+        for _ in range(int(2.6 * rng.random()))
+    ]
     # Near people are mostly the larger ones, and stand in front.
     nearness = np.argsort(height * (0.6 + 0.8 * rng.random(n)), kind="stable")
 
@@ -91,12 +103,14 @@ def _check(style: str, people) -> tuple[Style, tuple[int, int]]:
         raise ValueError(f"no drawing style is called {style!r}; known: {', '.join(STYLES)}")
     low, high = people
     if not 1 <= low <= high <= MAX_PEOPLE:
-        raise ValueError(f"people={tuple(people)} must be a range (low, high) with 1 <= low <= high <= {MAX_PEOPLE}")
+        raise ValueError(
+            f"people={tuple(people)} must be a range (low, high) with 1 <= low <= high <= {MAX_PEOPLE}"
+        )
     return STYLES[style], (int(low), int(high))
 
 
 def _arrange(style: Style, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Heights (n,) and centres (n, 2) in canvas units: spread over the width, lower when larger in half the scenes."""
+    """Heights (n,) and centres (n, 2), canvas units; in half the scenes those who look taller stand lower."""
     low, high = style.heights
     high = max(low + 0.1, high * min(1.0, (6 / n) ** 0.5))
     height = low * (high / low) ** rng.random(n)
@@ -135,7 +149,8 @@ def _annotate(style: str, figures: Figures, nearness: np.ndarray, front) -> dict
     inside = ((xy >= 0) & (xy < CANVAS)).all(-1)
     column, row = np.clip((xy / unit).astype(int), 0, ID_SIZE - 1).transpose(2, 0, 1)
     shown = ids[row, column]
-    seen = (shown[..., 0] == np.arange(1, n + 1)[:, None]) & _SHOWS[style][np.arange(len(joints)), shown[..., 1]]
+    seen = shown[..., 0] == np.arange(1, n + 1)[:, None]
+    seen &= _SHOWS[style][np.arange(len(joints)), shown[..., 1]]
     seen &= figures.facing[:, joints]
     visibility = np.where(inside, 1 + seen, 0).astype(np.uint8)
 
@@ -145,9 +160,12 @@ def _annotate(style: str, figures: Figures, nearness: np.ndarray, front) -> dict
         x, y, w, h = cv2.boundingRect(cv2.compare(owner, i + 1, cv2.CMP_EQ))
         boxes[i] = x * unit, y * unit, (x + w) * unit, (y + h) * unit
     return {
-        "keypoints": np.where(inside[..., None], xy, 0).astype(np.float32), "visibility": visibility, "boxes": boxes,
-        "areas": areas.astype(np.float32), "owner": owner,
-    }  # fmt: skip
+        "keypoints": np.where(inside[..., None], xy, 0).astype(np.float32),
+        "visibility": visibility,
+        "boxes": boxes,
+        "areas": areas.astype(np.float32),
+        "owner": owner,
+    }
 
 
 def segmentations(owner: np.ndarray, n: int, size: int) -> list[dict]:
@@ -162,10 +180,10 @@ def segmentations(owner: np.ndarray, n: int, size: int) -> list[dict]:
 class Scenes:
     """A data set of `count` drawn scenes of `size` x `size` pixels with `people` = (low, high) people each.
 
-    `seed` names the stream: two data sets share no picture when their seeds differ, so give validation a seed of its
-    own. `cache`: a folder; the scenes are drawn once on `workers` processes (default: one per core), kept there as
-    uint8 with a checksum and mapped into memory ever after; a damaged cache is drawn again. Without `cache` each
-    scene is drawn when first asked for and kept in RAM.
+    `seed` names the stream: two data sets share no picture when their seeds differ, so give validation a seed
+    of its own. `cache`: a folder; the scenes are drawn once on `workers` processes (default: one per core),
+    kept there as uint8 with a checksum and mapped into memory ever after; a damaged cache is drawn again.
+    Without `cache` each scene is drawn when first asked for and kept in RAM.
 
     Targets and `ground_truth` are in pixels of the `size` x `size` picture (corner frame). Evaluate with
     `area_scale`, so that medium and large mean what they mean on the 512 x 512 canvas.
@@ -174,7 +192,9 @@ class Scenes:
     def __init__(self, style="people", seed=0, count=1000, size=128, people=(1, 6), cache=None, workers=None):
         table, self.people = _check(style, people)
         if count < 1 or seed < 0 or size < 16:
-            raise ValueError(f"count {count} must be at least 1, seed {seed} at least 0 and size {size} at least 16")
+            raise ValueError(
+                f"count {count} must be at least 1, seed {seed} at least 0 and size {size} at least 16"
+            )
         self.style, self.seed, self.count, self.size = style, int(seed), int(count), int(size)
         self.layout = table.layout
         self.name = f"drawn {style}"
@@ -189,9 +209,13 @@ class Scenes:
     @property
     def _recipe(self) -> dict:
         return {
-            "style": self.style, "version": VERSION, "seed": self.seed, "count": self.count, "size": self.size,
+            "style": self.style,
+            "version": VERSION,
+            "seed": self.seed,
+            "count": self.count,
+            "size": self.size,
             "people": list(self.people),
-        }  # fmt: skip
+        }
 
     @property
     def fingerprint(self) -> str:
@@ -209,7 +233,7 @@ class Scenes:
         return self._images[i] if self._images is not None else self._draw(i)[0]
 
     def target(self, i: int) -> dict[str, np.ndarray]:
-        """`keypoints` (n, K, 2), `visibility` (n, K), `boxes` (n, 4) xyxy, `areas` (n,), `ignore` (0, 4); pixels."""
+        """In pixels: `keypoints` (n, K, 2), `visibility` (n, K), `boxes` (n, 4), `areas` (n,), `ignore` (0, 4)."""
         if self._records is None:
             return dict(self._draw(i)[1])
         part = slice(self._starts[i], self._starts[i + 1]) if i >= 0 else slice(*self._starts[i - 1 :][:2])
@@ -230,13 +254,13 @@ class Scenes:
 
     @cached_property
     def ground_truth(self) -> dict:
-        """A COCO annotation dict (images, annotations, categories) in pixels of the picture, without segmentation."""
+        """A COCO dict (images, annotations, categories) in pixels of the picture, without segmentation."""
         return _coco(self.name, self.layout, self.size, [self.target(i) for i in range(self.count)], None)
 
     def write_coco(self, folder: str | Path, size: int = CANVAS, extension: str = "jpg") -> Path:
-        """Draw the scenes again at `size` pixels into a COCO folder: `images/` and `annotations/person_keypoints.json`.
+        """Draw the scenes at `size` pixels into `folder`: `images/` and `annotations/person_keypoints.json`.
 
-        Segmentations are compressed run-length masks. Returns the path of the annotation file.
+        A real COCO folder, as any other program reads it. Segmentations are compressed run-length masks. Returns the path of the annotation file.
         """
         folder = Path(folder)
         (folder / "images").mkdir(parents=True, exist_ok=True)
@@ -246,7 +270,9 @@ class Scenes:
             picture, annotation = draw(self.style, self.seed, i, size, self.people)
             path = folder / "images" / f"{i:012d}.{extension}"
             if not cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]):
-                raise OSError(f"could not write {path}: is the disk full, or the extension {extension!r} unknown?")
+                raise OSError(
+                    f"could not write {path}: is the disk full, or the extension {extension!r} unknown?"
+                )
             targets.append(scene_cache.scaled(annotation, size / CANVAS))
             masks.append(segmentations(annotation["owner"], len(annotation["areas"]), size))
         path = folder / "annotations" / "person_keypoints.json"
@@ -256,13 +282,16 @@ class Scenes:
 
 _NO_BOXES = np.zeros((0, 4), np.float32)
 _NO_BOXES.setflags(write=False)
-assert len(PIECES) < 255  # piece numbers fit the id buffer
 
 
-def _coco(name: str, layout, size: int, targets: list[dict], masks: list | None, extension: str = "jpg") -> dict:
+def _coco(
+    name: str, layout, size: int, targets: list[dict], masks: list | None, extension: str = "jpg"
+) -> dict:
     annotations = []
     for image_id, target in enumerate(targets):
-        joints = np.concatenate([target["keypoints"], target["visibility"][..., None]], axis=-1, dtype=np.float64)
+        joints = np.concatenate(
+            [target["keypoints"], target["visibility"][..., None]], axis=-1, dtype=np.float64
+        )
         boxes = target["boxes"].astype(np.float64)
         boxes[:, 2:] -= boxes[:, :2]
         for i, (rows, box) in enumerate(zip(joints, boxes, strict=True)):
@@ -278,7 +307,8 @@ def _coco(name: str, layout, size: int, targets: list[dict], masks: list | None,
         "info": {"description": f"{name}: procedurally drawn, not photographs", "version": str(VERSION)},
         "licenses": [],
         "images": [
-            {"id": i, "file_name": f"{i:012d}.{extension}", "width": size, "height": size} for i in range(len(targets))
+            {"id": i, "file_name": f"{i:012d}.{extension}", "width": size, "height": size}
+            for i in range(len(targets))
         ],
         "annotations": annotations,
         "categories": [

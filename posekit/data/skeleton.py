@@ -2,8 +2,9 @@
 
 Forward kinematics over all N people of a scene at once; the length unit is the standing height of the body.
 
-Body frame: x to the image's right, y down, z towards the viewer. A body at yaw 0 faces the viewer, so its left side
-(+1 below) lies at +x. Every random choice is read from uniform numbers, so a pose is the same on every machine.
+Body frame: x to the image's right, y down, z towards the viewer. A body at yaw 0 faces the viewer, so its
+left side (+1 below) lies at +x. Every random choice is read from uniform numbers, so a pose is the same on
+every machine.
 
 Shapes: N people, 2 sides (left, right), P named points, R a stack of 3x3 rotations.
 """
@@ -16,12 +17,13 @@ import numpy as np
 
 from posekit.layouts import COCO, Layout
 
-# ------------------------------------------------------------------------------------------------- joint angles
-# Angles of one side, degrees: flexion forwards, abduction outwards, twist inwards, elbow/knee bend, ankle point.
+# Degrees, one side: flexion forwards, abduction outwards, twist inwards, bend of elbow or knee, ankle pointing.
 ARM_LIMITS = np.array([(-60, 180), (-20, 178), (-120, 100), (0, 148)], float)
 LEG_LIMITS = np.array([(-45, 125), (-20, 70), (-35, 45), (0, 145), (-25, 60)], float)
 # Angles of the trunk: lean forwards, lean sideways, twist; head: yaw, nod, tilt; then camera pitch and roll.
-TRUNK_LIMITS = np.array([(-25, 80), (-28, 28), (-35, 35), (-75, 75), (-35, 40), (-25, 25), (-15, 30), (-95, 95)], float)
+TRUNK_LIMITS = np.array(
+    [(-25, 80), (-28, 28), (-35, 35), (-75, 75), (-35, 40), (-25, 25), (-15, 30), (-95, 95)], float
+)
 
 # gesture: (flexion, abduction, twist, elbow), each a range
 GESTURES = {
@@ -45,10 +47,10 @@ GESTURES = {
 
 @dataclass(frozen=True)
 class Family:
-    """One family of poses: ranges of the legs' angles (one leg, the other leg), of the trunk, and the arms' gestures.
+    """One family of poses: ranges of the legs' and the trunk's angles, and the gestures of the arms.
 
-    `legs`: (flexion, abduction, twist, knee, ankle) of one leg and of the other; which of them is the left one is
-    drawn. `lean` forwards, `roll` of the whole body in the picture, degrees.
+    `legs`: (flexion, abduction, twist, knee, ankle) of one leg and of the other; which of them is the left
+    one is drawn. `lean` forwards, `roll` of the whole body in the picture, degrees.
     """
 
     name: str
@@ -60,34 +62,80 @@ class Family:
 
 
 PEOPLE = (
-    Family("stand", 0.30, (((-6, 8), (1, 10), (-25, 5), (0, 10), (-4, 6)), ((-6, 10), (1, 12), (-25, 5), (0, 18), (-4, 8))),
-           ("hang", "hang", "hang", "akimbo", "fold", "carry", "phone", "point")),
-    Family("walk", 0.16, (((14, 34), (0, 6), (-12, 5), (2, 22), (-8, 8)), ((-28, -6), (0, 6), (-12, 5), (8, 42), (0, 25))),
-           ("hang", "back", "fore", "carry", "phone"), lean=(-2, 10)),
-    Family("run", 0.12, (((32, 78), (0, 8), (-10, 8), (30, 95), (-5, 20)), ((-38, -10), (0, 8), (-10, 8), (15, 85), (5, 40))),
-           ("back", "fore", "fore", "carry"), lean=(5, 25)),
-    Family("arms up", 0.14, (((-8, 12), (2, 20), (-25, 5), (0, 14), (-4, 8)), ((-8, 12), (2, 20), (-25, 5), (0, 20), (-4, 8))),
-           ("up", "up", "reach", "wave", "side", "throw"), lean=(-8, 8), roll=(-8, 8)),
-    Family("sit", 0.11, (((72, 98), (2, 18), (-15, 10), (68, 104), (-6, 10)), ((72, 98), (2, 18), (-15, 10), (60, 104), (-6, 10))),
-           ("lap", "lap", "carry", "fold", "phone", "wave"), lean=(-10, 22)),
-    Family("squat", 0.05, (((85, 118), (8, 30), (-25, 0), (95, 138), (-20, 0)), ((85, 118), (8, 30), (-25, 0), (95, 138), (-20, 0))),
-           ("lap", "fore", "point", "guard"), lean=(15, 45)),
-    Family("sport", 0.10, (((15, 75), (5, 38), (-25, 10), (10, 85), (-10, 30)), ((-35, 20), (5, 38), (-25, 10), (5, 60), (0, 40))),
-           ("throw", "side", "guard", "reach", "up", "point", "back"), lean=(-12, 38), roll=(-22, 22)),
-    Family("lie", 0.02, (((-8, 35), (0, 15), (-20, 5), (0, 50), (0, 40)), ((-8, 35), (0, 15), (-20, 5), (0, 70), (0, 40))),
-           ("hang", "fold", "up", "lap"), roll=(70, 95)),
+    Family(
+        "stand", 0.30,
+        legs=(
+            ((-6, 8), (1, 10), (-25, 5), (0, 10), (-4, 6)),
+            ((-6, 10), (1, 12), (-25, 5), (0, 18), (-4, 8)),
+        ),
+        arms=("hang", "hang", "hang", "akimbo", "fold", "carry", "phone", "point"),
+    ),
+    Family(
+        "walk", 0.16,
+        legs=(
+            ((14, 34), (0, 6), (-12, 5), (2, 22), (-8, 8)),
+            ((-28, -6), (0, 6), (-12, 5), (8, 42), (0, 25)),
+        ),
+        arms=("hang", "back", "fore", "carry", "phone"), lean=(-2, 10),
+    ),
+    Family(
+        "run", 0.12,
+        legs=(
+            ((32, 78), (0, 8), (-10, 8), (30, 95), (-5, 20)),
+            ((-38, -10), (0, 8), (-10, 8), (15, 85), (5, 40)),
+        ),
+        arms=("back", "fore", "fore", "carry"), lean=(5, 25),
+    ),
+    Family(
+        "arms up", 0.14,
+        legs=(
+            ((-8, 12), (2, 20), (-25, 5), (0, 14), (-4, 8)),
+            ((-8, 12), (2, 20), (-25, 5), (0, 20), (-4, 8)),
+        ),
+        arms=("up", "up", "reach", "wave", "side", "throw"), lean=(-8, 8), roll=(-8, 8),
+    ),
+    Family(
+        "sit", 0.11,
+        legs=(
+            ((72, 98), (2, 18), (-15, 10), (68, 104), (-6, 10)),
+            ((72, 98), (2, 18), (-15, 10), (60, 104), (-6, 10)),
+        ),
+        arms=("lap", "lap", "carry", "fold", "phone", "wave"), lean=(-10, 22),
+    ),
+    Family(
+        "squat", 0.05,
+        legs=(
+            ((85, 118), (8, 30), (-25, 0), (95, 138), (-20, 0)),
+            ((85, 118), (8, 30), (-25, 0), (95, 138), (-20, 0)),
+        ),
+        arms=("lap", "fore", "point", "guard"), lean=(15, 45),
+    ),
+    Family(
+        "sport", 0.10,
+        legs=(
+            ((15, 75), (5, 38), (-25, 10), (10, 85), (-10, 30)),
+            ((-35, 20), (5, 38), (-25, 10), (5, 60), (0, 40)),
+        ),
+        arms=("throw", "side", "guard", "reach", "up", "point", "back"), lean=(-12, 38), roll=(-22, 22),
+    ),
+    Family(
+        "lie", 0.02,
+        legs=(
+            ((-8, 35), (0, 15), (-20, 5), (0, 50), (0, 40)),
+            ((-8, 35), (0, 15), (-20, 5), (0, 70), (0, 40)),
+        ),
+        arms=("hang", "fold", "up", "lap"), roll=(70, 95),
+    ),
 )  # fmt: skip
 
 
-# -------------------------------------------------------------------------------------------------------- style
 @dataclass(frozen=True)
 class Style:
     """A kind of drawn creature as a table of numbers: what differs between people and their later relatives.
 
-    `lengths`: ranges in units of the standing height. `heights`: the range of standing heights as a share of the
-    canvas (drawn log-uniformly). `spread`: range of how far the group spreads over the canvas. `layouts`: of how many
-    random arrangements the one with the least overlap is taken, a range.
-    Colours are RGB 0-255.
+    `lengths`: ranges in units of the standing height. `heights`: the range of standing heights as a share of
+    the canvas (drawn log-uniformly). `spread`: range of how far the group spreads over the canvas. `layouts`:
+    of how many random arrangements the one with the least overlap is taken, a range. Colours are RGB 0-255.
     """
 
     name: str
@@ -109,15 +157,21 @@ STYLES = {
         families=PEOPLE,
         lengths={
             "torso": (0.265, 0.30), "shoulder": (0.096, 0.122), "hip": (0.05, 0.066), "neck": (0.068, 0.085),
-            "head": (0.06, 0.078), "upper_arm": (0.158, 0.185), "forearm": (0.132, 0.155), "hand": (0.05, 0.062),
-            "thigh": (0.225, 0.255), "shin": (0.215, 0.245), "foot": (0.085, 0.105), "girth": (0.82, 1.3),
+            "head": (0.06, 0.078), "upper_arm": (0.158, 0.185), "forearm": (0.132, 0.155),
+            "hand": (0.05, 0.062), "thigh": (0.225, 0.255), "shin": (0.215, 0.245), "foot": (0.085, 0.105),
+            "girth": (0.82, 1.3),
         },
-        skins=((255, 224, 196), (241, 194, 152), (224, 172, 130), (198, 134, 88), (160, 104, 66), (118, 74, 48), (84, 54, 38)),
-        hairs=((28, 22, 20), (62, 40, 26), (104, 66, 36), (150, 104, 52), (214, 178, 104), (150, 58, 26), (176, 174, 172)),
+        skins=(
+            (255, 224, 196), (241, 194, 152), (224, 172, 130), (198, 134, 88), (160, 104, 66), (118, 74, 48),
+            (84, 54, 38),
+        ),
+        hairs=(
+            (28, 22, 20), (62, 40, 26), (104, 66, 36), (150, 104, 52), (214, 178, 104), (150, 58, 26),
+            (176, 174, 172),
+        ),
     ),
 }  # fmt: skip
 
-# ------------------------------------------------------------------------------------------------------- points
 SIDED = ("eye", "ear", "mouth", "shoulder", "elbow", "wrist", "hand", "hip", "knee", "ankle", "toe")
 POINTS = ("pelvis", "waist", "neck", "head", "top_head", "nose") + tuple(
     f"{side}_{name}" for name in SIDED for side in ("left", "right")
@@ -125,15 +179,21 @@ POINTS = ("pelvis", "waist", "neck", "head", "top_head", "nose") + tuple(
 POINT = {name: i for i, name in enumerate(POINTS)}
 SIDE = np.array([1.0, -1.0])
 # Outward normals of the face points on the head's sphere (x is mirrored for the right side).
-FACE = {"nose": (0.0, 0.10, 1.0), "mouth": (0.20, 0.52, 0.83), "eye": (0.40, -0.16, 0.90), "ear": (0.99, 0.02, -0.08)}
+FACE = {
+    "nose": (0.0, 0.10, 1.0),
+    "mouth": (0.20, 0.52, 0.83),
+    "eye": (0.40, -0.16, 0.90),
+    "ear": (0.99, 0.02, -0.08),
+}
 
 
 @dataclass
 class Bodies:
     """N posed bodies before they are placed: lengths in units of the standing height.
 
-    `points` (N, P, 3) in the order of `POINTS`; `head` (N, 3, 3) rotation of the head and `trunk` (N, 3, 3) of the
-    chest (columns: left, down, forward); `lengths`: name -> (N,); `family` (N,) index into the style's families.
+    `points` (N, P, 3) in the order of `POINTS`; `head` (N, 3, 3) rotation of the head and `trunk` (N, 3, 3)
+    of the chest (columns: left, down, forward); `lengths`: name -> (N,); `family` (N,) index into the style's
+    families.
     """
 
     points: np.ndarray
@@ -172,7 +232,7 @@ _TABLES = {name: _tables(style) for name, style in STYLES.items()}
 
 
 def pose(style: Style, rng: np.random.Generator, n: int) -> Bodies:
-    """Draw N bodies of a style: build, pose family, joint angles within their limits, turn, forward kinematics."""
+    """Draw N bodies of a style: build, pose family, joint angles within their limits, turn, kinematics."""
     build = rng.random((n, len(style.lengths)))
     length = {name: _between(np.array(r), build[:, i]) for i, (name, r) in enumerate(style.lengths.items())}
 
@@ -189,7 +249,9 @@ def pose(style: Style, rng: np.random.Generator, n: int) -> Bodies:
     left_first = np.where(u[:, 4:5] < 0.5, [[0, 1]], [[1, 0]])
     legs = np.take_along_axis(leg_table[family], left_first[:, :, None, None], axis=1)
 
-    arm = np.clip(_between(_GESTURE_TABLE[gesture], rng.random((n, 2, 4))), ARM_LIMITS[:, 0], ARM_LIMITS[:, 1])
+    arm = np.clip(
+        _between(_GESTURE_TABLE[gesture], rng.random((n, 2, 4))), ARM_LIMITS[:, 0], ARM_LIMITS[:, 1]
+    )
     leg = np.clip(_between(legs, rng.random((n, 2, 5))), LEG_LIMITS[:, 0], LEG_LIMITS[:, 1])
     v = rng.random((n, 8))
     centred = v - 0.5
@@ -206,7 +268,9 @@ def pose(style: Style, rng: np.random.Generator, n: int) -> Bodies:
 
 def _kinematics(length, arm, leg, trunk, yaw, family) -> Bodies:
     n = len(yaw)
-    camera = _rotation(trunk[:, 7], 2) @ _rotation(-trunk[:, 6], 0)  # roll in the picture after the view from above
+    camera = _rotation(trunk[:, 7], 2) @ _rotation(
+        -trunk[:, 6], 0
+    )  # roll in the picture after the view from above
     root = camera @ _rotation(yaw, 1)
     chest = root @ _rotation(trunk[:, 1], 2) @ _rotation(-trunk[:, 0], 0) @ _rotation(trunk[:, 2], 1)
     head = chest @ _rotation(trunk[:, 5], 2) @ _rotation(trunk[:, 3], 1) @ _rotation(-trunk[:, 4], 0)
@@ -241,7 +305,11 @@ def _kinematics(length, arm, leg, trunk, yaw, family) -> Bodies:
     def along(start, rotation, size):
         return start + rotation[..., 1] * size[:, None, None]
 
-    shoulder = neck[:, None] + right[:, None] * (length["shoulder"][:, None] * SIDE)[..., None] + 0.02 * down[:, None]
+    shoulder = (
+        neck[:, None]
+        + right[:, None] * (length["shoulder"][:, None] * SIDE)[..., None]
+        + 0.02 * down[:, None]
+    )
     start, upper = chain(chest, put_sides("shoulder", shoulder), arm[..., 0], arm[..., 1], arm[..., 2])
     elbow = put_sides("elbow", along(start, upper, length["upper_arm"]))
     lower = upper @ _rotation(arm[..., 3], 0)
