@@ -89,6 +89,7 @@ def test_every_picture_once_per_epoch_in_a_new_order():
     assert plain.order(5).tolist() == list(range(10))
     assert len(plain) == 3 and len(Loader(Pictures(), None, 4, drop_last=True)) == 2
     assert [len(b["targets"]) for b in Loader(Pictures(), None, 4, drop_last=True).epoch(0)] == [4, 4]
+    assert [len(b["targets"]) for b in Loader(Pictures(), None, 64, drop_last=True).epoch(0)] == [10]
 
 
 def test_order_and_first_picture_use_different_streams():

@@ -34,6 +34,8 @@ class Loader:
     start processes, kept from epoch to epoch. `device`: images travel there as bytes and are normalised
     there; targets stay on the CPU.
 
+    `drop_last` leaves out an incomplete batch, unless it is the only one.
+
     A picture that cannot be read stops with its `DataError`; if the data set was opened with on_error="skip"
     it is left out of its batch and added to `dataset.skipped`.
     """
@@ -61,7 +63,8 @@ class Loader:
                 "give Augment(..., layout=dataset.layout)"
             )
         self.dataset, self.augment, self.batch_size = dataset, augment, batch_size
-        self.seed, self.shuffle, self.drop_last, self.workers = seed, shuffle, drop_last, workers
+        self.seed, self.shuffle, self.workers = seed, shuffle, workers
+        self.drop_last = drop_last and len(dataset) > batch_size
         self.device = torch.device(device)
         self.mean = torch.tensor(mean, device=self.device).view(3, 1, 1) * 255
         self.scale = 1 / (torch.tensor(std, device=self.device).view(3, 1, 1) * 255)
