@@ -7,7 +7,7 @@ Frames: shapes live on the canvas, `CANVAS` x `CANVAS` units, corner (0, 0), wha
 OpenCV puts pixel centres on integers, so a canvas point p lands on `p * size / CANVAS - 0.5`; `SHIFT` bits of
 it are fractions.
 
-Shapes: N people, C = 18 pieces per person (`PIECES`), V vertices.
+Shapes: N people, C = 19 pieces per person (`PIECES`), V vertices.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from posekit.data.pieces import CAPSULES, FACE_PIECE, HAIR, HEAD, NECK, PELVIS, PIECE, TORSO, Looks
+from posekit.data.pieces import CAPSULES, FACE_PIECE, HAIR, HEAD, NECK, PELVIS, PIECE, SKIRT, TORSO, Looks
 from posekit.data.skeleton import FACE, POINT, Bodies
 
 CANVAS = 512
@@ -147,7 +147,13 @@ def _polygons(bodies: Bodies, points: np.ndarray, height: np.ndarray, radius: np
     for i in range(n):
         for edge, out in ((0, outer), (1, inner)):
             hulls = [cv2.convexHull(clouds[edge, i, h])[:, 0] for h in (0, 1)]
-            pieces = list(limbs[edge, i]) + hulls + [heads[edge, i], faces[i] if face_seen[i] else None]
+            lower = [None, hulls[1]] if look.skirt[i] else [hulls[1], None]
+            pieces = (
+                list(limbs[edge, i])
+                + [hulls[0]]
+                + lower
+                + [heads[edge, i], faces[i] if face_seen[i] else None]
+            )
             out.append(pieces + [hair[edge, i] if look.long_hair[i] else None])
     return outer, inner
 
@@ -189,7 +195,7 @@ _ARMS = [[PIECE[f"{s}_{p}"] for p in ("upper_arm", "forearm", "hand")] for s in 
 
 
 def _order(points: np.ndarray, height: np.ndarray, look: Looks) -> list[list[list[int]]]:
-    """Per person: groups of pieces from back to front, by depth; at equal depth the shirt covers the trousers."""
+    """Per person: groups of pieces from back to front, by depth; else the shirt covers the trousers."""
     z = points[:, :, 2] / height[:, None]
     trunk = 0.5 * (z[:, POINT["neck"]] + z[:, POINT["pelvis"]])
     knee, ankle = z[:, _pair("knee")], z[:, _pair("ankle")]
@@ -217,7 +223,7 @@ def _order(points: np.ndarray, height: np.ndarray, look: Looks) -> list[list[lis
                 )
                 order.append(chain if forward else chain[::-1])
             elif g == 4:
-                order += [[PELVIS], [NECK], [TORSO]]
+                order += [[SKIRT if look.skirt[i] else PELVIS], [NECK], [TORSO]]
             elif look.long_hair[i]:
                 order.append([HAIR, HEAD])
             else:

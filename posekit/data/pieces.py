@@ -1,6 +1,6 @@
 """What a drawn body is made of and wears: the pieces, which joint each of them shows, skin, hair and clothes.
 
-Shapes: N people, C = 18 pieces per person (`PIECES`), K joints of a layout.
+Shapes: N people, C = 19 pieces per person (`PIECES`), K joints of a layout.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ CAPSULES = tuple(
     (f"{side}_{name}", POINT[f"{side}_{a}"], POINT[f"{side}_{b}"], ra, rb)
     for part in (_LIMBS[:3], _LIMBS[3:]) for side in ("left", "right") for name, a, b, ra, rb in part
 ) + (("neck", POINT["neck"], POINT["head"], 0.030, 0.028),)  # fmt: skip
-PIECES = tuple(c[0] for c in CAPSULES) + ("torso", "pelvis", "head", "face", "hair")
+PIECES = tuple(c[0] for c in CAPSULES) + ("torso", "pelvis", "skirt", "head", "face", "hair")
 PIECE = {name: i for i, name in enumerate(PIECES)}
-NECK, TORSO, PELVIS, HEAD, FACE_PIECE, HAIR = (
-    PIECE[p] for p in ("neck", "torso", "pelvis", "head", "face", "hair")
+NECK, TORSO, PELVIS, SKIRT, HEAD, FACE_PIECE, HAIR = (
+    PIECE[p] for p in ("neck", "torso", "pelvis", "skirt", "head", "face", "hair")
 )
 
 # A joint is seen where the picture shows one of these pieces of the same person.
 _SHOWS = {
-    "nose": ("head", "face"),
-    "eye": ("head", "face"),
-    "ear": ("head", "face"),
-    "top_head": ("head", "face", "hair"),
+    "nose": ("head",),
+    "eye": ("head",),
+    "ear": ("head",),
+    "top_head": ("head", "hair"),
     "neck": ("neck", "torso", "head", "hair"),
     "shoulder": ("upper_arm", "torso"),
     "elbow": ("upper_arm", "forearm"),
     "wrist": ("forearm", "hand"),
-    "hip": ("thigh", "torso", "pelvis"),
-    "knee": ("thigh", "shin", "pelvis"),
+    "hip": ("thigh", "torso", "pelvis", "skirt"),
+    "knee": ("thigh", "shin", "skirt"),
     "ankle": ("shin", "foot"),
 }
 
@@ -51,10 +51,11 @@ def shows_table(layout: Layout) -> np.ndarray:
     table = np.zeros((len(layout), len(PIECES) + 1), bool)
     for k, keypoint in enumerate(layout.keypoints):
         side, _, name = (
-            keypoint.rpartition("_") if keypoint.split("_")[0] in ("left", "right") else ("", "", keypoint)
+            keypoint.partition("_") if keypoint.startswith(("left_", "right_")) else ("", "", keypoint)
         )
         for piece in _SHOWS[name]:
-            table[k, 1 + PIECE.get(f"{side}_{piece}", PIECE.get(piece, -1))] = True
+            sided = f"{side}_{piece}"
+            table[k, 1 + PIECE[sided if sided in PIECE else piece]] = True
     return table
 
 
@@ -93,7 +94,7 @@ def dress(style: Style, rng: np.random.Generator, n: int) -> Looks:
             colours[:, PIECE[f"{s}_upper_arm"]] = np.where(u[:, 8:9] < 0.88, cloth[:, 0], skin)
             colours[:, PIECE[f"{s}_forearm"]] = np.where(u[:, 8:9] < 0.45, cloth[:, 0], skin)
         colours[:, TORSO] = cloth[:, 0]
-        colours[:, PELVIS] = np.where(u[:, 9:10] < 0.12, cloth[:, 0], cloth[:, 1])
+        colours[:, PELVIS] = colours[:, SKIRT] = np.where(u[:, 9:10] < 0.12, cloth[:, 0], cloth[:, 1])
     colours[:, HEAD] = np.where(bald[:, None], skin, np.where(hat[:, None], 255 - cloth[:, 0], hair))
     colours[:, HAIR] = hair
     return Looks(np.clip(colours, 0, 255).astype(np.uint8), skin, bald, hat, long_hair, skirt)

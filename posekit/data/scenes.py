@@ -29,7 +29,7 @@ from posekit.data.drawing import CANVAS, Figures, paint_ids, paint_person, place
 from posekit.data.pieces import dress, shows_table
 from posekit.data.skeleton import POINT, STYLES, Style, pose
 
-VERSION = 2  # of the generator: any change of what is drawn raises it; caches of other versions are not used
+VERSION = 3  # of the generator: any change of what is drawn raises it; caches of other versions are not used
 ID_SIZE = 256  # pixels of the id buffer, whatever the size of the picture
 MIN_JOINTS, MIN_AREA = 4, 250.0  # every annotated person shows at least this many joints and square units
 MAX_PEOPLE = 13
@@ -233,10 +233,15 @@ class Scenes:
         return self._images[i] if self._images is not None else self._draw(i)[0]
 
     def target(self, i: int) -> dict[str, np.ndarray]:
-        """In pixels: `keypoints` (n, K, 2), `visibility` (n, K), `boxes` (n, 4), `areas` (n,), `ignore` (0, 4)."""
+        """Pixels: `keypoints` (n, K, 2), `visibility` (n, K), `boxes` (n, 4), `areas` (n,), `ignore` (0, 4).
+
+        The arrays are views; copy before changing them.
+        """
         if self._records is None:
             return dict(self._draw(i)[1])
-        part = slice(self._starts[i], self._starts[i + 1]) if i >= 0 else slice(*self._starts[i - 1 :][:2])
+        if i < 0:
+            i += self.count
+        part = slice(self._starts[i], self._starts[i + 1])
         target = {name: self._records[name][part] for name in ("keypoints", "visibility", "boxes", "areas")}
         target["ignore"] = _NO_BOXES
         return target
@@ -249,6 +254,8 @@ class Scenes:
             picture, annotation = draw(self.style, self.seed, i, self.size, self.people)
             picture.setflags(write=False)
             target = scene_cache.scaled(annotation, self.size / CANVAS)
+            for array in target.values():
+                array.setflags(write=False)
             self._drawn[i] = picture, {**target, "ignore": _NO_BOXES}
         return self._drawn[i]
 
@@ -260,7 +267,8 @@ class Scenes:
     def write_coco(self, folder: str | Path, size: int = CANVAS, extension: str = "jpg") -> Path:
         """Draw the scenes at `size` pixels into `folder`: `images/` and `annotations/person_keypoints.json`.
 
-        A real COCO folder, as any other program reads it. Segmentations are compressed run-length masks. Returns the path of the annotation file.
+        A real COCO folder, as any other program reads it; segmentations are compressed run-length masks.
+        Returns the path of the annotation file.
         """
         folder = Path(folder)
         (folder / "images").mkdir(parents=True, exist_ok=True)

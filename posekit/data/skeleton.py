@@ -17,7 +17,7 @@ import numpy as np
 
 from posekit.layouts import COCO, Layout
 
-# Degrees, one side: flexion forwards, abduction outwards, twist inwards, bend of elbow or knee, ankle pointing.
+# Degrees of one side: flexion forwards, abduction outwards, twist inwards, elbow or knee, ankle.
 ARM_LIMITS = np.array([(-60, 180), (-20, 178), (-120, 100), (0, 148)], float)
 LEG_LIMITS = np.array([(-45, 125), (-20, 70), (-35, 45), (0, 145), (-25, 60)], float)
 # Angles of the trunk: lean forwards, lean sideways, twist; head: yaw, nod, tilt; then camera pitch and roll.
@@ -192,15 +192,13 @@ class Bodies:
     """N posed bodies before they are placed: lengths in units of the standing height.
 
     `points` (N, P, 3) in the order of `POINTS`; `head` (N, 3, 3) rotation of the head and `trunk` (N, 3, 3)
-    of the chest (columns: left, down, forward); `lengths`: name -> (N,); `family` (N,) index into the style's
-    families.
+    of the chest (columns: left, down, forward); `lengths`: name -> (N,).
     """
 
     points: np.ndarray
     head: np.ndarray
     trunk: np.ndarray
     lengths: dict[str, np.ndarray]
-    family: np.ndarray
 
 
 def _rotation(degrees: np.ndarray, axis: int) -> np.ndarray:
@@ -263,10 +261,10 @@ def pose(style: Style, rng: np.random.Generator, n: int) -> Bodies:
          _between(body_table[family, 1], v[:, 7]) * np.where(u[:, 7] < 0.5, 1, -1)], axis=-1
     )  # fmt: skip
     trunk = np.clip(trunk, TRUNK_LIMITS[:, 0], TRUNK_LIMITS[:, 1])
-    return _kinematics(length, arm, leg, trunk, yaw, family)
+    return _kinematics(length, arm, leg, trunk, yaw)
 
 
-def _kinematics(length, arm, leg, trunk, yaw, family) -> Bodies:
+def _kinematics(length, arm, leg, trunk, yaw) -> Bodies:
     n = len(yaw)
     camera = _rotation(trunk[:, 7], 2) @ _rotation(
         -trunk[:, 6], 0
@@ -322,4 +320,4 @@ def _kinematics(length, arm, leg, trunk, yaw, family) -> Bodies:
     lower = upper @ _rotation(-leg[..., 3], 0)
     ankle = put_sides("ankle", along(knee, lower, length["shin"]))
     put_sides("toe", along(ankle, lower @ _rotation(78 - leg[..., 4], 0), length["foot"]))
-    return Bodies(points, head, chest, length, family)
+    return Bodies(points, head, chest, length)
