@@ -1,0 +1,232 @@
+"""Published weights into our models: POET's own files, DETR's as a start, and ResNet-50 backbones.
+
+The models use the names of the published state dicts (`transformer.encoder.layers.0.self_attn.in_proj_weight`,
+`backbone.0.body.conv1.weight`, ...), so a POET file loads as it is. What can differ is the size, and then the error says
+which one and how to build the model that fits.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+# DETR's heads and queries mean boxes; POET learns its own
+DETR_ONLY = ("class_embed.", "bbox_embed.", "query_embed.")
+BACKBONE = "backbone.0.body."
+
+
+def read(path: str | Path) -> dict[str, Tensor]:
+    """The state dict of a `.pth`, `.pt`, `.ckpt` or `.safetensors` file, on the CPU.
+
+    The usual wrappings are undone: {'model': ...} as POET and DETR save, {'state_dict': ...} as mmpose does, and the
+    prefix `module.` of a model that was trained in parallel. No code of the file runs.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or holds no tensors, or holds objects of unknown kinds.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}; check the path")
+    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    for wrapping in ("model", "state_dict", "model_state_dict"):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapping), Mapping):
+            state = state[wrapping]
+            break
+    tensors = {}
+    if isinstance(state, Mapping):
+        tensors = {
+            str(name).removeprefix("module."): value
+            for name, value in state.items()
+            if isinstance(value, Tensor)
+        }
+    if not tensors:
+        raise ValueError(f"{path.name} holds no weights: no tensor under 'model', 'state_dict' or at the top")
+    return tensors
+
+
+def load_poet(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> None:
+    """Load every weight of a POET: a published file, one of ours, or a state dict. All or nothing.
+
+    Raises:
+        ValueError: the weights are of another model or another size; the sentence lists what differs.
+    """
+    state, label = _state(source)
+    own = model.state_dict()
+    state = _without_counters(state, own)
+    missing, unknown, shapes = _differences(own, state)
+    if not (missing or unknown or shapes):
+        model.load_state_dict(state)
+        return
+    if any(name.startswith("bbox_embed.") for name in unknown):
+        raise ValueError(
+            f"{label} is of DETR, which predicts boxes: start from it with load_detr, do not load it as POET"
+        )
+    advice = _advice(size(own), size(state))
+    if not advice and len(missing) == len(own):
+        raise ValueError(
+            f"{label} is not of a POET: it shares no entry with the model, {_some(unknown)} are unknown"
+        )
+    parts = [f"{label} does not fit the model" + (f": {advice}" if advice else "")]
+    parts += [f"{len(missing)} entries are missing ({_some(missing)})"] if missing else []
+    parts += [f"{len(unknown)} are unknown ({_some(unknown)})"] if unknown else []
+    parts += [f"{len(shapes)} have another shape ({_some(shapes)})"] if shapes else []
+    raise ValueError("; ".join(parts))
+
+
+def load_detr(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> list[str]:
+    """Start a POET from a DETR of the same widths (DETR-R50): backbone, projection and transformer.
+
+    Returns the names that keep their random start: the heads and the queries.
+
+    Raises:
+        ValueError: the weights are not of a DETR, or of one with other widths or layers.
+    """
+    state, label = _state(source)
+    own = {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.startswith((*DETR_ONLY, "kpt_embed."))
+    }
+    shared = _without_counters(
+        {k: v for k, v in state.items() if not k.startswith((*DETR_ONLY, "kpt_embed."))}, own
+    )
+    missing, unknown, shapes = _differences(own, shared)
+    if missing or unknown or shapes:
+        differs = [*missing, *unknown, *shapes]
+        raise ValueError(
+            f"{label} is not of a DETR with the model's backbone and transformer: "
+            f"{len(differs)} entries differ ({_some(differs)})"
+        )
+    model.load_state_dict(shared, strict=False)
+    return [name for name in model.state_dict() if name not in shared]
+
+
+def load_backbone(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> int:
+    """Start the ResNet-50 of a POET from a pose estimator of mmpose (`backbone.*`) or from torchvision's file.
+
+    The paper's second set of experiments starts from mmpose. Heads and classifiers are left out. Returns how many
+    tensors were loaded.
+
+    Raises:
+        ValueError: the weights are not of the model's backbone.
+    """
+    state, label = _state(source)
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(BACKBONE)}
+    renamed = {}
+    for name, value in state.items():
+        stem = name.removeprefix(BACKBONE) if name.startswith(BACKBONE) else name.removeprefix("backbone.")
+        if stem != name or stem.startswith(("conv1.", "bn1.", "layer")):  # torchvision's names have no prefix
+            renamed[BACKBONE + stem] = value
+    renamed = _without_counters(renamed, own)
+    missing, unknown, shapes = _differences(own, renamed)
+    if not own or missing or unknown or shapes:
+        differs = [*missing, *unknown, *shapes]
+        raise ValueError(
+            f"{label} does not hold the backbone of this model: {len(differs)} entries differ ({_some(differs)}); "
+            "ResNet-50 models take ResNet-50 weights"
+        )
+    model.load_state_dict(renamed, strict=False)
+    return len(renamed)
+
+
+def size(state: Mapping[str, Tensor] | Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The size of a POET, read from the names and shapes of its state dict, as options of `build`.
+
+    Takes tensors or their shapes; sizes that cannot be read are left out. (The number of heads leaves no trace.)
+    """
+    shapes = {name: tuple(getattr(value, "shape", value)) for name, value in state.items()}
+    result = {}
+    if "query_embed.weight" in shapes:
+        result["num_queries"], result["dim"] = shapes["query_embed.weight"]
+    last = max(
+        (name for name in shapes if name.startswith("kpt_embed.") and name.endswith(".weight")), default=None
+    )
+    if last:
+        result["num_keypoints"] = (shapes[last][0] - 2) // 3
+    for side in ("encoder", "decoder"):
+        layers = {name.split(".")[3] for name in shapes if name.startswith(f"transformer.{side}.layers.")}
+        if layers:
+            result[f"{side}_layers"] = len(layers)
+    if "transformer.encoder.layers.0.linear1.weight" in shapes:
+        result["feedforward"] = shapes["transformer.encoder.layers.0.linear1.weight"][0]
+    return result
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} is not a whole safetensors file ({error}); fetch it again") from error
+
+
+def _read_pickle(path: Path):
+    import argparse
+
+    import torch
+
+    try:
+        with torch.serialization.safe_globals(
+            [argparse.Namespace]
+        ):  # POET's and DETR's files keep their arguments
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path.name} is damaged or holds objects other than tensors, numbers and text, which are not loaded; "
+            "if you trust it, save its state dict alone and load that"
+        ) from error
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"{path.name} is not a whole checkpoint ({error}); fetch it again") from error
+
+
+def _state(source: str | Path | Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    if isinstance(source, Mapping):
+        return dict(source), "this state dict"
+    return read(source), f"the checkpoint {Path(source).name}"
+
+
+def _without_counters(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the step counters of batch norm where the model's is frozen and has none."""
+    return {
+        name: value
+        for name, value in state.items()
+        if name in own or not name.endswith("num_batches_tracked")
+    }
+
+
+def _differences(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> tuple[list[str], list[str], list[str]]:
+    """Names missing in `state`, names unknown to the model, and sentences about shapes that differ."""
+    shapes = [
+        f"{name}: {tuple(state[name].shape)}, the model has {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    return [name for name in own if name not in state], [name for name in state if name not in own], shapes
+
+
+WORDS = {
+    "num_queries": "queries", "num_keypoints": "keypoints", "dim": "channels", "encoder_layers": "encoder layers",
+    "decoder_layers": "decoder layers", "feedforward": "feed-forward channels",
+}  # fmt: skip
+
+
+def _advice(own: dict[str, int], theirs: dict[str, int]) -> str:
+    """Which sizes differ, and the options that would make them equal; empty when the sizes agree."""
+    differ = [name for name in WORDS if name in own and name in theirs and own[name] != theirs[name]]
+    if not differ:
+        return ""
+    has = " and ".join(f"{theirs[name]} {WORDS[name]} (the model {own[name]})" for name in differ)
+    options = ", ".join(f"{name}={theirs[name]}" for name in differ)
+    return f"it has {has}, so build the model with {options}"
+
+
+def _some(names: list[str], limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
