@@ -50,6 +50,7 @@ def draw(
     layout: Layout = COCO,
     threshold: float = 0.0,
     visible: float = 0.5,
+    least: float = 0.0,
     centers: bool = False,
     offsets: bool = False,
     joints: bool = True,
@@ -61,6 +62,8 @@ def draw(
 
     Args:
         visible: joints with at least this visibility are filled, the others hollow.
+        least: joints below this visibility are left out, with their limbs. POET never learns where a joint
+            outside the picture is: its guess for one may lie anywhere.
         centers, offsets: also the predicted centre (red) and the vectors from it to the joints (blue).
         size: 1 suits a picture of two inches.
         colour: one colour for everything, instead of a colour per side.
@@ -72,6 +75,7 @@ def draw(
     for keypoints, visibility, center in zip(
         people.keypoints, people.visibility, people.centers, strict=True
     ):
+        keypoints = np.where((visibility >= least)[:, None], keypoints, np.nan)
         if limbs and layout.limbs:
             pairs = np.array(layout.limbs)
             tones = [_side(inks[a], inks[b]) for a, b in pairs]

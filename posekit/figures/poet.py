@@ -1,10 +1,9 @@
 """The figures of the POET paper (Stoffl, Vidal, Mathis 2021), one function each: data in, matplotlib Figure
 out, no I/O.
 
-Curves live here; Figure 2 is in `poet_overview`, the figures with pictures (4, 7, 9, 10) are in
-`poet_pictures`, and all are reachable from here. Every function takes `dataset`, the words under which its
-numbers are shown: the default says drawn people, because nothing that is measured on them may be read as
-COCO.
+Curves live here; Figure 2 is in `poet_overview`, Figure 7 in `poet_attention`, the others with pictures (4,
+9, 10) in `poet_pictures`; all are reachable from here. Every function takes `dataset`, the words under which
+its numbers are shown: the default says drawn people, because nothing measured on them may be read as COCO.
 
 A *log* is the DataFrame of a run's log.csv: one row per epoch with epoch, step, minutes, lr, train_<term>,
 val_<term>, AP, AP50, APM, APL; rows without an evaluation hold NaN.
@@ -16,15 +15,9 @@ import numpy as np
 import pandas as pd
 
 from posekit.figures import style
+from posekit.figures.poet_attention import fig07_attention, fig07_data
 from posekit.figures.poet_overview import fig02_overview
-from posekit.figures.poet_pictures import (
-    fig04_examples,
-    fig07_attention,
-    fig07_data,
-    fig09_centers,
-    fig10_data,
-    fig10_visibility,
-)
+from posekit.figures.poet_pictures import fig04_examples, fig09_centers, fig10_data, fig10_visibility
 
 __all__ = [
     "ext_queries",

@@ -19,6 +19,7 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from posekit.files import replacing
 
@@ -225,14 +226,36 @@ def _render(fig: Figure, footer: str) -> tuple[bytes, bytes]:
                 linespacing=1.15,
             )
             written.set_in_layout(False)
+        fig.draw_without_rendering()
+        fig.set_layout_engine("none")
+        _settle(fig)
         svg = _bytes(fig, "svg", dpi=DPI, metadata={"Date": None, "Creator": "posekit"})
         png = _bytes(fig, "png", dpi=DPI, metadata={"Software": None})
     finally:
+        fig.set_layout_engine(engine)
         if written is not None:
             written.remove()
             fig.set_size_inches(width, height)
             engine.set(rect=(0, 0, 1, 1))
     return _light_svg(svg), _light_png(png)
+
+
+def _settle(fig) -> None:
+    """Round what the layout solver placed: its last bits change from process to process, and names inside an
+    SVG are made from exact coordinates.
+    """
+    for part in fig.subfigs:
+        part.bbox_relative.p0, part.bbox_relative.p1 = (
+            part.bbox_relative.p0.round(6),
+            part.bbox_relative.p1.round(6),
+        )
+        _settle(part)
+    for ax in fig.axes:
+        if ax.get_axes_locator() is None:
+            ax.set_position(Bbox(ax.get_position(original=True).get_points().round(6)))
+            ax.set_in_layout(True)  # set_position takes the axes out of later layouts
+    for text in fig.texts:
+        text.set_position(np.round(text.get_position(), 6))
 
 
 def _bytes(fig: Figure, kind: str, **options) -> bytes:
@@ -275,5 +298,8 @@ def _light_png(png: bytes, limit: int = 400_000) -> bytes:
     # visibly.
     sample = picture.resize((picture.width // 3, picture.height // 3), Image.Resampling.NEAREST)
     palette = sample.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=2)
+    colours = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)
+    colours[colours.sum(1, dtype=int).argmax()] = 255  # the page stays white
+    palette.putpalette(colours.tobytes())
     picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
