@@ -4,5 +4,13 @@ from posekit.evaluation.coco import STATS, Matches, Result, evaluate, evaluate_b
 from posekit.evaluation.oks import match_people, oks, oks_per_joint
 
 __all__ = [
-    "STATS", "Matches", "Result", "evaluate", "evaluate_by_people", "match_people", "oks", "oks_per_joint", "per_joint_oks",
+    "STATS",
+    "Matches",
+    "Result",
+    "evaluate",
+    "evaluate_by_people",
+    "match_people",
+    "oks",
+    "oks_per_joint",
+    "per_joint_oks",
 ]

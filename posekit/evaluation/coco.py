@@ -1,8 +1,10 @@
-"""Average precision and recall of poses, COCO's ten numbers (POET, "Evaluation Metrics"), equal to pycocotools.
+"""Average precision and recall of poses: COCO's ten numbers (POET, "Evaluation Metrics"), as pycocotools'.
 
-Every image is matched for all area ranges and thresholds at once; images with the same number of people go through together,
-so the only loop left runs over the rank of a detection (first the surest of every image, then the second, ...).
-Shapes: A = 3 area ranges, T = 10 thresholds, R = 101 recall levels, D detections kept (at most 20 per image), G people.
+All area ranges and thresholds are matched at once, and images with the same number of people go through
+together; the only loop left runs over the rank of a detection: first the surest of every image, then the
+second, and so on.
+Shapes: A = 3 area ranges, T = 10 thresholds, R = 101 recall levels, D detections kept (at most 20 per image),
+G people, K keypoints. Frame: pixels of the image.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from posekit.evaluation.columns import Detections, People, read_detections, read_people
-from posekit.evaluation.oks import doubled, oks_pairs
+from posekit.evaluation.oks import doubled, oks_pairs, oks_per_joint
 from posekit.layouts import layout_for
 
 STATS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
@@ -26,10 +28,11 @@ RECALLS = np.linspace(0, 1, 101)
 
 @dataclass
 class Matches:
-    """Detections matched to people at one threshold, N pairs, surest first.
+    """Detections matched to people at one threshold: N pairs, surest first.
 
-    `row` (N,): place in the detections given; `detection` and `person` (N,): index into `Result.detections` and
-    `Result.people`; `annotation` (N,): id of the person; `image_id` list; `oks` and `score` (N,).
+    `row` (N,): place of the detection in the input; `detection`, `person` (N,): index into
+    `Result.detections` and `Result.people`; `annotation` (N,): id of the person; `image_id`: list; `oks`,
+    `score` (N,).
     """
 
     row: np.ndarray
@@ -48,10 +51,11 @@ class Matches:
 class Result:
     """What `evaluate` found. `str(result)` is a table.
 
-    `stats`: the ten numbers by name, in [0, 1], -1 where there is nobody to find. `precision` (T, R, A) and `recall`
-    (T, A) as in pycocotools' `eval`, -1 likewise. `people`, `detections`: the columns that were compared (detections: the
-    best 20 per image, by image and falling score). `match` (A, T, D): index of the person that a detection got, -1 none;
-    `match_oks` (A, T, D): its OKS (NaN none). `ignored_detections` (A, T, D), `ignored_people` (A, G): what does not count.
+    `stats`: the ten numbers by name, in [0, 1], -1 where there is nobody to find. `precision` (T, R, A),
+    `recall` (T, A): as in pycocotools' `eval`, -1 likewise. `people`, `detections`: the columns that were
+    compared; detections are the best 20 of every image, by image and falling score. `match` (A, T, D): index
+    of the person that a detection got, -1 for none. `ignored_detections` (A, T, D), `ignored_people` (A, G):
+    what does not count.
     """
 
     stats: dict[str, float]
@@ -60,7 +64,6 @@ class Result:
     people: People
     detections: Detections
     match: np.ndarray
-    match_oks: np.ndarray
     ignored_detections: np.ndarray
     ignored_people: np.ndarray
     sigmas: np.ndarray
@@ -68,34 +71,40 @@ class Result:
     area_scale: float
 
     def matches(self, threshold: float = 0.5, area: str = "all") -> Matches:
-        """The pairs with OKS >= threshold (one of 0.5, 0.55 ... 0.95) that count: no crowds, nobody unlabelled."""
-        a, t = AREAS.index(area), int(np.argmin(np.abs(THRESHOLDS - threshold)))
-        person = self.match[a, t]
-        found = np.flatnonzero((person >= 0) & ~self.ignored_people[a][person] if len(self.people) else person >= 0)
+        """The pairs with OKS >= threshold (0.5, 0.55 ... 0.95) that count: no crowds, nobody unlabelled."""
+        a, t = AREAS.index(area), _threshold(threshold)
+        found = np.flatnonzero(self.match[a, t] >= 0)
+        found = found[~self.ignored_people[a, self.match[a, t, found]]]
         found = found[np.argsort(-self.detections.scores[found], kind="stable")]
-        person = person[found]
-        image_ids = self.people.image_ids
+        person, image_ids = self.match[a, t, found], self.people.image_ids
         return Matches(
             self.detections.row[found], found, person, self.people.ids[person],
-            [image_ids[i] for i in self.detections.image[found]], self.match_oks[a, t][found],
+            [image_ids[i] for i in self.detections.image[found]],
+            _similarity(self.people, self.detections, self.sigmas, found, person),
             self.detections.scores[found],
-        )
+        )  # fmt: skip
 
     def missed(self, threshold: float = 0.5, area: str = "all") -> np.ndarray:
         """Index into `people` of those that count and that no detection matched at this threshold."""
-        found = self.matches(threshold, area).person
-        return np.setdiff1d(np.flatnonzero(~self.ignored_people[AREAS.index(area)]), found)
+        counted = np.flatnonzero(~self.ignored_people[AREAS.index(area)])
+        return np.setdiff1d(counted, self.match[AREAS.index(area), _threshold(threshold)])
+
+    def false_alarms(self, threshold: float = 0.5, area: str = "all") -> np.ndarray:
+        """Index into `detections`, surest first, of those that count and matched nobody at this threshold."""
+        a, t = AREAS.index(area), _threshold(threshold)
+        alarms = np.flatnonzero((self.match[a, t] < 0) & ~self.ignored_detections[a, t])
+        return alarms[np.argsort(-self.detections.scores[alarms], kind="stable")]
 
     def __str__(self) -> str:
-        count = int((~self.ignored_people[0]).sum())
-        lines = [
-            f"{len(self.people.image_ids)} images, {count} people that count, {len(self.detections)} detections; "
-            f"sigmas: {self.sigmas_from}"
-            + (f"; area limits x {self.area_scale:g}" if self.area_scale != 1 else "")
-        ]
-        lines += ["  ".join(f"{name:>5}" for name in STATS)]
-        lines += ["  ".join(f"{self.stats[name]:5.3f}" if self.stats[name] >= 0 else "    -" for name in STATS)]
-        return "\n".join(lines)
+        limits = f"; area limits x {self.area_scale:g}" if self.area_scale != 1 else ""
+        return "\n".join(
+            [
+                f"{len(self.people.image_ids)} images, {np.sum(~self.ignored_people[0])} people that count, "
+                f"{len(self.detections)} detections; sigmas: {self.sigmas_from}{limits}",
+                "  ".join(f"{name:>5}" for name in STATS),
+                "  ".join(f"{value:5.3f}" if value >= 0 else "    -" for value in self.stats.values()),
+            ]
+        )
 
 
 def evaluate(
@@ -110,71 +119,81 @@ def evaluate(
     """Score detections as COCO's keypoint task does; the numbers are those of pycocotools.
 
     Args:
-        ground_truth: COCO keypoint annotations, a dict or a path. detections: result rows (list of dicts with image_id,
-            category_id, keypoints, score), their path, or a dict of arrays (see `columns.read_detections`).
+        ground_truth: COCO keypoint annotations, a dict or a path.
+        detections: result rows (list of dicts with image_id, category_id, keypoints, score), their path, or
+            a dict of arrays (see `columns.read_detections`).
         sigmas (K,): per-joint fall-off of OKS; None: those of the known layout with K joints.
         area_scale: multiplies the limits 32^2 and 96^2 between small, medium and large.
-        max_detections: best detections kept per image. category_id: rows of others are left out. image_ids: only these.
+        max_detections: so many of the surest detections of an image are kept.
+        category_id: rows of other categories are left out. image_ids: only these images.
 
-    A person with `num_keypoints` 0 or `iscrowd` 1 is neither missed nor found: whoever matches it is not counted. An
-    `ignore` field has no effect, as in pycocotools.
+    A person with `num_keypoints` 0 or `iscrowd` 1 is neither missed nor found: a detection matched to it is
+    not counted. An `ignore` field has no effect, as in pycocotools.
 
     Raises:
         ValueError: input that cannot be scored; the sentence says what to change.
     """
+    if max_detections < 1 or area_scale <= 0:
+        raise ValueError(
+            f"max_detections ({max_detections}) must be at least 1, area_scale ({area_scale}) above 0"
+        )
     people = read_people(ground_truth, category_id, image_ids)
     found = read_detections(detections, people, category_id)
     sigmas, source = _sigmas(sigmas, people, found)
     found = found.select(_best(found, max_detections))
     limits = np.array([[0, 1e10], [32**2 * area_scale, 96**2 * area_scale], [96**2 * area_scale, 1e10]])
     ignored_people = people.ignore | _beyond(people.areas, limits)
-    match, match_oks = _match(people, found, sigmas, ignored_people)
-    unmatched, ignored = match < 0, np.zeros(match.shape, bool)
-    if len(people):
-        unmatched |= people.ids[match] == 0
-        ignored = np.where(match >= 0, ignored_people[np.arange(len(AREAS))[:, None, None], match], False)
-    if (people.ids == 0).any() and not people.ignore[people.ids == 0].all():
+    match = _match(people, found, sigmas, ignored_people)
+    a, t, d = np.nonzero(match >= 0)
+    beyond = _beyond(found.areas, limits)
+    ignored = np.repeat(beyond[:, None], len(THRESHOLDS), axis=1)  # unmatched: by the detection's own area
+    ignored[a, t, d] = ignored_people[a, match[a, t, d]]  # matched: as the person
+    nobody = people.ids == 0
+    if (nobody & ~people.ignore).any():
+        # pycocotools marks a detection as matched by writing down the annotation's id, so 0 reads as
+        # unmatched.
+        ignored[a, t, d] |= nobody[match[a, t, d]] & beyond[a, d]
         warnings.warn(
-            "the ground truth has an annotation with id 0: pycocotools counts whoever finds that person as a false alarm, "
-            "and so do these numbers; number the annotations from 1",
+            "the ground truth has an annotation with id 0: pycocotools counts whoever finds that person as a "
+            "false alarm, and so do these numbers; number the annotations from 1",
             stacklevel=2,
         )
-    ignored |= unmatched & _beyond(found.areas, limits)[:, None]
-    result = Result({}, None, None, people, found, match, match_oks, ignored, ignored_people, sigmas, source, area_scale)
-    result.precision, result.recall = _accumulate(result)
-    result.stats = _summary(result.precision, result.recall)
-    return result
+    precision, recall = _accumulate(people, found, match, ignored, ignored_people)
+    return Result(
+        _summary(precision, recall), precision, recall, people, found, match, ignored, ignored_people, sigmas,
+        source, area_scale,
+    )  # fmt: skip
 
 
 def evaluate_by_people(ground_truth, detections, **options) -> dict[int, dict[str, float]]:
-    """The ten numbers as a function of the number of people in the image (not counting crowd regions).
+    """The ten numbers as a function of the number of people in the image (crowd regions do not count).
 
-    Takes what `evaluate` takes. Keys: 1, 2, ... as far as such images exist, ascending; each value also holds `images` and
-    `people`, the number of images and of people that count in them. Images without anybody have no AP and are left out.
+    Takes what `evaluate` takes. Keys: the numbers of people that occur, 1 and up; each value also holds
+    `images` and `people`, how many images and people that count stand behind it. Images without anybody have
+    no AP: left out.
     """
     result = evaluate(ground_truth, detections, **options)
     people, table = result.people, {}
     per_image = np.bincount(people.image[~people.crowd], minlength=len(people.image_ids))
     for n in np.unique(per_image[per_image > 0]):
         images = per_image == n
-        table[int(n)] = _summary(*_accumulate(result, images)) | {
-            "images": int(images.sum()),
-            "people": int((~result.ignored_people[0] & images[people.image]).sum()),
-        }
+        tables = _accumulate(
+            people, result.detections, result.match, result.ignored_detections, result.ignored_people, images
+        )
+        counted = int((~result.ignored_people[0] & images[people.image]).sum())
+        table[int(n)] = _summary(*tables) | {"images": int(images.sum()), "people": counted}
     return table
 
 
 def per_joint_oks(result: Result, threshold: float = 0.5) -> np.ndarray:
-    """(K,) mean similarity of each joint over the people found at `threshold`; NaN for a joint that is never labelled."""
-    from posekit.evaluation.oks import oks_per_joint
-
+    """(K,) mean similarity of each joint over the people found at `threshold`; NaN if it is never labelled."""
     pairs, people = result.matches(threshold), result.people
     joints = oks_per_joint(
-        result.detections.keypoints[pairs.detection], people.keypoints[pairs.person], people.visibility[pairs.person],
-        people.areas[pairs.person], result.sigmas,
-    )
-    labelled = ~np.isnan(joints)
-    return np.where(labelled.any(0), np.nansum(joints, 0) / np.maximum(labelled.sum(0), 1), np.nan)
+        result.detections.keypoints[pairs.detection], people.keypoints[pairs.person],
+        people.visibility[pairs.person], people.areas[pairs.person], result.sigmas,
+    )  # fmt: skip
+    labelled = (~np.isnan(joints)).sum(0)
+    return np.where(labelled > 0, np.nansum(joints, 0) / np.maximum(labelled, 1), np.nan)
 
 
 def _sigmas(sigmas, people: People, found: Detections) -> tuple[np.ndarray, str]:
@@ -182,7 +201,9 @@ def _sigmas(sigmas, people: People, found: Detections) -> tuple[np.ndarray, str]
     if sigmas is not None:
         sigmas = np.asarray(sigmas, float)
         if sigmas.ndim != 1 or (k and len(sigmas) != k):
-            raise ValueError(f"sigmas of shape {sigmas.shape} do not fit {k} keypoints: give one per keypoint")
+            raise ValueError(
+                f"sigmas of shape {sigmas.shape} do not fit {k} keypoints: give one per keypoint"
+            )
         if not (np.isfinite(sigmas).all() and (sigmas > 0).all()):
             raise ValueError(f"sigmas must be positive, not {sigmas.min():g}")
         return sigmas, "given"
@@ -197,7 +218,10 @@ def _sigmas(sigmas, people: People, found: Detections) -> tuple[np.ndarray, str]
                 raise ValueError(f"{error}; or give sigmas") from None
             return layout.sigmas, f"{layout.sigmas[0]:g} for every joint (the layout is unknown: give sigmas)"
         if people.names and layout.keypoints != people.names:
-            return layout.sigmas, f"{layout.name}'s (the joints have other names: give sigmas if they are not the same)"
+            return (
+                layout.sigmas,
+                f"{layout.name} (the joints have other names: give sigmas if they are not the same)",
+            )
     return layout.sigmas, layout.name
 
 
@@ -207,83 +231,87 @@ def _beyond(areas: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 
 def _best(found: Detections, max_detections: int) -> np.ndarray:
-    """Order of the detections: by image, surest first (ties: as given), at most `max_detections` of each image."""
+    """Order of the detections: by image, surest first (ties: as given), so many of each image at most."""
     order = np.lexsort((-found.scores, found.image))
     image = found.image[order]
     return order[np.arange(len(order)) - np.searchsorted(image, image) < max_detections]
 
 
-def _match(people: People, found: Detections, sigmas, ignored_people) -> tuple[np.ndarray, np.ndarray]:
-    """Greedy matching, surest detection first: (A, T, D) index of the person or -1, and the OKS of the pair or NaN.
+def _similarity(people: People, found: Detections, sigmas, d_index, g_index) -> np.ndarray:
+    """(P,) OKS of the pairs (d_index, g_index)."""
+    labelled, bounds = people.visibility > 0, doubled(people.boxes)
+    return oks_pairs(
+        found.keypoints, people.keypoints, labelled, people.areas, sigmas, bounds, d_index, g_index
+    )
 
-    A detection takes the free person with the highest OKS >= threshold (ties: the later annotation) among those that
-    count; only if there is none, among the ignored ones. A crowd stays free whoever takes it.
+
+def _match(people: People, found: Detections, sigmas, ignored_people) -> np.ndarray:
+    """Greedy matching, surest detection first: (A, T, D) index of the person, or -1.
+
+    A detection takes the free person with the highest OKS >= threshold (ties: the later annotation) among
+    those that count; only if there is none, among the ignored ones. A crowd stays free whoever takes it.
     """
-    images = len(people.image_ids)
-    n_people = np.bincount(people.image, minlength=images)
-    n_found = np.bincount(found.image, minlength=images)
-    person0, found0 = (np.cumsum(n) - n for n in (n_people, n_found))
+    n_people = np.bincount(people.image, minlength=len(people.image_ids))
+    person0 = np.cumsum(n_people) - n_people
     rivals = n_people[found.image]  # people in a detection's image
     pair0 = np.cumsum(rivals) - rivals
     d_index = np.repeat(np.arange(len(found)), rivals)
     g_index = np.arange(len(d_index)) - np.repeat(pair0 - person0[found.image], rivals)
-    similarity = oks_pairs(
-        found.keypoints, people.keypoints, people.visibility > 0, people.areas, sigmas, doubled(people.boxes),
-        d_index, g_index,
-    )
-    bars = np.minimum(THRESHOLDS, 1 - 1e-10)
-    passed = np.searchsorted(bars, similarity, side="right")  # how many thresholds a pair reaches
-    shape = (len(AREAS), len(THRESHOLDS), len(found))
-    match, match_oks = np.full(shape, -1, np.int32), np.full(shape, np.nan)
+    similarity = _similarity(people, found, sigmas, d_index, g_index)
+    reached = np.searchsorted(
+        np.minimum(THRESHOLDS, 1 - 1e-10), similarity, side="right"
+    )  # so many thresholds
+    rank = np.arange(len(found)) - np.searchsorted(found.image, found.image)
+    match = np.full((len(AREAS), len(THRESHOLDS), len(found)), -1, np.int32)
     hopeful = np.zeros(len(found), bool)
-    hopeful[d_index[passed > 0]] = True
-    rank = np.arange(len(found)) - found0[found.image]
+    hopeful[d_index[reached > 0]] = True
     for n in np.unique(rivals[hopeful]):
         here = np.flatnonzero(hopeful & (rivals == n))
-        bucket = np.unique(found.image[here])
-        members = person0[bucket][:, None] + np.arange(n)
-        ignored, crowd = ignored_people[:, members], people.crowd[members]  # (A, N, n), (N, n)
-        bonus = np.where(ignored, 1, n + 1)[:, None]  # those that count come before the ignored ones
+        bucket, image = np.unique(found.image[here], return_inverse=True)
+        members = person0[bucket][:, None] + np.arange(n)  # (N, n)
+        crowd = people.crowd[members]
+        head_start = np.where(ignored_people[:, members], 1, n + 1)[:, None]  # those that count come first
         free = np.ones((len(AREAS), len(THRESHOLDS), len(bucket), n), bool)
         for r in np.unique(rank[here]):
-            turn = here[rank[here] == r]
-            i = np.searchsorted(bucket, found.image[turn])
-            pairs = pair0[turn][:, None] + np.arange(n)
-            # Places 0..n-1 by OKS stand in for OKS: a stable sort gives the later of equals the higher place.
+            turn = np.flatnonzero(rank[here] == r)
+            i, d = image[turn], here[turn]
+            pairs = pair0[d][:, None] + np.arange(n)
+            # Places 0..n-1 stand in for OKS: a stable sort gives the later one of equals the higher place.
             place = np.argsort(np.argsort(similarity[pairs], axis=1, kind="stable"), axis=1)
-            able = free[:, :, i] & (passed[pairs] > np.arange(len(THRESHOLDS))[:, None, None])
-            value = np.where(able, place + bonus[:, :, i], 0)
+            able = free[:, :, i] & (reached[pairs] > np.arange(len(THRESHOLDS))[:, None, None])
+            value = able * (place + head_start[:, :, i])
             best = value.argmax(3)
             a, t, j = np.nonzero(np.take_along_axis(value, best[..., None], 3)[..., 0])
             g = best[a, t, j]
-            match[a, t, turn[j]] = members[i[j], g]
-            match_oks[a, t, turn[j]] = similarity[pairs[j, g]]
+            match[a, t, d[j]] = members[i[j], g]
             free[a, t, i[j], g] = crowd[i[j], g]
-    return match, match_oks
+    return match
 
 
-def _accumulate(result: Result, images: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Precision (T, R, A) and recall (T, A) over all images or those of a mask (I,); -1 where nobody counts."""
+def _accumulate(people, found, match, ignored, ignored_people, images=None) -> tuple[np.ndarray, np.ndarray]:
+    """Precision (T, R, A), recall (T, A) over all images or those of a mask (I,); -1 where nobody counts."""
     precision = -np.ones((len(THRESHOLDS), len(RECALLS), len(AREAS)))
     recall = -np.ones((len(THRESHOLDS), len(AREAS)))
-    order = np.argsort(-result.detections.scores, kind="stable")
-    wanted = ~result.ignored_people
+    order = np.argsort(-found.scores, kind="stable")
+    wanted, hit = ~ignored_people, match >= 0
     if images is not None:
-        order = order[images[result.detections.image[order]]]
-        wanted = wanted & images[result.people.image]
-    matched = result.match >= 0
-    if len(result.people):
-        matched &= result.people.ids[result.match] != 0
+        order = order[images[found.image[order]]]
+        wanted = wanted & images[people.image]
+    if (people.ids == 0).any():
+        hit &= people.ids[match] != 0  # pycocotools' reading of id 0, see `evaluate`
     for a, count in enumerate(wanted.sum(1)):
         for t in range(len(THRESHOLDS) if count else 0):
-            kept = order[~result.ignored_detections[a, t, order]]
-            place = np.flatnonzero(matched[a, t, kept]) + 1  # rank of the 1st, 2nd, ... hit among all that count
+            counted = order[~ignored[a, t, order]]
+            place = (
+                np.flatnonzero(hit[a, t, counted]) + 1
+            )  # of the 1st, 2nd ... hit among the detections that count
             hits = np.arange(1, len(place) + 1)
-            best_from_here = np.maximum.accumulate((hits / (place + np.spacing(1)))[::-1])[::-1]
+            # Precision is highest at a hit, so the best from here on is a maximum over the hits that follow.
+            best = np.maximum.accumulate((hits / (place + np.spacing(1)))[::-1])[::-1]
             level = np.searchsorted(hits / count, RECALLS)
             reached = level < len(hits)
             precision[t, :, a] = 0
-            precision[t, reached, a] = best_from_here[level[reached]]
+            precision[t, reached, a] = best[level[reached]]
             recall[t, a] = len(hits) / count
     return precision, recall
 
@@ -292,7 +320,15 @@ def _summary(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
     def mean(values):
         return float(values[values > -1].mean()) if (values > -1).any() else -1.0
 
-    tables = [table[..., a] for table in (precision, recall) for a in range(3)]
-    p, pm, pl, r, rm, rl = tables
-    values = [p, p[0], p[5], pm, pl, r, r[0], r[5], rm, rl]
+    (p, pm, pl), (r, rm, rl) = ([table[..., a] for a in range(len(AREAS))] for table in (precision, recall))
+    half, strict = _threshold(0.5), _threshold(0.75)
+    values = (p, p[half], p[strict], pm, pl, r, r[half], r[strict], rm, rl)
     return {name: mean(value) for name, value in zip(STATS, values, strict=True)}
+
+
+def _threshold(value: float) -> int:
+    """Place of an OKS threshold among THRESHOLDS."""
+    place = int(np.argmin(np.abs(THRESHOLDS - value)))
+    if abs(THRESHOLDS[place] - value) > 1e-9:
+        raise ValueError(f"{value} is not one of COCO's OKS thresholds 0.5, 0.55 ... 0.95")
+    return place

@@ -1,26 +1,27 @@
-"""Object keypoint similarity (POET, Eq. 5), and who is who: the best one-to-one pairing of predictions and people.
+"""Object keypoint similarity (POET, Eq. 5), and who is who: pairing predictions and people one to one.
 
-OKS = sum_i exp(-d_i^2 / (2 s^2 k_i^2)) [v_i > 0] / sum_i [v_i > 0], with s^2 the person's area and k_i = 2 sigma_i.
-A person with no labelled keypoint has no Eq. 5; COCO's scorer then measures how far each predicted keypoint lies outside
-the person's box doubled in size (0 inside), so that detections on such people can be ignored. The arithmetic and the order
-of summation are those of pycocotools, so values agree to the last bit.
-Shapes: D detections, G people, K keypoints, N or P pairs. Frame: pixels of the image (any unit: OKS is relative to area).
+OKS = sum_i exp(-d_i^2 / (2 s^2 k_i^2)) [v_i > 0] / sum_i [v_i > 0], s^2 the person's area, k_i = 2 sigma_i.
+A person with no labelled keypoint has no Eq. 5; COCO's scorer then measures how far each predicted keypoint
+lies outside the person's box grown by its own size on every side (0 inside), so that detections on such
+people can be ignored. The arithmetic and the order of summation are those of pycocotools: values agree to the
+last bit.
+Shapes: D detections, G people, K keypoints, N or P pairs. Frame: pixels of the image.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-CHUNK = 4096  # pairs at a time: a (4096, 17) block of float64 stays in the cache
+CHUNK = 1024  # pairs at a time: a block of (1024, 17) float64 stays in the cache
 
 
 def oks(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas, boxes_gt=None) -> np.ndarray:
     """(D, G) similarity in [0, 1] of every detection with every person.
 
     Args:
-        keypoints_dt (D, K, 2), keypoints_gt (G, K, 2): pixels. visibility_gt (G, K): > 0 means labelled. areas (G,):
-        pixels^2 (COCO: of the segmentation). sigmas (K,): per-joint fall-off. boxes_gt (G, 4): x0, y0, x1, y1 pixels,
-        needed for people with no labelled keypoint.
+        keypoints_dt (D, K, 2), keypoints_gt (G, K, 2): pixels. visibility_gt (G, K): > 0 means labelled.
+        areas (G,): pixels^2 (COCO: of the segmentation). sigmas (K,): per-joint fall-off.
+        boxes_gt (G, 4): x0, y0, x1, y1 pixels, needed for people with no labelled keypoint.
 
     Raises:
         ValueError: shapes that do not fit, or a person without labelled keypoints when there are no boxes.
@@ -31,7 +32,7 @@ def oks(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas, boxes_gt=None)
         bounds = doubled(np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1))
     elif not labelled.any(1).all():
         raise ValueError(
-            f"person {int(np.argmin(labelled.any(1)))} has no labelled keypoint, so its OKS is measured from its box: "
+            f"person {int(np.argmin(labelled.any(1)))} has no labelled keypoint: OKS is measured from the box, so "
             "give boxes_gt, or leave such people out"
         )
     else:
@@ -41,25 +42,35 @@ def oks(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas, boxes_gt=None)
 
 
 def oks_pairs(dt, gt, labelled, areas, sigmas, bounds, d_index, g_index) -> np.ndarray:
-    """(P,) similarity of the pairs (d_index, g_index) only. Arguments as in `oks`; `bounds` (G, 4) is `doubled(...)`."""
+    """(P,) similarity of the pairs (d_index, g_index) only.
+
+    Arguments as in `oks`, unchecked; `labelled` (G, K) bool, `bounds` (G, 4) as `doubled` returns them.
+    """
     variances = (np.asarray(sigmas, float) * 2) ** 2
     spread = np.asarray(areas, float) + np.spacing(1)
+    # All x of a person, then all y: the sum of squares then runs over contiguous rows.
+    dt, gt = (np.ascontiguousarray(xy.transpose(0, 2, 1)) for xy in (dt, gt))
     counts = labelled.sum(1)
     similarity = np.empty(len(d_index))
-    # One block per number of labelled joints: their terms then form a dense table whose rows numpy adds up in the same
-    # order as pycocotools adds one person's terms. Any other order differs in the last bit, and last bits decide ties.
+    # One block per number of labelled joints: their terms form a dense table whose rows numpy adds up in the
+    # order in which pycocotools adds one person's. Any other order differs in the last bit, and last bits
+    # decide ties.
     by_count = np.argsort(counts[g_index], kind="stable")
     edges = np.flatnonzero(np.diff(counts[g_index[by_count]])) + 1
     for block in np.split(by_count, edges) if len(by_count) else ():
         labels = int(counts[g_index[block[0]]])
         for start in range(0, len(block), CHUNK):
             pairs = block[start : start + CHUNK]
-            d, g = d_index[pairs], g_index[pairs]
-            offset = dt[d] - gt[g] if labels else _outside(dt[d], bounds[g])
-            np.multiply(offset, offset, out=offset)
-            error = (offset[..., 0] + offset[..., 1]) / variances / spread[g, None] / 2
+            g = g_index[pairs]
+            offset = dt.take(d_index[pairs], axis=0)
+            offset = offset - gt.take(g, axis=0) if labels else _outside(offset, bounds[g])
+            offset *= offset
+            error = offset[:, 0] + offset[:, 1]
+            error /= variances
+            error /= spread[g, None]
+            error /= 2
             if labels:
-                error = error[labelled[g]].reshape(len(pairs), labels)
+                error = error[labelled.take(g, axis=0)].reshape(len(pairs), labels)
             similarity[pairs] = np.exp(-error).sum(1) / error.shape[1]
     return similarity
 
@@ -67,8 +78,8 @@ def oks_pairs(dt, gt, labelled, areas, sigmas, bounds, d_index, g_index) -> np.n
 def oks_per_joint(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas) -> np.ndarray:
     """(N, K) similarity per joint of N matched pairs, in [0, 1]; NaN where the joint is not labelled.
 
-    All arguments have one row per pair: keypoints (N, K, 2) pixels, visibility_gt (N, K), areas (N,). The mean over a
-    row's labelled joints is the pair's OKS.
+    All arguments have one row per pair: keypoints (N, K, 2) pixels, visibility_gt (N, K), areas (N,). The
+    mean over a row's labelled joints is the pair's OKS.
     """
     dt, gt, labelled, areas, sigmas = _checked(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas)
     if len(dt) != len(gt):
@@ -80,13 +91,15 @@ def oks_per_joint(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas) -> n
 def match_people(
     keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas, boxes_gt=None, scores=None, min_oks=0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pair predictions and people of one image one to one so that the sum of OKS is largest (Hungarian method).
+    """Pair predictions and people of one image one to one with the largest sum of OKS (Hungarian method).
 
-    This is what POET's set criterion does with its own cost: every person gets a prediction as long as there are enough
-    of them. Equally good predictions: the higher score (D,) wins. Pairs below `min_oks` are dropped afterwards.
+    This is what POET's set criterion does with its own cost: every person gets a prediction as long as there
+    are enough. Of equally good predictions the higher score (D,) wins. Pairs below `min_oks` are dropped
+    afterwards.
 
     Returns:
-        index of the prediction, index of the person (ascending), OKS of the pair; all (min(D, G),) or shorter.
+        index of the prediction, index of the person (ascending), OKS of the pair; all (min(D, G),) or
+        shorter.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -99,14 +112,14 @@ def match_people(
 
 
 def doubled(boxes_xywh: np.ndarray) -> np.ndarray:
-    """(G, 4) x0, y0, x1, y1 of COCO boxes (G, 4) x, y, w, h grown by their own size on every side, as COCO's scorer does."""
+    """(G, 4) x0, y0, x1, y1 of COCO boxes (G, 4) x, y, w, h grown by their own size on every side."""
     x, y, w, h = np.asarray(boxes_xywh, float).reshape(-1, 4).T
     return np.stack([x - w, y - h, x + w * 2, y + h * 2], axis=1)
 
 
 def _outside(points: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """(P, K, 2) distance in x and y from points to bounds (P, 4); 0 inside."""
-    low, high = bounds[:, None, :2], bounds[:, None, 2:]
+    """(P, 2, K) distance in x and y from points (P, 2, K) to bounds (P, 4); 0 inside."""
+    low, high = bounds[:, :2, None], bounds[:, 2:, None]
     return np.maximum(0, low - points) + np.maximum(0, points - high)
 
 
@@ -116,10 +129,11 @@ def _checked(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas):
     dt, gt, visibility, areas = (np.asarray(a) for a in (keypoints_dt, keypoints_gt, visibility_gt, areas))
     if dt.ndim != 3 or gt.ndim != 3 or dt.shape[1:] != (k, 2) or gt.shape[1:] != (k, 2):
         raise ValueError(
-            f"{k} sigmas need keypoints of shape (n, {k}, 2), not {dt.shape} (detections) and {gt.shape} (people)"
+            f"{k} sigmas need keypoints of shape (n, {k}, 2), not {dt.shape} (found) and {gt.shape} (people)"
         )
     if visibility.shape != gt.shape[:2] or areas.shape != (len(gt),):
         raise ValueError(
-            f"{len(gt)} people need visibility {gt.shape[:2]} and areas ({len(gt)},), not {visibility.shape} and {areas.shape}"
+            f"{len(gt)} people need visibility {gt.shape[:2]} and areas ({len(gt)},), "
+            f"not {visibility.shape} and {areas.shape}"
         )
     return dt.astype(float), gt.astype(float), visibility > 0, areas.astype(float), sigmas
