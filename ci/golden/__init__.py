@@ -1,9 +1,9 @@
 """Formats of golden directories: one module per published reference.
 
-A format module has two names. `HANDLERS`: a list of (file pattern, function(file, report)), most specific pattern first;
-the function replays that file (and may replay companions of the same stem) and adds rows to the report. `TITLE`: what
-the reference is. A directory belongs to the format whose patterns fit most of its files, so a format is added by
-writing its module and naming it in `FORMATS`.
+A format module has two names. `HANDLERS`: a list of (file pattern, function(file, report)), most specific
+pattern first; the function replays that file (and may replay companions of the same stem) and adds rows to
+the report. `TITLE`: what the reference is. A directory belongs to the format whose patterns fit most of its
+files, so a format is added by writing its module and naming it in `FORMATS`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ IGNORED = ("README*", ".*")
 
 
 def data_files(folder: Path) -> list[Path]:
-    """Every file of the folder and its subfolders that holds reference values, relative to the folder, sorted."""
+    """Every file below the folder that holds reference values, relative to the folder, sorted."""
     inside = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return sorted(path for path in inside if not any(path.match(pattern) for pattern in IGNORED))
 

@@ -1,6 +1,6 @@
-"""POET's golden files: weights, names, detections and evaluation here, the rest in the modules beside this one.
+"""POET's golden files: weights, names, detections and evaluation; the rest in the modules beside this one.
 
-Reference: the published code of POET (Stoffl et al. 2021). B images, Q queries, K keypoints, L decoder layers.
+Reference: the published code of POET (Stoffl et al. 2021).
 """
 
 from __future__ import annotations

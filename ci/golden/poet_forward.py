@@ -1,4 +1,7 @@
-"""POET's forward pass, its losses and gradient norms (`forward_*.npz`, `forward_*.json`, `forward_targets_*.npz`)."""
+"""POET's forward pass, losses and gradient norms: `forward_*.npz`, `forward_*.json`, `forward_targets_*.npz`.
+
+B images, Q queries, L decoder layers, C channels.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ RUNS = 3  # float32 runs that measure how certain a gradient is
 
 
 def forward(file: Path, report: Report) -> None:
-    """One variant: outputs of all layers, intermediates, summaries, parameter counts, losses and gradient norms."""
+    """One variant: outputs of all layers, what lies between, parameter counts, losses, gradient norms."""
     name = file.stem.removeprefix("forward_").removeprefix("targets_")
     arrays_file, fields_file = file.with_name(f"forward_{name}.npz"), file.with_name(f"forward_{name}.json")
     if not (report.has(arrays_file) and report.has(fields_file)):
@@ -212,8 +215,8 @@ def _compare_losses(targets_file, fields_file, report, fields, model, captured, 
     )
     tolerance, note = np.full(len(reference), 1e-2), ""
     if (np.abs(ours / reference - 1) > tolerance).any():
-        # Deep in the network a float32 gradient can be less certain than a percent: measure it on images that differ
-        # in their last bit, and allow three times that, at most a tenth.
+        # Deep in the network a float32 gradient can be less certain than a percent: measure it on images that
+        # differ in their last bit, and allow three times that, at most a tenth.
         noise = _gradient_noise(model, people, pixels, mask, fields["gradient_l2"])
         tolerance = np.clip(3 * noise, tolerance, 0.1)
         note = f"by the last bits of the images ours moves by {noise.max():.1%}"

@@ -1,9 +1,10 @@
 """POET's matching cost, assignment, losses and gradients (`match_*.npz` with `loss_*.json`).
 
-Targets come as the vectors that the loss sees: [xc, yc, vc, (dx, dy, v) * K]. Where a person of the batch has no centre
-(vc = 0) the reference takes a branch with an indexing slip: instead of leaving that person out of the visibility cost,
-it zeroes the target's v and the predicted v of the row (image * Q + query) that has the person's number. `posekit` does
-not copy it: such a person costs nothing. The slip is written down here, to find the pairs that the reference chose.
+Targets come as the vectors that the loss sees: [xc, yc, vc, (dx, dy, v) * K]. Where a person of the batch has
+no centre (vc = 0) the reference takes a branch with an indexing slip: instead of leaving that person out of
+the visibility cost, it zeroes the target's v and the predicted v of the row (image * Q + query) that has the
+person's number. `posekit` does not copy it: such a person costs nothing. The slip is written down here, to
+find the pairs that the reference chose.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def pack(vectors: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> dict:
 
 
 def named_losses(terms: dict[str, Tensor], logits: Tensor, people: dict, pairs) -> dict[str, Tensor]:
-    """Losses under the names of the published log, with its two diagnostics `class_error` and `cardinality_error`."""
+    """Losses under the names of the published log, `class_error` and `cardinality_error` included."""
     last = len(logits) - 1
     counts = torch.tensor(people["counts"], dtype=torch.float32)
     found = (logits.argmax(-1) != NOBODY).sum(-1)  # (L, B)
@@ -110,7 +111,7 @@ def slipped(visibility_cost: Tensor, pose: Tensor, people: dict) -> Tensor:
 
 
 def losses(file: Path, report: Report) -> None:
-    """One case: parts of the cost, cost, assignment, every loss, the total and the gradients of the last layer."""
+    """One case: parts of the cost, cost, assignment, every loss, the total, gradients of the last layer."""
     case = file.stem.split("_", 1)[1]
     arrays_file, fields_file = file.with_name(f"match_{case}.npz"), file.with_name(f"loss_{case}.json")
     if not (report.has(arrays_file) and report.has(fields_file)):
@@ -225,8 +226,11 @@ def compare_named(
 
 
 def _tolerance(term: str, value: np.ndarray) -> np.ndarray:
-    """Of one entry of the cost. The reference's Euclidean distances come from a matrix product (torch.cdist), which is
-    exact to some 1e-6 of the square only: a small distance is less certain."""
+    """Of one entry of the cost.
+
+    The reference's Euclidean distances come from a matrix product (torch.cdist), which is exact to some 1e-6
+    of the square only: a small distance is less certain.
+    """
     euclidean = term in ("loss_ctrs", "loss_kpts_class")
     return 1e-5 + (5e-6 / np.maximum(np.abs(value), 5e-3) if euclidean else np.zeros(value.shape))
 

@@ -1,4 +1,4 @@
-"""POETs of the size that a golden file needs, filled by rule through the door that published weights come by."""
+"""POETs of the size that a golden file needs, filled by rule the way published weights are loaded."""
 
 from __future__ import annotations
 
@@ -28,4 +28,4 @@ def fill(model: nn.Module, rule: str) -> None:
     published = {
         name: torch.from_numpy(tensor(name, tuple(value.shape))) for name, value in model.state_dict().items()
     }
-    checkpoints.load_poet(model, published)
+    checkpoints.load_weights(model, published)

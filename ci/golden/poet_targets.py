@@ -1,9 +1,9 @@
 """POET's data code: annotations and one image through flip, rotation, crop, resize and a chain of them.
 
-`targets.json` says what the published code makes of the annotations, `targets_images.npz` what becomes of the image.
-Compared is what the loss sees: the centre of people who have one, the visibility, the position of joints that are seen
-and of labelled ones. Numbers under a joint that is not labelled mean nothing and differ: ours are (0, 0), the
-published code drags them along.
+`targets.json` says what the published code makes of the annotations, `targets_images.npz` what becomes of the
+image. Compared is what the loss sees: the centre of people who have one, the visibility, the position of
+joints that are seen and of labelled ones. Numbers under a joint that is not labelled mean nothing and differ:
+ours are (0, 0), the published code drags them along.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from posekit.data import affine
 from posekit.data.augment import transform_target
 from posekit.layouts import layout_for
 from posekit.losses.poet import encode_targets
+
+LOOSE = 0.05  # mean difference of resampled images in [0, 1]: image libraries resample differently
 
 
 def targets(file: Path, report: Report) -> None:
@@ -78,7 +80,7 @@ def _corners(boxes: list) -> np.ndarray:
 
 
 def _geometry(name: str, size: tuple[int, int], fields) -> tuple[np.ndarray, tuple[int, int], bool, bool]:
-    """Matrix, new (width, height), whether it flips and whether it cuts, of a step or a `chain_a_b_c` of steps."""
+    """Matrix, new (width, height), does it flip, does it cut: of a step or a `chain_a_b_c` of steps."""
     chain = name.removeprefix("chain_").split("_") if name.startswith("chain_") else [name]
     matrices, flips, cuts = [affine.identity()], False, False
     for step in chain:
@@ -160,7 +162,7 @@ def _compare(file, report, name, ours, theirs, encoded, old_size) -> None:
 
 
 def _compare_images(file, report, fields, size, steps) -> None:
-    """The image after each step: exact where no pixel is interpolated, loose where the image library decides."""
+    """The image after each step: exact where no pixel is interpolated, else loose."""
     arrays = report.arrays(file)
     image = arrays["image"]
     report.equal(file, "image", list(image.shape), [size[1], size[0], 3])
@@ -188,6 +190,3 @@ def _compare_images(file, report, fields, size, steps) -> None:
         pixels = affine.warp(image, matrix, new_size)[: int(rows)] / 255
         ours = ((pixels - model_input.mean) / model_input.std).transpose(2, 0, 1)
         report.compare(file, name, ours, arrays[name], atol=1e-5)
-
-
-LOOSE = 0.05

@@ -1,7 +1,7 @@
 """The report of a replay: one row per compared array, and the bookkeeping that shows what was left out.
 
-Files are opened through `Report.arrays` and `Report.fields`, which remember what was read: an array or a field that
-no check touched becomes a failed row, and so does a file without any row.
+Files are opened through `Report.arrays` and `Report.fields`, which remember what was read: an array or a
+field that no check touched becomes a failed row, and so does a file without any row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 @dataclass
 class Row:
-    """One comparison: largest difference against its tolerance (both NaN when there is nothing to measure)."""
+    """One comparison: largest difference and its tolerance (both NaN when there is nothing to measure)."""
 
     file: str
     check: str
@@ -73,8 +73,8 @@ class Report:
     def compare(self, file, check: str, ours, reference, atol=0.0, rtol: float = 0.0, note: str = "") -> bool:
         """A row for |ours - reference| <= atol + rtol |reference|, element by element.
 
-        The difference shown is absolute, or relative when only `rtol` is given. `atol` may be an array: the row shows
-        the difference that comes closest to its own tolerance. Other shapes or NaN fail.
+        The difference shown is absolute, or relative when only `rtol` is given. `atol` may be an array: the
+        row shows the difference that comes closest to its own tolerance. Other shapes or NaN fail.
         """
         ours, reference = np.asarray(ours), np.asarray(reference)
         if ours.shape != reference.shape:

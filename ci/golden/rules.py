@@ -1,7 +1,7 @@
 """Weights and images that golden files define by rule instead of storing them.
 
-Weights come from the name of the tensor, so two implementations with the same names have the same weights without a
-checkpoint. Images come from a seed.
+Weights come from the name of the tensor, so two implementations with the same names have the same weights
+without a checkpoint. Images come from a seed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def plain_tensor(key: str, shape: tuple[int, ...], salt: str = "") -> np.ndarray
 
 
 def spread_tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Rule `spread`: `plain` rescaled so that the queries of POET's decoder do not collapse onto each other."""
+    """Rule `spread`: `plain` rescaled, so that the queries of POET's decoder do not collapse."""
     tensor = plain_tensor(key, shape)
     if key == "query_embed.weight":
         return tensor * np.float32(32)
@@ -50,10 +50,10 @@ WEIGHT_RULES = {"plain": plain_tensor, "spread": spread_tensor}
 
 
 def images(rule: str, seed: int, shape: list[int], valid_hw) -> tuple[np.ndarray, np.ndarray]:
-    """Images (B, 3, H, W) float32 by rule `normal` or `blocks`, and their padding mask (B, H, W), True = padding.
+    """Images (B, 3, H, W) float32 by rule `normal` or `blocks`, and the mask (B, H, W), True = padding.
 
-    Image b keeps its top-left `valid_hw[b]` = (h, w); the rest is 0. `blocks` are 32 x 32 patches of one colour with
-    a quarter of the noise, so that neighbouring pixels agree as they do in photographs.
+    Image b keeps its top-left `valid_hw[b]` = (h, w); the rest is 0. `blocks` are 32 x 32 patches of one
+    colour with a quarter of the noise, so that neighbouring pixels agree as they do in photographs.
     """
     batch, channels, height, width = shape
     rng = np.random.Generator(np.random.PCG64(seed))

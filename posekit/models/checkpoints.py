@@ -1,13 +1,15 @@
 """Published weights into our models: POET's own files, DETR's as a start, and ResNet-50 backbones.
 
-The models use the names of the published state dicts (`transformer.encoder.layers.0.self_attn.in_proj_weight`,
-`backbone.0.body.conv1.weight`, ...), so a POET file loads as it is. What can differ is the size, and then the error says
-which one and how to build the model that fits.
+The models use the names of the published state dicts
+(`transformer.encoder.layers.0.self_attn.in_proj_weight`, `backbone.0.body.conv1.weight`, ...), so a POET file
+loads as it is. What can differ is the size, and then the error says which one and how to build the model that
+fits.
 """
 
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,8 +23,8 @@ BACKBONE = "backbone.0.body."
 def read(path: str | Path) -> dict[str, Tensor]:
     """The state dict of a `.pth`, `.pt`, `.ckpt` or `.safetensors` file, on the CPU.
 
-    The usual wrappings are undone: {'model': ...} as POET and DETR save, {'state_dict': ...} as mmpose does, and the
-    prefix `module.` of a model that was trained in parallel. No code of the file runs.
+    The usual wrappings are undone: {'model': ...} as POET and DETR save, {'state_dict': ...} as mmpose does,
+    and the prefix `module.` of a model that was trained in parallel. No code of the file runs.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -48,10 +50,11 @@ def read(path: str | Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_poet(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> None:
-    """Load every weight of a POET: a published file, one of ours, or a state dict. All or nothing.
+def load_weights(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> None:
+    """Load every weight of a model: a published POET, a file of ours, or a state dict. All or nothing.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: the weights are of another model or another size; the sentence lists what differs.
     """
     state, label = _state(source)
@@ -63,18 +66,35 @@ def load_poet(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> No
         return
     if any(name.startswith("bbox_embed.") for name in unknown):
         raise ValueError(
-            f"{label} is of DETR, which predicts boxes: start from it with load_detr, do not load it as POET"
+            f"{label} is of DETR, which predicts boxes: a POET can start from it (load_detr), but not be it"
         )
-    advice = _advice(size(own), size(state))
-    if not advice and len(missing) == len(own):
-        raise ValueError(
-            f"{label} is not of a POET: it shares no entry with the model, {_some(unknown)} are unknown"
-        )
-    parts = [f"{label} does not fit the model" + (f": {advice}" if advice else "")]
-    parts += [f"{len(missing)} entries are missing ({_some(missing)})"] if missing else []
+    if _kinds(own) == _kinds(state):
+        sentence = f"{label} is of another size: {_sizes(size(own), size(state))}"
+    elif len(missing) == len(own):
+        sentence = f"{label} is of another kind of model: it shares no name with this one"
+    else:
+        sentence = f"{label} is of another model"
+    parts = [f"{len(missing)} entries are missing ({_some(missing)})"] if missing else []
     parts += [f"{len(unknown)} are unknown ({_some(unknown)})"] if unknown else []
     parts += [f"{len(shapes)} have another shape ({_some(shapes)})"] if shapes else []
-    raise ValueError("; ".join(parts))
+    raise ValueError("; ".join([sentence, *parts]))
+
+
+def start_from(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> list[str]:
+    """Start training from what the file holds: a whole POET, a DETR, or the ResNet-50 of a pose estimator.
+
+    Returns the names that keep their random start (none after a whole POET).
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_weights`, `load_detr` and `load_backbone`.
+    """
+    state, _ = _state(source)
+    if any(name.startswith("bbox_embed.") for name in state):
+        return load_detr(model, source)
+    if any(name.startswith(("transformer.", "kpt_embed.")) for name in state):
+        load_weights(model, source)
+        return []
+    return load_backbone(model, source)
 
 
 def load_detr(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> list[str]:
@@ -105,11 +125,11 @@ def load_detr(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> li
     return [name for name in model.state_dict() if name not in shared]
 
 
-def load_backbone(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> int:
-    """Start the ResNet-50 of a POET from a pose estimator of mmpose (`backbone.*`) or from torchvision's file.
+def load_backbone(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> list[str]:
+    """Start the ResNet-50 of a POET from an mmpose estimator (`backbone.*`) or from torchvision's file.
 
-    The paper's second set of experiments starts from mmpose. Heads and classifiers are left out. Returns how many
-    tensors were loaded.
+    The paper's second set of experiments starts from mmpose. Heads and classifiers are left out. Returns the
+    names that keep their random start.
 
     Raises:
         ValueError: the weights are not of the model's backbone.
@@ -126,17 +146,18 @@ def load_backbone(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -
     if not own or missing or unknown or shapes:
         differs = [*missing, *unknown, *shapes]
         raise ValueError(
-            f"{label} does not hold the backbone of this model: {len(differs)} entries differ ({_some(differs)}); "
+            f"{label} does not hold the backbone of this model: "
+            f"{len(differs)} entries differ ({_some(differs)}); "
             "ResNet-50 models take ResNet-50 weights"
         )
     model.load_state_dict(renamed, strict=False)
-    return len(renamed)
+    return [name for name in model.state_dict() if name not in renamed]
 
 
 def size(state: Mapping[str, Tensor] | Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """The size of a POET, read from the names and shapes of its state dict, as options of `build`.
 
-    Takes tensors or their shapes; sizes that cannot be read are left out. (The number of heads leaves no trace.)
+    Takes tensors or their shapes; what cannot be read is left out (the number of heads leaves no trace).
     """
     shapes = {name: tuple(getattr(value, "shape", value)) for name, value in state.items()}
     result = {}
@@ -172,14 +193,13 @@ def _read_pickle(path: Path):
     import torch
 
     try:
-        with torch.serialization.safe_globals(
-            [argparse.Namespace]
-        ):  # POET's and DETR's files keep their arguments
+        # POET's and DETR's files keep their arguments
+        with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path.name} is damaged or holds objects other than tensors, numbers and text, which are not loaded; "
-            "if you trust it, save its state dict alone and load that"
+            f"{path.name} is damaged or holds objects other than tensors, numbers and text, which are not "
+            "loaded; if you trust it, save its state dict alone and load that"
         ) from error
     except (RuntimeError, EOFError, ValueError) as error:
         raise ValueError(f"{path.name} is not a whole checkpoint ({error}); fetch it again") from error
@@ -212,20 +232,28 @@ def _differences(
     return [name for name in own if name not in state], [name for name in state if name not in own], shapes
 
 
+def _kinds(state: Mapping[str, Tensor]) -> set[str]:
+    """The names with the numbers of the transformer's layers taken out: what a deeper model has in common."""
+    return {re.sub(r"(transformer\..*?layers)\.\d+", r"\1", name) for name in state}
+
+
 WORDS = {
-    "num_queries": "queries", "num_keypoints": "keypoints", "dim": "channels", "encoder_layers": "encoder layers",
-    "decoder_layers": "decoder layers", "feedforward": "feed-forward channels",
-}  # fmt: skip
+    "num_queries": "queries",
+    "num_keypoints": "keypoints",
+    "dim": "channels",
+    "encoder_layers": "encoder layers",
+    "decoder_layers": "decoder layers",
+    "feedforward": "feed-forward channels",
+}
 
 
-def _advice(own: dict[str, int], theirs: dict[str, int]) -> str:
-    """Which sizes differ, and the options that would make them equal; empty when the sizes agree."""
+def _sizes(own: dict[str, int], theirs: dict[str, int]) -> str:
+    """Which sizes differ, and the options of `build` that would make them equal."""
     differ = [name for name in WORDS if name in own and name in theirs and own[name] != theirs[name]]
     if not differ:
-        return ""
-    has = " and ".join(f"{theirs[name]} {WORDS[name]} (the model {own[name]})" for name in differ)
-    options = ", ".join(f"{name}={theirs[name]}" for name in differ)
-    return f"it has {has}, so build the model with {options}"
+        return "the widths of its layers differ from the model's"
+    has = " and ".join(f"{theirs[name]} {WORDS[name]} (the model has {own[name]})" for name in differ)
+    return f"{has}, so build the model with {', '.join(f'{name}={theirs[name]}' for name in differ)}"
 
 
 def _some(names: list[str], limit: int = 3) -> str:
