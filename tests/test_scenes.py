@@ -1,4 +1,4 @@
-"""Drawn people: the same scene everywhere, exact annotations, every count of people, a cache that is checked."""
+"""Drawn people: one scene everywhere, exact annotations, every count of people, a cache that is checked."""
 
 import json
 import subprocess
