@@ -17,6 +17,7 @@ from golden.poet_model import build_for, options_of
 from golden.poet_targets import targets
 from golden.report import Report
 from golden.rules import plain_tensor
+from posekit import models
 from posekit.evaluation.coco import STATS, evaluate
 
 TITLE = "POET"
@@ -73,7 +74,7 @@ def postprocess(file: Path, report: Report) -> None:
         return
     logits = torch.from_numpy(report.arrays(source)["pred_logits"])
     pose = torch.from_numpy(report.arrays(source)["pred_kpts"])
-    model = build_for({"num_keypoints": (pose.shape[-1] - 2) // 3, "encoder_layers": 1, "decoder_layers": 1})
+    model = models.build("poet_tiny", num_keypoints=(pose.shape[-1] - 2) // 3)  # all decode alike
     poses = model.decode({"logits": logits, "pose": pose}, expected["orig_size_hw"][:, ::-1].copy())
     probabilities = logits[-1].softmax(-1).numpy()
     label = probabilities[..., :-1].argmax(-1)
