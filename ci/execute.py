@@ -147,6 +147,7 @@ class _Engine(Engine):
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, stop=None, stdout_file=None, **_):
         options = {"kernel_name": kernel_name, "startup_timeout": 120, "timeout": None}
+        options["extra_arguments"] = ["--IPKernelApp.log_level=CRITICAL"]  # errors are in the notebook
         stop.client = PapermillNotebookClient(nb_man, stdout_file=stdout_file, **options)
         return stop.client.execute()
 
@@ -184,6 +185,7 @@ def execute(
     parameters = parameters or {}
     check(notebook, parameters)
     output = Path(output)
+    print(f"{output.stem} | started", file=sys.stderr)
     unfinished = output.parent / "unfinished" / output.name
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     stop, error, start, cpu = _Stop(), None, time.monotonic(), _children_cpu()
@@ -256,7 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
     except NotebookError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{options.output}: {cost['wall_seconds']:.0f} s", file=sys.stderr)
+    print(f"{Path(options.output).stem} | done in {cost['wall_seconds']:.0f} s", file=sys.stderr)
     return 0
 
 

@@ -8,15 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import execute
 import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "ci"))
-
-import execute  # noqa: E402
 
 PARAMETERS = """\
 name: str = "a"  # a word

@@ -1,0 +1,122 @@
+"""What every notebook of the book keeps to: `python ci/check_book.py [FOLDER]` prints one line per fault.
+
+All: the kernel python3, a Markdown cell first, exactly one cell tagged `parameters` whose lines read
+`name: type = literal  # help`, code cells of at most 30 lines and functions of at most 10, no absolute path,
+no installation, no `sys.path`. Workers (10 to 19) are committed without outputs, reports with them: run from top
+to bottom, no error, under 500 kB. Exit status 1 when there is a fault.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+from execute import ParameterError, accepts, parameter_kinds
+
+CELL_LINES, FUNCTION_LINES, SIZE = 30, 10, 500_000
+FORBIDDEN = {
+    r"""["'](/(home|Users|root|tmp|work|mnt|data)\b|[A-Z]:\\|~/)""": "an absolute path",
+    r"^\s*[!%]\s*(pip|conda)\b": "an installation",
+    r"\bsys\.path\b": "sys.path",
+}
+MACHINE = re.compile(r"/(home|Users|root|tmp)/[\w.-]+")
+
+
+def faults(path: Path) -> Iterator[str]:
+    """One sentence per fault of one notebook."""
+    book = nbformat.read(path, as_version=4)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    kernel = book.metadata.get("kernelspec", {})
+    if (kernel.get("name"), kernel.get("language")) != ("python3", "python"):
+        yield "its kernelspec is not python3 with language python"
+    if "papermill" in book.metadata or any("injected-parameters" in tags(cell) for cell in code):
+        yield "it is papermill's copy, not the source: commit it with ci/publish.py"
+    if not book.cells or book.cells[0].cell_type != "markdown":
+        yield "its first cell does not say what it reproduces"
+    tagged = [cell for cell in code if "parameters" in tags(cell)]
+    if len(tagged) == 1:
+        yield from parameter_faults(path, tagged[0].source)
+    else:
+        yield f"{len(tagged)} cells are tagged parameters, not one"
+    for number, cell in enumerate(code, 1):
+        yield from (f"code cell {number} {fault}" for fault in source_faults(cell.source))
+    yield from worker_faults(code) if re.match(r"1\d_", path.name) else report_faults(path, code)
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def parameter_faults(path: Path, source: str) -> Iterator[str]:
+    """Each line an annotated literal with a help comment, of a type that papermill and ci/execute.py know."""
+    kinds = parameter_kinds(path)
+    lines = source.splitlines()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom) and node.module == "typing":
+            continue
+        text = lines[node.end_lineno - 1]
+        if not isinstance(node, ast.AnnAssign) or "#" not in text[node.end_col_offset :]:
+            yield f"parameter line {text!r} is not `name: type = literal  # help`"
+            continue
+        name, kind = ast.unparse(node.target), ast.unparse(node.annotation)
+        try:
+            value = ast.literal_eval(node.value)
+            if kinds.get(name, "").replace(" ", "") != kind.replace(" ", ""):
+                yield f"papermill does not read parameter {name}: keep the line to one `=` and a simple type"
+            elif not accepts(kind, value):
+                yield f"parameter {name}: {kind} has the default {value!r}"
+        except ParameterError as error:
+            yield f"parameter {name}: {error}"
+        except ValueError:
+            yield f"parameter {name} has no literal default: derive it in the next cell"
+
+
+def source_faults(source: str) -> Iterator[str]:
+    lines = source.count("\n") + 1
+    if lines > CELL_LINES:
+        yield f"has {lines} lines"
+    for pattern, what in FORBIDDEN.items():
+        if re.search(pattern, source, re.MULTILINE):
+            yield f"holds {what}"
+    try:
+        tree = ast.parse(re.sub(r"^\s*[%!].*$", "pass", source, flags=re.MULTILINE))
+    except SyntaxError as error:
+        yield f"is not Python ({error.msg})"
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= FUNCTION_LINES:
+            yield f"defines {node.name}, {node.end_lineno - node.lineno + 1} lines: logic lives in posekit"
+
+
+def worker_faults(code: list) -> Iterator[str]:
+    if any(cell.outputs or cell.execution_count for cell in code):
+        yield "a worker is committed without outputs (nbstripout --keep-id)"
+
+
+def report_faults(path: Path, code: list) -> Iterator[str]:
+    run = [cell for cell in code if cell.source.strip()]
+    if [cell.execution_count for cell in run] != list(range(1, len(run) + 1)):
+        yield "a report is committed as run from top to bottom (ci/publish.py)"
+    for output in (output for cell in code for output in cell.outputs):
+        if output.output_type == "error":
+            yield f"it holds an error: {output.ename}"
+        text = str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", ""))
+        if found := MACHINE.search(text):
+            yield f"an output names a folder of one machine: {found[0]}"
+    if path.stat().st_size > SIZE:
+        yield f"it has {path.stat().st_size / 1000:.0f} kB, more than {SIZE / 1000:.0f}"
+
+
+def main() -> int:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "notebooks")
+    found = [f"{path}: {fault}" for path in sorted(folder.glob("*.ipynb")) for fault in faults(path)]
+    print("\n".join(found) or f"{len(list(folder.glob('*.ipynb')))} notebooks, no fault")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Make what a profile still lacks, then say what each notebook cost: `python ci/reproduce.py --profile quick`
+
+Exit status 0 when everything is there, 1 when a notebook failed (the others are still made), 2 when the call
+or the profile is wrong. Only one of these runs in a repository at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jobs
+
+HERE = Path(__file__).resolve().parent
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Holds a lock that ends with the process, however that ends; Snakemake's own outlives a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise jobs.ProfileError("another `make reproduce` is running in this repository") from None
+        yield
+
+
+def snakemake(options: argparse.Namespace) -> int:
+    """Runs the graph; Ctrl-C reaches the notebooks, which put their things away before this returns."""
+    config = [f"{name}={getattr(options, name)}" for name in ("profile", "book", "notebooks")]
+    call = [sys.executable, "-m", "snakemake", "--snakefile", HERE / "Snakefile"]
+    call += ["--cores", str(options.cores), "--config", *config]
+    call += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "params", "input", "--keep-going"]
+    call += ["--quiet", "all", *options.snakemake]
+    process = subprocess.Popen(call)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def spent(job: jobs.Job) -> dict | None:
+    """What the job's last execution cost, or None when it has not run."""
+    cost = Path(job.output).with_suffix(".cost.json")
+    return json.loads(cost.read_text(encoding="utf-8")) if cost.exists() else None
+
+
+def summary(wanted: list[jobs.Job]) -> str:
+    """A table of the notebooks (status, minutes, CPU minutes) and the figures that there are."""
+    rows = [("notebook", "status", "minutes", "CPU min", "finished (UTC)")]
+    total = {"wall_seconds": 0.0, "cpu_seconds": 0.0}
+    for job in wanted:
+        cost = spent(job) or {"status": "not run", "finished": ""}
+        for key in total:
+            total[key] += cost.get(key) or 0.0
+        minutes = ["" if cost.get(key) is None else f"{cost[key] / 60:.1f}" for key in total]
+        day = cost["finished"][:16].replace("T", " ")
+        rows.append((Path(job.output).stem, cost["status"], *minutes, day))
+    rows.append(("all", "", *(f"{seconds / 60:.1f}" for seconds in total.values()), ""))
+    width = [max(len(row[column]) for row in rows) for column in range(5)]
+    pattern = "  ".join(f"{{:{side}{size}}}" for side, size in zip("<<>><", width, strict=True))
+    lines = [pattern.format(*row).rstrip() for row in rows]
+    figures = [Path(path) for job in wanted for path in job.makes if path.endswith(".png")]
+    there = [path for path in figures if path.exists()]
+    if figures:
+        lines += ["", f"{len(there)} of {len(figures)} figures, as svg, png and csv:"]
+    return "\n".join([*lines, *(f"  {path.with_suffix('').as_posix()}" for path in there)])
+
+
+def problems(wanted: list[jobs.Job]) -> list[str]:
+    """What the notebooks said when they failed; when none did, the end of Snakemake's own log."""
+    said = [cost["error"] for cost in map(spent, wanted) if cost and cost["error"]]
+    logs = sorted(Path(".snakemake/log").glob("*.log"))
+    return said or (logs[-1].read_text().splitlines()[-20:] if logs else [])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="quick", help="a name in ci/profiles, or the path of a YAML")
+    parser.add_argument("--book", default="all", help="only this paper's reports, and the runs they need")
+    parser.add_argument("--cores", type=int, default=jobs.cores())
+    parser.add_argument("--notebooks", default="notebooks", help="the folder of the notebooks")
+    parser.add_argument("snakemake", nargs="*", help="options for Snakemake itself, after --")
+    options = parser.parse_args()
+    try:
+        wanted = jobs.read(options.profile, options.book, options.notebooks)
+        with only_one(Path("build/.reproduce.lock")):
+            status = snakemake(options)
+    except jobs.ProfileError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print("\n" + summary(wanted))
+    if status:
+        print("\n" + "\n".join(problems(wanted)), file=sys.stderr)
+    return 1 if status else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
