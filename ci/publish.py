@@ -1,4 +1,4 @@
-"""Put a profile's executed reports into notebooks/, to be committed: `python ci/publish.py reference [NAME ...]`
+"""Put a profile's executed reports into notebooks/, to be committed: `python ci/publish.py reference [NAME]`
 
 The reader of the repository then sees text, code and results. The sources stay as they are: papermill's
 injected cell and its bookkeeping are left out, and execution counts run from 1.
