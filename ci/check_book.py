@@ -2,8 +2,8 @@
 
 All: the kernel python3, a Markdown cell first, exactly one cell tagged `parameters` whose lines read
 `name: type = literal  # help`, code cells of at most 30 lines, functions of at most 10, no absolute path,
-no installation, no `sys.path`. Workers (10 to 19) are committed without outputs, reports with them: run from top
-to bottom, no error, under 500 kB. Exit status 1 when there is a fault.
+no installation, no `sys.path`. Workers (10 to 19) are committed without outputs, reports with them: run from
+top to bottom, no error, under 500 kB. Exit status 1 when there is a fault.
 """
 
 from __future__ import annotations
