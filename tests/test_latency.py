@@ -1,0 +1,255 @@
+"""The timing protocol on synthetic clocks, and the rivals of POET's Figure 1 at toy sizes; no absolute times."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posekit.data.crops import box_matrices, crop_people
+from posekit.evaluation import latency, rivals
+from posekit.evaluation.latency import Clock, Scene
+from posekit.models.heatmap_nets import HeatmapNet, peaks
+
+NOBODY = np.zeros((0, 4), np.float32)
+
+
+def scene(n, size=64):
+    boxes = np.array([[4.0 + i, 6.0, 20.0 + i, 50.0] for i in range(n)], np.float32).reshape(n, 4)
+    return Scene(np.full((size, size, 3), 90, np.uint8), boxes)
+
+
+def spin(rounds):
+    return sum(i * i for i in range(rounds))
+
+
+def two_parts(picture: Scene, clock: Clock) -> None:
+    spin(2000)
+    clock.lap("F")
+    spin(1000 * len(picture.boxes))
+    clock.lap("P")
+
+
+def test_every_method_and_count_once_a_round_in_a_new_order():
+    scenes = {n: [scene(n), scene(n)] for n in (0, 1, 3)}
+    raw = latency.measure({"a": two_parts, "b": two_parts}, scenes, repeats=3, warmup=1, seed=5)
+    total = raw[raw.part == "total"]
+    assert (total.groupby(["round", "method", "people"]).size() == 1).all() and len(total) == 18
+    orders = {tuple(zip(run.method, run.people, strict=True)) for _, run in total.groupby("round")}
+    assert len(orders) > 1
+    assert set(raw.part) == {"F", "P", "total"} and set(total.scene) == {0, 1}
+    again = latency.measure({"a": two_parts, "b": two_parts}, scenes, repeats=3, warmup=0, seed=5)
+    columns = ["method", "people", "scene", "round", "position", "part"]
+    assert again[columns].equals(raw[columns])
+
+
+def test_parts_add_up_to_the_independent_total():
+    raw = latency.measure({"a": two_parts}, {2: [scene(2)]}, repeats=5, warmup=1)
+    sums = raw[raw.part != "total"].groupby("round").wall_ms.sum()
+    totals = raw[raw.part == "total"].set_index("round").wall_ms
+    assert (sums <= totals).all() and (sums / totals).median() > 0.9
+
+
+def test_the_budget_stops_new_rounds_and_threads_are_given_back():
+    before = torch.get_num_threads()
+    raw = latency.measure(
+        {"a": two_parts}, {1: [scene(1)]}, repeats=50, warmup=0, budget_s=0.0, threads=before + 1
+    )
+    assert raw["round"].max() == 0 and torch.get_num_threads() == before
+
+    def fails(picture, clock):
+        raise OSError("no")
+
+    with pytest.raises(OSError):
+        latency.measure({"a": fails}, {1: [scene(1)]}, repeats=1, warmup=0, threads=before + 1)
+    assert torch.get_num_threads() == before
+    with pytest.raises(ValueError, match="at least one"):
+        latency.measure({}, {1: [scene(1)]})
+
+
+def times(a, b, people=(0, 1, 2, 4, 8), rounds=20, noise=0.01, method="m", seed=0):
+    """Raw totals of t(n) = a + b n with relative noise."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        (method, n, 0, r, 0, "total", (a + b * n) * np.exp(noise * rng.normal()), a + b * n, True)
+        for n in people
+        for r in range(rounds)
+    ]
+    names = ["method", "people", "scene", "round", "position", "part", "wall_ms", "cpu_ms", "kept"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_disturbed_runs_are_marked_and_left_out():
+    raw = times(100, 0, noise=0.0).assign(kept=True)
+    raw.loc[[1, 5], "wall_ms"] *= 2
+    raw["kept"] = latency._undisturbed(raw, 1, "cpu", 1.2)
+    assert raw.index[~raw.kept].tolist() == [1, 5]
+    assert latency._undisturbed(raw, 1, "cuda", 1.2).all()
+    table = latency.summary(raw).set_index("people")
+    assert table.loc[0, "dropped"] == 2 and table.loc[0, "q75"] == pytest.approx(100)
+    two = raw.assign(cpu_ms=raw.cpu_ms * 1.5)  # two threads that share three quarters of the work
+    assert latency._undisturbed(two, 2, "cpu", 1.2).sum() == len(raw) - 2
+    nothing = latency.summary(raw.assign(kept=False)).set_index("people")
+    assert nothing.loc[0, "runs"] == 20 and nothing.loc[0, "dropped"] == 0
+
+
+def test_cpu_time_is_used_where_the_machine_was_busy():
+    raw = times(100, 0)
+    assert latency.choose_clock(raw) == "wall"
+    assert latency.choose_clock(raw.assign(kept=False)) == "cpu"
+    assert latency.choose_clock(raw.assign(kept=False), threads=2) == "wall"
+    assert latency.summary(raw.assign(wall_ms=1e9), "cpu").median_ms.eq(100).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(10, 1000), st.floats(0.5, 200), st.integers(0, 10))
+def test_lines_recover_intercept_and_slope(a, b, seed):
+    line = latency.fit_lines(times(a, b, seed=seed), draws=60).iloc[0]
+    worst = 0.02 * (a + 8 * b)
+    assert abs(line.a_ms - a) < worst and abs(line.b_ms - b) < worst
+    assert line.a_low <= line.a_ms <= line.a_high and line.b_low <= line.b_ms <= line.b_high
+
+
+def test_flat_means_less_than_five_per_cent_for_ten_people():
+    raw = pd.concat([times(300, 1.0, noise=0, method="flat"), times(300, 2.0, noise=0, method="rises")])
+    assert latency.fit_lines(raw, draws=5).set_index("method").flat.to_dict() == {
+        "flat": True,
+        "rises": False,
+    }
+    with pytest.raises(ValueError, match="two numbers of people"):
+        latency.fit_lines(times(1, 1, people=(3,)))
+
+
+def test_crossing_of_two_lines():
+    raw = pd.concat([times(300, 0, method="one"), times(0.5, 75, method="two", seed=1)])
+    meet, low, high = latency.crossing(raw, "one", "two")
+    assert meet == pytest.approx(4, abs=0.1) and low <= meet <= high < 5
+    parallel = pd.concat([times(1, 0, noise=0, method="one"), times(2, 0, noise=0, method="two")])
+    assert np.isnan(latency.crossing(parallel, "one", "two")[0])
+    with pytest.raises(ValueError, match="three"):
+        latency.crossing(raw, "one", "three")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.floats(-50, 500),
+    st.floats(-50, 500),
+    st.floats(1, 400),
+    st.floats(1, 400),
+    st.sampled_from([(192, 256), (64, 64)]),
+)
+def test_a_box_fills_the_middle_of_its_crop_undistorted(x, y, width, height, size):
+    box = np.array([[x, y, x + width, y + height]])
+    matrix = box_matrices(box, size)[0]
+    corners = box.reshape(2, 2) @ matrix[:, :2].T + matrix[:, 2]
+    assert corners.mean(0) == pytest.approx(np.array(size) / 2, abs=1e-6)
+    assert matrix[0, 0] == matrix[1, 1] and matrix[0, 1] == matrix[1, 0] == 0
+    assert ((corners[1] - corners[0]) / size).max() == pytest.approx(1 / 1.25)
+
+
+def test_a_box_without_area_is_refused_and_no_boxes_give_no_crops():
+    with pytest.raises(ValueError, match="no area"):
+        box_matrices(np.array([[1.0, 1.0, 1.0, 5.0]]))
+    assert crop_people(scene(0).image, box_matrices(NOBODY)).shape == (0, 256, 192, 3)
+
+
+def test_a_mark_in_the_picture_lands_where_the_matrix_says():
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[40:44, 60:64] = 255
+    matrices = box_matrices(np.array([[50.0, 20.0, 80.0, 60.0]]))
+    crop = crop_people(image, matrices)[0][..., 0]
+    rows, columns = np.nonzero(crop > 127)
+    wanted = matrices[0][:, :2] @ [62, 42] + matrices[0][:, 2]
+    assert (columns.mean() + 0.5, rows.mean() + 0.5) == pytest.approx(wanted, abs=0.6)
+
+
+def test_peaks_move_a_quarter_towards_the_larger_neighbour():
+    maps = torch.zeros(1, 3, 6, 8)
+    maps[0, 0, 2, 3], maps[0, 0, 2, 4], maps[0, 0, 1, 3] = 1.0, 0.5, 0.5
+    maps[0, 1, 0, 7] = 2.0  # a corner has no two neighbours
+    points, values = peaks(maps)
+    assert points[0, 0].tolist() == [3.75, 2.25] and points[0, 1].tolist() == [7.5, 0.5]
+    assert values[0].tolist() == [1.0, 2.0, 0.0]
+
+
+@pytest.fixture(scope="module")
+def baseline():
+    return HeatmapNet().eval()
+
+
+def test_simple_baseline_has_the_published_size(baseline):
+    assert sum(p.numel() for p in baseline.parameters()) / 1e6 == pytest.approx(34.00, abs=0.005)
+    assert {"backbone.conv1.weight", "backbone.layer4.2.bn3.weight"} <= set(baseline.state_dict())
+    assert {"deconv_layers.6.weight", "final_layer.bias"} <= set(baseline.state_dict())
+
+
+@pytest.mark.parametrize(("deconvs", "millions"), [(2, 32.95), (1, 31.91), (0, 23.58)])
+def test_fewer_deconvolutions_give_the_strides_of_associative_embedding(deconvs, millions):
+    with torch.device("meta"):  # shapes only
+        model = HeatmapNet(channels=34, deconvs=deconvs).eval()
+        assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
+        maps = model(torch.zeros(1, 3, 128, 96))["heatmaps"]
+    assert maps.shape == (1, 34, 128 // model.stride, 96 // model.stride)
+
+
+def test_decoded_keypoints_return_to_the_picture(baseline):
+    boxes = np.array([[10.0, 20.0, 50.0, 90.0], [100.0, 5.0, 140.0, 60.0]])
+    matrices = box_matrices(boxes)
+    maps = torch.zeros(2, 17, 64, 48)
+    maps[:, :, 30, 20] = 0.5
+    poses = baseline.decode({"heatmaps": maps}, matrices, boxes, np.array([1.0, 0.5]))
+    back = np.array([np.linalg.solve(m[:, :2], np.array([20.5 * 4, 30.5 * 4]) - m[:, 2]) for m in matrices])
+    assert poses.keypoints[:, 0] == pytest.approx(back, abs=1e-4)
+    assert poses.scores == pytest.approx([0.5, 0.25]) and (poses.boxes == boxes).all()
+    assert len(baseline.decode({"heatmaps": maps[:0]}, matrices[:0], boxes[:0])) == 0
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return rivals.PinnedMaskRCNN(size=64, proposals=20)
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_pinned_mask_rcnn_returns_the_given_boxes_with_masks_of_the_picture(detector, n):
+    boxes = torch.from_numpy(scene(n, 80).boxes)
+    found = detector(torch.rand(3, 80, 80), boxes)[0]
+    assert found["boxes"].shape == (n, 4) and found["masks"].shape == (n, 1, 80, 80)
+    assert torch.allclose(found["boxes"], boxes, atol=1e-3)
+    assert detector.proposals.shape == (20, 4) and float(detector.proposals.max()) <= 64
+
+
+def test_speed_rows_has_every_method_part_and_count(monkeypatch, detector):
+    import posekit.models
+
+    tiny = posekit.models.build("poet_tiny", num_queries=4)
+    monkeypatch.setattr(posekit.models, "build", lambda name: tiny)
+    monkeypatch.setattr(rivals, "PinnedMaskRCNN", lambda *_, **__: detector)
+    speed = rivals.speed_rows(scenes={n: [scene(n)] for n in (0, 2)}, repeats=2, warmup=0, size=64)
+    parts = speed.rows.groupby(["method", "people"]).part.agg(set).to_dict()
+    assert parts[rivals.POET, 2] == {"F", "P", "total"}
+    assert parts[rivals.GIVEN, 0] == {"total"} and parts[rivals.GIVEN, 2] == {"C", "T", "P", "total"}
+    assert parts[rivals.BEHIND, 0] == {"D", "total"} and parts[rivals.BEHIND, 2] == {
+        "D",
+        "C",
+        "T",
+        "P",
+        "total",
+    }
+    assert list(dict.fromkeys(speed.rows.method)) == [rivals.POET, rivals.GIVEN, rivals.BEHIND]
+    assert len(speed.lines) == 3 and len(speed.crossing) == 3
+    assert speed.settings["weights"] == "random" and speed.settings["rounds"] == 2
+    assert {"wall_ms", "cpu_ms", "kept"} <= set(speed.raw)
+
+    from posekit.figures import poet
+
+    assert poet.fig01_speed(speed.rows, "1 CPU thread").axes
+
+
+def test_drawn_scenes_have_the_people_asked_for():
+    scenes = rivals.drawn_scenes((0, 1, 4), count=2, size=64, seed=3)
+    assert {n: [len(s.boxes) for s in group] for n, group in scenes.items()} == {
+        0: [0, 0],
+        1: [1, 1],
+        4: [4, 4],
+    }
