@@ -3,6 +3,7 @@ PYTHON  ?= python3
 PROFILE ?= quick
 BOOK    ?= all
 BIN     := .venv/bin
+BUILD   := build/$(basename $(notdir $(PROFILE)))
 
 .PHONY: setup reproduce test book lab lock bench clean
 
@@ -23,7 +24,7 @@ test: setup                        # the test suite
 	$(BIN)/python -m pytest -q
 
 book: reproduce                    # the executed notebooks as web pages, in build/PROFILE/html
-	$(BIN)/jupyter nbconvert --log-level WARN --to html --output-dir build/$(PROFILE)/html build/$(PROFILE)/*.ipynb
+	$(BIN)/jupyter nbconvert --log-level WARN --to html --output-dir $(BUILD)/html $(BUILD)/*.ipynb
 
 lab: setup                         # read and change the notebooks
 	$(BIN)/jupyter lab notebooks
@@ -35,4 +36,4 @@ bench: setup                       # cost of the parts, as CPU time and ratios
 	for bench in ci/bench/*.py; do $(BIN)/python $$bench || exit 1; done
 
 clean:                             # what can be made again; trained runs (data/runs) stay
-	rm -rf build .snakemake .pytest_cache .ruff_cache figures/smoke figures/quick figures/paper
+	rm -rf build .snakemake .pytest_cache .ruff_cache figures/smoke figures/quick figures/paper data/cache
