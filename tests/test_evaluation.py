@@ -14,7 +14,7 @@ from pycocotools.coco import COCO as Annotations
 from pycocotools.cocoeval import COCOeval
 
 from posekit.evaluation import STATS, evaluate, evaluate_by_people, per_joint_oks
-from posekit.layouts import COCO, CROWDPOSE
+from posekit.layouts import CROWDPOSE
 
 GOLDEN = Path(__file__).parent / "golden" / "poet_evaluation.json"
 
@@ -70,18 +70,25 @@ def person(number, image, points, seen=2, area=None, crowd=0, **more):
     seen = np.broadcast_to(seen, len(points))
     low, size = points.min(0), np.ptp(points, axis=0)
     return {
-        "id": number, "image_id": image, "category_id": 1, "iscrowd": crowd, "num_keypoints": int((seen > 0).sum()),
-        "area": float(size.prod() if area is None else area), "bbox": [*low.tolist(), *size.tolist()],
+        "id": number,
+        "image_id": image,
+        "category_id": 1,
+        "iscrowd": crowd,
+        "num_keypoints": int((seen > 0).sum()),
+        "area": float(size.prod() if area is None else area),
+        "bbox": [*low.tolist(), *size.tolist()],
         "keypoints": np.column_stack([points, seen]).ravel().tolist(),
-    } | more  # fmt: skip
+    } | more
 
 
 def found(image, points, score, category=1):
     points = np.asarray(points, float)
     return {
-        "image_id": image, "category_id": category, "score": score,
+        "image_id": image,
+        "category_id": category,
+        "score": score,
         "keypoints": np.column_stack([points, np.ones(len(points))]).ravel().tolist(),
-    }  # fmt: skip
+    }
 
 
 def folder(images, people):
@@ -98,18 +105,27 @@ def pose(seed=0, k=17, size=100.0, at=(50.0, 50.0)):
 
 @st.composite
 def problems(draw, k=17):
-    """Few images, few coarse values: many ties of score and of OKS, duplicates, areas on the limits, crowds."""
+    """Few images, few coarse values: ties of score and of OKS, duplicates, areas on the limits, crowds."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     images = draw(st.lists(st.integers(1, 40), min_size=1, max_size=4, unique=True))
     areas = st.sampled_from([1023.5, 1024.0, 1024.5, 5000.0, 9216.0, 9216.1, 20000.0, 0.0])
-    templates = [pose(rng.integers(1 << 30), k, rng.choice([20.0, 60.0, 150.0]), rng.integers(0, 300, 2)) for _ in range(3)]
+    templates = [
+        pose(rng.integers(1 << 30), k, rng.choice([20.0, 60.0, 150.0]), rng.integers(0, 300, 2))
+        for _ in range(3)
+    ]
     people = []
     for number in range(draw(st.integers(0, 8))):
-        seen = rng.choice(3, k, p=draw(st.sampled_from([(0.2, 0.3, 0.5), (1, 0, 0), (0, 0, 1), (0.9, 0.05, 0.05)])))
+        seen = rng.choice(
+            3, k, p=draw(st.sampled_from([(0.2, 0.3, 0.5), (1, 0, 0), (0, 0, 1), (0.9, 0.05, 0.05)]))
+        )
         row = person(
-            int(number * 7 + 3), draw(st.sampled_from(images)), templates[rng.integers(3)] + rng.integers(0, 2) * 3, seen,
-            draw(areas), int(draw(st.integers(0, 5)) == 0),
-        )  # fmt: skip
+            int(number * 7 + 3),
+            draw(st.sampled_from(images)),
+            templates[rng.integers(3)] + rng.integers(0, 2) * 3,
+            seen,
+            draw(areas),
+            int(draw(st.integers(0, 5)) == 0),
+        )
         if draw(st.integers(0, 9)) == 0:
             row["ignore"] = 1
         if draw(st.integers(0, 9)) == 0:
@@ -134,7 +150,9 @@ def test_equal_on_drawn_problems(problem):
 
 
 @settings(common, max_examples=20)
-@given(problems(k=5), st.lists(st.floats(0.02, 0.3), min_size=5, max_size=5), st.sampled_from([0.0625, 1.0, 4.0]))
+@given(
+    problems(k=5), st.lists(st.floats(0.02, 0.3), min_size=5, max_size=5), st.sampled_from([0.0625, 1.0, 4.0])
+)
 def test_equal_with_other_joints_sigmas_and_area_limits(problem, sigmas, area_scale):
     agree(*problem, sigmas=sigmas, area_scale=area_scale)
 
@@ -163,7 +181,10 @@ def test_equal_on_random_poses_of_a_crowded_scene():
 def test_ties_of_score_and_of_similarity():
     points = pose()
     twins = [person(1, 1, points), person(2, 1, points), person(3, 2, points, area=9216)]
-    rows = [found(1, points + shift, 0.5) for shift in (0, 0, 2)] + [found(2, points, 0.5), found(2, points, 0.5)]
+    rows = [found(1, points + shift, 0.5) for shift in (0, 0, 2)] + [
+        found(2, points, 0.5),
+        found(2, points, 0.5),
+    ]
     result = agree(folder([1, 2], twins), rows)
     assert result.matches().annotation.tolist() == [2, 1, 3]  # of equals, the later annotation goes first
 
@@ -171,7 +192,9 @@ def test_ties_of_score_and_of_similarity():
 def test_crowds_stay_free_and_hide_false_alarms():
     points = pose()
     people = [person(1, 1, points), person(2, 1, points + 5, crowd=1), person(3, 1, points + 300, 0)]
-    rows = [found(1, points + shift, 0.9 - shift / 100) for shift in (0, 4, 5, 6)] + [found(1, points + 290, 0.95)]
+    rows = [found(1, points + shift, 0.9 - shift / 100) for shift in (0, 4, 5, 6)] + [
+        found(1, points + 290, 0.95)
+    ]
     result = agree(folder([1], people), rows)
     assert result.stats["AP"] == pytest.approx(1)
     assert len(result.matches()) == 1 and len(result.false_alarms()) == 0
@@ -189,7 +212,10 @@ def test_no_detections_no_people_no_images():
 
 def test_people_without_keypoints_only():
     points = pose()
-    people = [person(1, 1, points, 0), person(2, 2, points, 0, num_keypoints=3)]  # 2: the field contradicts the joints
+    people = [
+        person(1, 1, points, 0),
+        person(2, 2, points, 0, num_keypoints=3),
+    ]  # 2: the field contradicts the joints
     agree(folder([1, 2], people), [found(1, points, 0.5), found(2, points, 0.4), found(2, points + 400, 0.9)])
 
 
@@ -198,7 +224,12 @@ def test_areas_at_the_limits_of_people_and_detections():
     square[1] = 32, 32  # exactly 32^2: medium
     large = square * 3  # exactly 96^2: medium and large
     people = [person(1, 1, square + 10), person(2, 2, large + 10), person(3, 3, square * 0.99)]
-    rows = [found(1, square + 200, 0.9), found(1, square + 10, 0.5), found(2, large + 300, 0.9), found(2, large + 10, 0.6)]
+    rows = [
+        found(1, square + 200, 0.9),
+        found(1, square + 10, 0.5),
+        found(2, large + 300, 0.9),
+        found(2, large + 10, 0.6),
+    ]
     for scale in (1, 0.25, 9):
         agree(folder([1, 2, 3], people), rows + [found(3, square * 0.99, 0.3)], area_scale=scale)
 
@@ -213,7 +244,10 @@ def test_only_the_twenty_surest_count():
 def test_detections_with_a_box_are_measured_by_it():
     points = pose(size=30)
     people = [person(1, 1, points, area=5000.0)]
-    boxed = [found(1, points + 300, 0.9) | {"bbox": [0, 0, 50, 50]}, found(1, points, 0.8) | {"bbox": [0, 0, 500, 500]}]
+    boxed = [
+        found(1, points + 300, 0.9) | {"bbox": [0, 0, 50, 50]},
+        found(1, points, 0.8) | {"bbox": [0, 0, 500, 500]},
+    ]
     plain = agree(folder([1], people), [{k: v for k, v in row.items() if k != "bbox"} for row in boxed])
     assert agree(folder([1], people), boxed).stats["APM"] < plain.stats["APM"]
 
@@ -222,7 +256,10 @@ def test_annotation_id_zero_counts_as_in_pycocotools_and_is_said():
     points = pose()
     ground_truth = folder([1], [person(0, 1, points), person(1, 1, points + 200)])
     with pytest.warns(UserWarning, match="id 0"):
-        theirs, ours = (score(ground_truth, [found(1, points, 0.5), found(1, points + 200, 0.4)]) for score in (reference, evaluate))
+        theirs, ours = (
+            score(ground_truth, [found(1, points, 0.5), found(1, points + 200, 0.4)])
+            for score in (reference, evaluate)
+        )
     np.testing.assert_array_equal(list(ours.stats.values()), theirs.stats)
 
 
@@ -246,7 +283,9 @@ def test_golden_numbers_from_disk_and_from_arrays(tmp_path):
         paths.append(tmp_path / f"{name}.json")
         paths[-1].write_text(json.dumps(golden[name]))
     rows = golden["detections"]
-    arrays = {key: np.array([row[key] for row in rows]) for key in ("image_id", "category_id", "keypoints", "score")}
+    arrays = {
+        key: np.array([row[key] for row in rows]) for key in ("image_id", "category_id", "keypoints", "score")
+    }
     assert golden["stats_names"] == list(STATS)
     for ground_truth in (golden["ground_truth"], str(paths[0])):
         for detections in (rows, paths[1], arrays):
@@ -259,12 +298,15 @@ def test_by_number_of_people():
     golden = json.loads(GOLDEN.read_text())
     ground_truth, rows = golden["ground_truth"], golden["detections"]
     table = evaluate_by_people(ground_truth, rows)
-    assert sum(row["people"] for row in table.values()) == np.sum(~evaluate(ground_truth, rows).ignored_people[0])
+    assert sum(row["people"] for row in table.values()) == np.sum(
+        ~evaluate(ground_truth, rows).ignored_people[0]
+    )
     for n, numbers in table.items():
         chosen = [
             image["id"]
             for image in ground_truth["images"]
-            if sum(a["image_id"] == image["id"] and not a["iscrowd"] for a in ground_truth["annotations"]) == n
+            if sum(a["image_id"] == image["id"] and not a["iscrowd"] for a in ground_truth["annotations"])
+            == n
         ]
         assert numbers["images"] == len(chosen)
         theirs = reference(ground_truth, rows, image_ids=chosen).stats
@@ -278,3 +320,10 @@ def test_per_joint_similarity_averages_to_the_pairs():
     assert joints.shape == (17,) and np.nanmin(joints) > 0 and np.nanmax(joints) <= 1
     assert result.matches().oks.min() >= 0.5 and len(result.matches(0.95)) < len(result.matches(0.5))
     assert len(result.missed()) + len(result.matches()) == np.sum(~result.ignored_people[0])
+
+
+def test_similarity_exactly_at_a_threshold_passes():
+    points = pose(k=2, size=100)
+    rows = [found(1, points + [[0, 0], [1e5, 1e5]], 0.5)]  # one joint right, one lost: OKS is exactly 0.5
+    result = agree(folder([1], [person(1, 1, points)]), rows, sigmas=[0.05, 0.05])
+    assert (result.matches().oks == 0.5).all() and result.stats["AR50"] == 1

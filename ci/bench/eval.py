@@ -37,15 +37,21 @@ def problem(images: int, people: int, detections: int, seed: int) -> tuple[dict,
     outline = points[:, rng.permutation(k)].reshape(people, -1)
     annotations = [
         {
-            "id": i + 1, "image_id": int(where[i]) + 1, "category_id": 1, "iscrowd": int(crowd[i]),
-            "area": round(float(size[i] ** 2 * 0.35), 4), "num_keypoints": int((seen[i] > 0).sum()),
+            "id": i + 1,
+            "image_id": int(where[i]) + 1,
+            "category_id": 1,
+            "iscrowd": int(crowd[i]),
+            "area": round(float(size[i] ** 2 * 0.35), 4),
+            "num_keypoints": int((seen[i] > 0).sum()),
             "bbox": np.round([*points[i].min(0), *np.ptp(points[i], axis=0)], 2).tolist(),
             "segmentation": [np.round(outline[i], 2).tolist()],
             "keypoints": np.concatenate([np.round(points[i]) * (seen[i] > 0)[:, None], seen[i][:, None]], 1)
-            .astype(int).ravel().tolist(),
+            .astype(int)
+            .ravel()
+            .tolist(),
         }
         for i in range(people)
-    ]  # fmt: skip
+    ]
     per_image = [np.flatnonzero(where == i) for i in range(images)]
     rows = []
     for number in range(detections):

@@ -1,16 +1,28 @@
 """How good are the poses: OKS, COCO's ten numbers, visibility and centres."""
 
+from posekit.evaluation.centers import Centers, compare_centers, true_centers
 from posekit.evaluation.coco import STATS, Matches, Result, evaluate, evaluate_by_people, per_joint_oks
 from posekit.evaluation.oks import match_people, oks, oks_per_joint
+from posekit.evaluation.pairs import Pairs, pair_people
+from posekit.evaluation.visibility import Visibility, calibration, compare_visibility, roc
 
 __all__ = [
     "STATS",
+    "Centers",
     "Matches",
+    "Pairs",
     "Result",
+    "Visibility",
+    "calibration",
+    "compare_centers",
+    "compare_visibility",
     "evaluate",
     "evaluate_by_people",
     "match_people",
     "oks",
     "oks_per_joint",
+    "pair_people",
     "per_joint_oks",
+    "roc",
+    "true_centers",
 ]

@@ -78,11 +78,14 @@ class Result:
         found = found[np.argsort(-self.detections.scores[found], kind="stable")]
         person, image_ids = self.match[a, t, found], self.people.image_ids
         return Matches(
-            self.detections.row[found], found, person, self.people.ids[person],
+            self.detections.row[found],
+            found,
+            person,
+            self.people.ids[person],
             [image_ids[i] for i in self.detections.image[found]],
             _similarity(self.people, self.detections, self.sigmas, found, person),
             self.detections.scores[found],
-        )  # fmt: skip
+        )
 
     def missed(self, threshold: float = 0.5, area: str = "all") -> np.ndarray:
         """Index into `people` of those that count and that no detection matched at this threshold."""
@@ -160,9 +163,18 @@ def evaluate(
         )
     precision, recall = _accumulate(people, found, match, ignored, ignored_people)
     return Result(
-        _summary(precision, recall), precision, recall, people, found, match, ignored, ignored_people, sigmas,
-        source, area_scale,
-    )  # fmt: skip
+        _summary(precision, recall),
+        precision,
+        recall,
+        people,
+        found,
+        match,
+        ignored,
+        ignored_people,
+        sigmas,
+        source,
+        area_scale,
+    )
 
 
 def evaluate_by_people(ground_truth, detections, **options) -> dict[int, dict[str, float]]:
@@ -186,12 +198,15 @@ def evaluate_by_people(ground_truth, detections, **options) -> dict[int, dict[st
 
 
 def per_joint_oks(result: Result, threshold: float = 0.5) -> np.ndarray:
-    """(K,) mean similarity of each joint over the people found at `threshold`; NaN if it is never labelled."""
+    """(K,) mean similarity of each joint over the people found at `threshold`; NaN if never labelled."""
     pairs, people = result.matches(threshold), result.people
     joints = oks_per_joint(
-        result.detections.keypoints[pairs.detection], people.keypoints[pairs.person],
-        people.visibility[pairs.person], people.areas[pairs.person], result.sigmas,
-    )  # fmt: skip
+        result.detections.keypoints[pairs.detection],
+        people.keypoints[pairs.person],
+        people.visibility[pairs.person],
+        people.areas[pairs.person],
+        result.sigmas,
+    )
     labelled = (~np.isnan(joints)).sum(0)
     return np.where(labelled > 0, np.nansum(joints, 0) / np.maximum(labelled, 1), np.nan)
 

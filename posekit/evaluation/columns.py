@@ -136,9 +136,17 @@ def _people(rows: list, where: str) -> People:
     counted = [_get(row, "num_keypoints") for row in rows]
     empty = [not some if n is None else n == 0 for n, some in zip(counted, labelled, strict=True)]
     return People(
-        image_ids=[], known=set(), image=np.zeros(0, np.int64), ids=ids,
-        keypoints=keypoints, visibility=visibility, areas=areas, boxes=boxes, crowd=crowd, ignore=crowd | np.array(empty, bool),
-    )  # fmt: skip
+        image_ids=[],
+        known=set(),
+        image=np.zeros(0, np.int64),
+        ids=ids,
+        keypoints=keypoints,
+        visibility=visibility,
+        areas=areas,
+        boxes=boxes,
+        crowd=crowd,
+        ignore=crowd | np.array(empty, bool),
+    )
 
 
 def read_detections(detections, people: People, category_id: int = 1) -> Detections:
@@ -150,8 +158,8 @@ def read_detections(detections, people: People, category_id: int = 1) -> Detecti
 
     Raises:
         ValueError: no list, a row that lacks a field, another number of keypoints, an unknown image, numbers
-        that are
-            not finite.
+        that
+            are not finite.
     """
     is_path = isinstance(detections, (str, Path))
     where = str(detections) if is_path else "the detections"
@@ -165,13 +173,13 @@ def read_detections(detections, people: People, category_id: int = 1) -> Detecti
     unknown = {image_ids[i] for i in np.flatnonzero(found.image < 0)} - people.known
     if unknown:
         raise ValueError(
-            f"{where}: image {_some(unknown)} not in the ground truth: are they of another data set or split?"
+            f"{where}: image {_some(unknown)} not in the ground truth: of another data set or split?"
         )
     finite = np.isfinite(found.scores) & np.isfinite(found.areas)
     if not finite.all():
         bad = int(np.argmin(finite))
         raise ValueError(
-            f"{where}: row {bad} (image {image_ids[bad]}) holds a keypoint or score that is not a finite number"
+            f"{where}: row {bad} (image {image_ids[bad]}) holds a keypoint or score that is not finite"
         )
     wanted = (kinds == category_id) & (found.image >= 0)
     return found if wanted.all() else found.select(wanted)
@@ -185,7 +193,7 @@ def _from_rows(pieces: Iterable[list], k: int | None, where: str) -> tuple[list,
         if not isinstance(rows, (list, tuple)):
             raise ValueError(
                 f"{where}: detections must be a list of rows (image_id, category_id, keypoints, score), "
-                f"not a {type(rows).__name__}"
+                f"not one {type(rows).__name__}"
             )
         if not rows:
             continue
@@ -209,9 +217,12 @@ def _from_rows(pieces: Iterable[list], k: int | None, where: str) -> tuple[list,
             areas[-1] = np.where(np.isfinite(areas[-1]), [box[2] * box[3] for box in boxes], np.nan)
     n = len(image_ids)
     detections = Detections(
-        np.arange(n), np.zeros(n, np.int64), np.concatenate(keypoints) if n else np.zeros((0, k or 0, 2)),
-        np.array(scores, float), np.concatenate(areas) if n else np.zeros(0),
-    )  # fmt: skip
+        np.arange(n),
+        np.zeros(n, np.int64),
+        np.concatenate(keypoints) if n else np.zeros((0, k or 0, 2)),
+        np.array(scores, float),
+        np.concatenate(areas) if n else np.zeros(0),
+    )
     return image_ids, np.array(kinds), detections
 
 

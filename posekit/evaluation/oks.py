@@ -32,7 +32,7 @@ def oks(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas, boxes_gt=None)
         bounds = doubled(np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1))
     elif not labelled.any(1).all():
         raise ValueError(
-            f"person {int(np.argmin(labelled.any(1)))} has no labelled keypoint: OKS is measured from the box, so "
+            f"person {int(np.argmin(labelled.any(1)))} has no labelled keypoint: OKS then needs the box; "
             "give boxes_gt, or leave such people out"
         )
     else:

@@ -36,7 +36,7 @@ def load_ground_truth(path: str | Path):
 
 
 def row_pieces(path: str | Path) -> Iterator:
-    """The rows of a JSON list of detections, in pieces that add up to the whole: lists of records or of dicts.
+    """The rows of a JSON list of detections, in pieces that add up to it: lists of records or of dicts.
 
     A file that holds something else comes out as one piece: whatever it holds. Raises as `load_ground_truth`.
     """
