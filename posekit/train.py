@@ -23,6 +23,7 @@ from posekit.recipes import Recipe
 
 CHECKPOINT = "resume.ckpt"
 WEIGHTS = "model.safetensors"
+SHORTEST = 50  # batches between two validations, at least: seven photographs in one batch are not scored at every step
 
 
 def train(
@@ -32,13 +33,14 @@ def train(
     accelerator: str = "auto",
     devices: int = 1,
     checkpoint_seconds: float = 60,
-    validate_every: int = 1,
+    validate_every: int = 0,
     report: Callable[[str], None] = print,
 ) -> dict[str, float]:
     """Runs a recipe in a run folder, or goes on with the run that is there; returns the final metrics.
 
-    A run that is done is not run again: its metrics are read. `report` gets one line per epoch; a terminal gets a
-    progress bar besides. `validate_every`: epochs between two validations (the last epoch is always validated).
+    A run that is done is not run again: its metrics are read. `validate_every`: epochs between two validations, each
+    with its row in the log, its checkpoint and its line for `report`; 0 = one, or as many as make 50 batches where the
+    data set is tiny. The end is always validated. A terminal gets a progress bar besides.
 
     Raises:
         FloatingPointError: a loss that is not a number; the sentence names the epoch, the step and the images.
@@ -53,7 +55,7 @@ def train(
     runs.seed_everything(recipe.seed)
     parts = prepare(recipe, rank=fabric.global_rank, world=fabric.world_size)
     facts = {"seed": recipe.seed, "data": parts.train.dataset, "device": fabric.device, "dtype": recipe.precision}
-    with runs.open_run(folder, vars(recipe), **facts) as run:
+    with runs.Run.open(folder, vars(recipe), **facts) as run:
         if run.before == "done":
             report(f"{runs.relative(run.folder)} is done: nothing to train")
             return runs.read_json(run.path("metrics.json"))
@@ -133,6 +135,8 @@ class Loop:
     def fit(self, report: Callable[[str], None], checkpoint_seconds: float, validate_every: int) -> None:
         from tqdm import tqdm
 
+        if not validate_every:
+            validate_every = math.ceil(SHORTEST / max(len(self.data.train), 1))
         bar = tqdm(total=self.recipe.steps, initial=self.step, unit="step", disable=not sys.stderr.isatty())
         clock = saved = time.monotonic()
         while self.step < self.recipe.steps:
@@ -147,20 +151,23 @@ class Loop:
                 if now - saved > checkpoint_seconds:
                     self.save()
                     saved = time.monotonic()
-            last = self.step >= self.recipe.steps
-            self.epoch += 1
-            validated = self.validate() if last or self.epoch % validate_every == 0 else {}
-            now = time.monotonic()  # the log's minutes are of training alone
-            clock = now
-            row = self.log_row(validated)
-            self.batch, self.sums, self.images = 0, {}, 0
-            if self.fabric.is_global_zero:
-                runs.append_row(self.run.path("log.csv"), row)
-                self.run.save(step=self.step, epoch=self.epoch, **({"AP": row["AP"]} if "AP" in row else {}))
-            self.save()
-            saved = time.monotonic()
-            report(self.line(row))
+            self.epoch, self.batch = self.epoch + 1, 0
+            if self.epoch % validate_every == 0 and self.step < self.recipe.steps:
+                self.close_stretch(report)
+                clock = saved = time.monotonic()  # the log's minutes are of training alone
+        if self.images:
+            self.close_stretch(report)
         bar.close()
+
+    def close_stretch(self, report: Callable[[str], None]) -> None:
+        """Validates, then writes a row of the log (training terms: means since the last row) and the checkpoint."""
+        row = self.log_row(self.validate())
+        self.sums, self.images = {}, 0
+        if self.fabric.is_global_zero:
+            runs.append_row(self.run.path("log.csv"), row)
+            self.run.save(step=self.step, epoch=self.epoch, AP=row["AP"])
+        self.save()
+        report(self.line(row))
 
     def train_batch(self, batch: dict) -> None:
         """Forward, loss, backward and, every `accumulate` batches, one optimiser step."""
@@ -233,8 +240,7 @@ class Loop:
         """One line per epoch, with the time that is left."""
         left = row["minutes"] / max(self.step, 1) * (self.recipe.steps - self.step)
         parts = [f"epoch {row['epoch']:>3}", f"step {row['step']:>6}/{self.recipe.steps}", f"train {row['train_total']:.3f}"]
-        if "AP" in row:
-            parts += [f"val {row['val_total']:.3f}", f"AP {row['AP']:.3f}", f"AP50 {row['AP50']:.3f}"]
+        parts += [f"val {row['val_total']:.3f}", f"AP {row['AP']:.3f}", f"AP50 {row['AP50']:.3f}"]
         return "  ".join([*parts, f"{row['minutes']:.1f} min, {left:.1f} min to go"])
 
     def finish(self) -> dict[str, float]:
