@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from posekit.files import resolve
+
 DRAWN = ("people",)
 DRAWN_COUNT = {"train": 12_000, "val": 300}
 
@@ -28,7 +30,7 @@ def open_dataset(
     Otherwise a folder in COCO's format, or its JSON (`posekit.data.coco.CocoFolder`, which takes the
     `options` annotations, images, layout, on_error, with_people); `count` limits the number of images. Unless
     told otherwise, "train" keeps only images with labelled people; `size`, `seed`, `cache` and `people` do
-    not apply.
+    not apply. Relative paths start at the repository root, wherever a notebook runs.
 
     Raises:
         ValueError: an unknown spec or split, or a folder that cannot be used (`DataError`).
@@ -44,14 +46,14 @@ def open_dataset(
             count=DRAWN_COUNT[split] if count is None else count,
             size=size or 128,
             people=people,
-            cache=cache,
+            cache=None if cache is None else resolve(cache),
             **options,
         )
-    if not Path(spec).exists():
+    if not resolve(spec).exists():
         raise ValueError(
             f"unknown data set '{spec}': give {' or '.join(repr(name) for name in DRAWN)} (drawn scenes), "
-            f"or the path of a folder in COCO format (there is no folder '{Path(spec).absolute()}')"
+            f"or the path of a folder in COCO format (there is no folder '{resolve(spec)}')"
         )
     from posekit.data.coco import CocoFolder
 
-    return CocoFolder(spec, split=split, count=count, **{"with_people": split == "train", **options})
+    return CocoFolder(resolve(spec), split=split, count=count, **{"with_people": split == "train", **options})
