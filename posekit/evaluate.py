@@ -1,0 +1,262 @@
+"""From a run folder to everything that its figures need: one forward pass, every decoder layer scored.
+
+Tables 1 and 2 of POET (Stoffl et al. 2021) need COCO's ten numbers, Figure 8 the AP per decoder layer, Figure 9b the
+centres, Figure 10 the visibility; all are written as small files, so that reports read files and run no model.
+Legend: I images, L decoder layers, Q poses per image, K keypoints. Frame: pixels of the original pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from posekit import predict, runs
+from posekit.data import DRAWN, open_dataset
+from posekit.evaluation import evaluate, evaluate_by_people, per_joint_oks
+from posekit.evaluation.centers import compare_centers, true_centers
+from posekit.evaluation.pairs import Pairs, pair_people
+from posekit.evaluation.visibility import compare_visibility
+from posekit.poses import Poses
+from posekit.prepare import evaluation_loader
+from posekit.recipes import Recipe
+from posekit.train import WEIGHTS, decode
+
+FILES = ("predictions.json", "metrics.json", "layers.csv", "matches.csv", "visibility.csv")
+
+
+def evaluate_run(
+    run: str | Path,
+    dataset: str = "",
+    split: str = "val",
+    images: int = 0,
+    folder: str | Path | None = None,
+    on_error: str = "raise",
+    device: str = "auto",
+    report: Callable[[str], None] = print,
+) -> dict:
+    """Scores the weights of a run folder, or of shipped weights, and writes what was found; returns the metrics.
+
+    Args:
+        run: a folder with `model.safetensors` and `run.json`. dataset: "" = what the run was trained on, "people" =
+            drawn people, or the path of a folder in COCO's format. images: at most so many; 0 = as many as the run
+            used of its own data, all of another folder.
+        folder: where the files go; None = the run's own folder. on_error: "skip" leaves out and counts pictures and
+            annotations of a COCO folder that cannot be used.
+
+    Files: `predictions.json` (COCO result rows of the last layer), `metrics.json` (what is returned), `layers.csv` (the
+    ten numbers per decoder layer), `matches.csv` (a row per annotated person with the prediction that it was paired
+    with, one to one by the largest sum of OKS), `visibility.csv` (a row per joint of these people: annotated flag 0,
+    1, 2 and predicted visibility). Centre columns are empty where the model predicts none or the person has none.
+    `run.json` of another folder tells what was evaluated; in the run's own folder it gets an entry `evaluation`.
+
+    Raises:
+        FileNotFoundError: no run, or no weights in it. ValueError: data that cannot be used (one sentence), or a
+            `folder` that holds another training run.
+    """
+    import torch
+
+    run = runs.resolve(run)
+    record = runs.load_run(run)
+    folder = run if folder is None else runs.resolve(folder)
+    own = folder.resolve() == run.resolve()
+    if not own and (folder / "run.json").exists() and "evaluated" not in runs.load_run(folder)["parameters"]:
+        raise ValueError(f"{runs.relative(folder)} holds a training run; give the evaluation a folder of its own")
+    recipe = Recipe(**{k: v for k, v in record["parameters"].items() if k in Recipe.__dataclass_fields__})
+    data = open_data(recipe, dataset, split, images, on_error)
+    model = predict.load(recipe.model, run, num_keypoints=len(data.layout))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    made = runs.provenance(
+        {
+            "model": recipe.model, "evaluated": runs.relative(run), "weights": _fingerprint(run / WEIGHTS),
+            "dataset": dataset, "split": split, "images": images, "on_error": on_error,
+        },
+        seed=record["provenance"]["seed"], data=data, device=device,
+    )  # fmt: skip
+    start = time.monotonic()
+    seen, layers = forward(model.to(device), data, recipe, device, report)
+    metrics, tables = score(data, seen, layers)
+    made["seconds"] = round(time.monotonic() - start, 3)
+
+    category = data.ground_truth["categories"][0]["id"]
+    ids = [data.ids[i] for i in seen]
+    runs.write_json(folder / "predictions.json", result_rows(layers[-1], ids, category), indent=None)
+    for name, table in tables.items():
+        runs.write_bytes(folder / name, table.to_csv(index=False, lineterminator="\n").encode())
+    before = runs.read_json(folder / "metrics.json") if own and (folder / "metrics.json").exists() else {}
+    runs.write_json(folder / "metrics.json", before | metrics)  # training's numbers of the last epoch stay
+    if own:
+        runs.write_json(folder / "run.json", record | {"evaluation": made})
+    else:
+        parameters = made.pop("parameters")
+        head = {"folder": runs.relative(folder), "status": "done", "reason": None, "sessions": 1}
+        results = {name: metrics[name] for name in tables["layers.csv"].columns[1:]}
+        runs.write_json(
+            folder / "run.json", head | {"results": results, "parameters": parameters, "provenance": made}
+        )
+    return metrics
+
+
+def open_data(recipe: Recipe, dataset: str = "", split: str = "val", images: int = 0, on_error: str = "raise"):
+    """The data set to score on: the recipe's own with its number of pictures, or another one, see `evaluate_run`."""
+    spec = dataset or recipe.dataset
+    if spec == recipe.dataset and not images:
+        images = recipe.images if split == "train" else recipe.val_images
+    if spec in DRAWN:
+        size = {"size": recipe.size or None, "people": recipe.people}
+        return open_dataset(spec, split, count=images or None, **size)
+    return open_dataset(runs.resolve(spec), split, count=images or None, on_error=on_error)
+
+
+def forward(model, data, recipe: Recipe, device, report: Callable[[str], None]) -> tuple[list[int], list[list[Poses]]]:
+    """One pass over the data: indices of the images seen (I,), and per layer the poses of every image.
+
+    A model whose outputs carry no layers (POET's do: `logits` (L, B, Q, C)) counts as one layer.
+    """
+    import torch
+
+    loader = evaluation_loader(data, model.input, size=recipe.size, max_size=recipe.max_size, device=device)
+    index = {image_id: i for i, image_id in enumerate(data.ids)}
+    seen, layers, clock = [], [], time.monotonic()
+    with torch.inference_mode():
+        for batch in loader.epoch(0):
+            mask = batch["padding_mask"]
+            outputs = model(batch["images"], mask if mask is None else mask.to(device))
+            count = len(outputs["logits"]) if "logits" in outputs and outputs["logits"].ndim == 4 else 1
+            layers = layers or [[] for _ in range(count)]
+            for layer, poses in enumerate(layers):
+                poses += decode(model, outputs, batch, layer - count)
+            seen += [index[target["image_id"]] for target in batch["targets"]]
+            if time.monotonic() - clock > 20:
+                report(f"{len(seen)} of {len(data)} images")
+                clock = time.monotonic()
+    if not seen:
+        raise ValueError(f"no picture of {data.name} could be read: {'; '.join(data.skipped[:3])}")
+    return seen, layers
+
+
+def score(data, seen: list[int], layers: list[list[Poses]]) -> tuple[dict, dict]:
+    """(metrics, {file name: table}) of the poses of every layer; `seen`: which images of `data` they belong to."""
+    import pandas as pd
+
+    truth = data.ground_truth
+    options = {
+        "sigmas": data.layout.sigmas, "area_scale": data.area_scale, "category_id": truth["categories"][0]["id"],
+    }  # fmt: skip
+    ids = [data.ids[i] for i in seen]
+    found = [columns(poses, ids) for poses in layers]
+    results = [evaluate(truth, detections, **options) for detections in found]
+    pairs = pair_people(layers[-1], [data.target(i) for i in seen], data.layout.sigmas)
+    skipped = list(getattr(data, "skipped", []))
+    last = results[-1]
+    metrics = dict(last.stats) | {
+        "images": len(seen),
+        "people": int((~last.ignored_people[0]).sum()),
+        "area_scale": data.area_scale,
+        "by_people": evaluate_by_people(truth, found[-1], **options),
+        "oks_per_joint": dict(zip(data.layout.keypoints, per_joint_oks(last).tolist(), strict=True)),
+        "unpaired": pairs.unpaired,
+        "skipped": len(skipped),
+        "skipped_because": skipped,
+    }
+    if len(pairs):
+        metrics["visibility"] = visibility_numbers(pairs)
+    if np.isfinite(pairs.centers).any():
+        boxes = pairs.boxes
+        centers = compare_centers(pairs.centers, pairs.true_keypoints, pairs.true_visibility, boxes)
+        metrics["centers"] = centers.summary()
+    tables = {
+        "layers.csv": pd.DataFrame([{"layer": n} | result.stats for n, result in enumerate(results, 1)]),
+        "matches.csv": matches(pairs, ids, annotation_ids(truth)),
+        "visibility.csv": joints(pairs, data.layout.keypoints),
+    }
+    return runs.plain(metrics), tables
+
+
+def visibility_numbers(pairs: Pairs) -> dict:
+    """The numbers of Figure 10 and its text: shares on the right side of 0.5, area under the ROC curve, calibration."""
+    seen = compare_visibility(pairs.visibility, pairs.true_visibility)
+    names = ("threshold", "hidden", "visible", "hidden_correct", "visible_correct", "auc")
+    right = seen.hidden * np.nan_to_num(seen.hidden_correct) + seen.visible * np.nan_to_num(seen.visible_correct)
+    accuracy = float(right / (seen.hidden + seen.visible))
+    return {n: getattr(seen, n) for n in names} | {"accuracy": accuracy, "calibration_error": seen.calibration.error}
+
+
+def columns(poses: list[Poses], ids: list[int]) -> dict[str, np.ndarray]:
+    """The poses of I images as the arrays that `evaluate` takes, rounded as in `predictions.json`."""
+    return {
+        "image_id": np.repeat(np.array(ids), [len(p) for p in poses]),
+        "keypoints": np.round(np.concatenate([p.keypoints for p in poses]).astype(float), 3),
+        "score": np.concatenate([p.scores for p in poses]).astype(float),
+    }
+
+
+def result_rows(poses: list[Poses], ids: list[int], category_id: int = 1) -> list[dict]:
+    """COCO result rows, as `Poses.to_coco` makes them: the third number of a joint is its predicted visibility."""
+    found = columns(poses, ids)
+    seen = np.round(np.concatenate([p.visibility for p in poses]).astype(float), 3)
+    triples = np.concatenate([found["keypoints"], seen[..., None]], axis=2).reshape(len(seen), -1)
+    rows = zip(found["image_id"].tolist(), triples.tolist(), found["score"].tolist(), strict=True)
+    return [
+        {"image_id": image, "category_id": category_id, "keypoints": numbers, "score": score}
+        for image, numbers, score in rows
+    ]
+
+
+def annotation_ids(truth: dict) -> dict[int, list[int]]:
+    """Ids of the people of every image, in the order of the data set's targets (crowd regions left out)."""
+    ids: dict[int, list[int]] = {image["id"]: [] for image in truth["images"]}
+    for row in truth["annotations"]:
+        if not row.get("iscrowd"):
+            ids[row["image_id"]].append(row["id"])
+    return ids
+
+
+def matches(pairs: Pairs, ids: list[int], people: dict[int, list[int]]):
+    """`matches.csv`: a row per pair, pixels of the image; dx, dy: predicted - annotated centre, in boxes (Figure 9b)."""
+    import pandas as pd
+
+    images = np.array(ids)[pairs.image]
+    truth = true_centers(pairs.true_keypoints, pairs.true_visibility)
+    offset = np.full((len(pairs), 2), np.nan)
+    if len(pairs):
+        centers = compare_centers(pairs.centers, pairs.true_keypoints, pairs.true_visibility, pairs.boxes)
+        offset[centers.person] = centers.offset
+    table = {
+        "image_id": images,
+        "annotation_id": [people[i][p] for i, p in zip(images.tolist(), pairs.person.tolist(), strict=True)],
+        **{name: pairs.boxes[:, i] for i, name in enumerate(("x0", "y0", "x1", "y1"))},
+        "area": pairs.areas,
+        "labelled": (pairs.true_visibility > 0).sum(1),
+        "oks": pairs.oks,
+        "score": pairs.score,
+        "center_x": pairs.centers[:, 0],
+        "center_y": pairs.centers[:, 1],
+        "true_center_x": truth[:, 0],
+        "true_center_y": truth[:, 1],
+        "dx": offset[:, 0],
+        "dy": offset[:, 1],
+    }
+    return pd.DataFrame(table).round(6)
+
+
+def joints(pairs: Pairs, names: tuple[str, ...]):
+    """`visibility.csv`: a row per joint of the paired people."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "joint": np.tile(np.array(names), len(pairs)),
+            "truth": pairs.true_visibility.ravel(),
+            "predicted": np.round(pairs.visibility.ravel().astype(float), 4),
+        }
+    )
+
+
+def _fingerprint(path: Path) -> str:
+    """Twelve hexadecimal digits of the file's sha256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
