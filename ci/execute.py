@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -176,11 +177,13 @@ def execute(
     parameters: dict[str, object] | None = None,
     time_limit: float | None = None,
     stream: bool = False,
+    makes: Sequence[str] = (),
 ) -> dict[str, object]:
     """Executes `notebook` and writes `output`; returns its cost: status, wall and CPU seconds of the kernel.
 
-    `time_limit`: minutes. `stream`: shows what the notebook prints while it runs. Raises ParameterError
-    before anything runs, NotebookError later (the partial notebook is in `unfinished/` beside the output).
+    `time_limit`: minutes. `stream`: shows what the notebook prints while it runs. `makes`: files that must be
+    there afterwards. Raises ParameterError before anything runs, NotebookError later (the partial notebook is
+    in `unfinished/` beside the output).
     """
     parameters = parameters or {}
     check(notebook, parameters)
@@ -205,6 +208,8 @@ def execute(
         stop.cancel()
     if stop.reason:
         error = f"{notebook} was {stop.reason}"
+    if error is None and (missing := [path for path in makes if not Path(path).exists()]):
+        error = f"{notebook} ran, but did not make {', '.join(missing)}"
     cost = {
         "notebook": Path(notebook).name,
         "status": "done" if error is None else "failed",
@@ -241,6 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--params", metavar="FILE", help="parameters from a YAML file; -p goes before it")
     parser.add_argument("--time-limit", type=float, metavar="MINUTES")
     parser.add_argument("--stream", action="store_true", help="show what the notebook prints while it runs")
+    parser.add_argument("--makes", nargs="+", default=[], metavar="FILE", help="files that it must make")
     options = parser.parse_args(arguments)
     try:
         given = yaml.safe_load(Path(options.params).read_text()) if options.params else {}
@@ -251,7 +257,8 @@ def main(arguments: list[str] | None = None) -> int:
             name: from_text(kinds[name], value) if isinstance(value, str) and name in kinds else value
             for name, value in given.items()
         }
-        cost = execute(options.notebook, options.output, parameters, options.time_limit, options.stream)
+        how = {"time_limit": options.time_limit, "stream": options.stream, "makes": options.makes}
+        cost = execute(options.notebook, options.output, parameters, **how)
     except ParameterError as error:
         print(error, file=sys.stderr)
         return 2

@@ -56,7 +56,8 @@ class Job:
     def command(self) -> str:
         """Arguments of ci/execute.py, ready for a shell."""
         words = [self.notebook, self.output, "--time-limit", f"{self.time_limit:g}"]
-        words += ["--stream"] if self.worker else []
+        figures = [path for path in self.makes if path != self.output]
+        words += ["--stream"] if self.worker else ["--makes", *figures] if figures else []
         for name, value in self.parameters.items():
             words += ["-p", name, value if isinstance(value, str) else json.dumps(value)]
         return shlex.join(words)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jobs
@@ -78,11 +79,11 @@ def summary(wanted: list[jobs.Job]) -> str:
     return "\n".join([*lines, *(f"  {path.with_suffix('').as_posix()}" for path in there)])
 
 
-def problems(wanted: list[jobs.Job]) -> list[str]:
-    """What the notebooks said when they failed; when none did, the end of Snakemake's own log."""
-    said = [cost["error"] for cost in map(spent, wanted) if cost and cost["error"]]
-    logs = sorted(Path(".snakemake/log").glob("*.log"))
-    return said or (logs[-1].read_text().splitlines()[-20:] if logs else [])
+def problems(wanted: list[jobs.Job], since: str) -> list[str]:
+    """What the notebooks that failed `since` then have said, or how to see what Snakemake says."""
+    costs = [cost for cost in map(spent, wanted) if cost and cost["finished"] >= since]
+    said = [cost["error"] for cost in costs if cost["error"]]
+    return said or [f"Snakemake stopped; to see why: {' '.join(['python', *sys.argv])} -- --quiet host"]
 
 
 def main() -> int:
@@ -96,13 +97,14 @@ def main() -> int:
     try:
         wanted = jobs.read(options.profile, options.book, options.notebooks)
         with only_one(Path("build/.reproduce.lock")):
+            started = datetime.now(UTC).isoformat(timespec="seconds")
             status = snakemake(options)
     except jobs.ProfileError as error:
         print(error, file=sys.stderr)
         return 2
     print("\n" + summary(wanted))
     if status:
-        print("\n" + "\n".join(problems(wanted)), file=sys.stderr)
+        print("\n" + "\n".join(problems(wanted, started)), file=sys.stderr)
     return 1 if status else 0
 
 

@@ -118,6 +118,13 @@ def test_failing_notebook_is_kept_and_its_error_comes_last(tmp_path, monkeypatch
     assert Path("out.ipynb").read_text() == "an older output"
 
 
+def test_a_notebook_must_make_what_it_promises(toy, capsys):
+    arguments = [str(toy), "out.ipynb", "--makes", "toy.ipynb", "figures/a.svg"]
+    assert execute.main(arguments) == 1
+    assert "toy.ipynb ran, but did not make figures/a.svg (" in capsys.readouterr().err
+    assert Path("unfinished/out.ipynb").exists() and not Path("out.ipynb").exists()
+
+
 def test_time_limit_kills_a_notebook_that_ignores_interrupts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(execute, "GRACE", 0.5)
