@@ -19,7 +19,7 @@ def rng():
 def scene(rng, n=3, queries=6, size=96):
     """(image, target, predictions) with random joints: the drawing does not care for anatomy."""
     keypoints = rng.uniform(0.2, 0.8, (queries, 17, 2)) * size
-    image = rng.integers(0, 255, (size, size, 3)).astype(np.uint8)
+    image = np.tile(np.linspace(40, 200, size)[:, None, None], (1, size, 3)).astype(np.uint8)
     visibility = rng.integers(0, 3, (n, 17)).astype(np.uint8)
     visibility[:, 0] = 2
     low, high = keypoints[:n].min(1), keypoints[:n].max(1)
@@ -236,7 +236,19 @@ def test_matching_of_figure_2_is_one_to_one(rng):
     assert pairs == [(2, 0), (3, 1), (1, 2)]
 
 
-def test_a_picture_for_the_notebook_is_small(rng):
-    image, _, poses = scene(rng)
-    shown = style.as_image(people.grid([image] * 4, [poses] * 4))
-    assert shown.format in ("png", "jpeg") and len(shown.data) < 300_000
+def test_photographs_do_not_swell_the_files(rng, tmp_path):
+    import matplotlib
+    from PIL import Image
+
+    _, _, poses = scene(rng)
+    noise = rng.integers(0, 255, (400, 400, 3)).astype(np.uint8)  # the worst that a photograph can be
+    fig = people.grid([noise] * 4, [poses] * 4, ["."] * 4, columns=2)
+    svg, png, _ = style.save(fig, "sheet", pd.DataFrame({"x": [1]}), tmp_path)
+    assert b"data:image/jpeg" in svg.read_bytes()
+    picture = Image.open(png)
+    assert picture.mode == "P" and picture.convert("RGB").getpixel((picture.width // 2, 1)) == (255, 255, 255)
+    shown = style.as_image(fig)
+    assert shown.format == "jpeg" and shown.data[:2] == b"\xff\xd8"
+    data = pd.DataFrame({"layer": [1, 2], "AP": [0.1, 0.2]})
+    with matplotlib.rc_context():
+        assert style.as_image(poet.fig08_decoder_depth(data)).format == "png"

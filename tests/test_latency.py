@@ -1,4 +1,4 @@
-"""The timing protocol on synthetic clocks, and the rivals of POET's Figure 1 at toy sizes; no absolute times."""
+"""The timing protocol on synthetic clocks, and the rivals of POET's Figure 1 at toy sizes."""
 
 import numpy as np
 import pandas as pd

@@ -173,7 +173,7 @@ def _lines(raw: pd.DataFrame, clock: str, seed: int, draws: int) -> dict[str, np
             raise ValueError(
                 f"a line for {method!r} needs at least two numbers of people, not {np.unique(n).tolist()}"
             )
-        # Through the medians: one slow run cannot turn the line. Runs are resampled within each number of people.
+        # Through the medians, so that one slow run cannot turn it; resampled within each number of people.
         groups = [t[n == value] for value in np.unique(n)]
         medians = [[np.median(group) for group in groups]]
         medians += [[np.median(rng.choice(group, len(group))) for group in groups] for _ in range(draws)]

@@ -73,18 +73,21 @@ def fig01_speed(data: pd.DataFrame, device: str = "", shown: tuple[int, ...] = (
     left, right = fig.subplots(1, 2, width_ratios=(1.25, 1))
     ends = []
     for method in methods:
-        rows = total[(total.method == method) & (total.median_ms > 0)].sort_values("people")
+        # A method that does nothing for an empty picture (boxes given, no boxes) has no speed there.
+        worked = data[(data.method == method) & (data.part != "total") & (data.median_ms > 0)].people
+        rows = total[(total.method == method) & total.people.isin(worked)].sort_values("people")
         ink = style.colour(method)
         left.plot(rows.people, 1000 / rows.median_ms, "o-", color=ink, ms=3)
         left.fill_between(rows.people, 1000 / rows.q75, 1000 / rows.q25, color=ink, alpha=0.2, lw=0)
         ends.append((1000 / rows.median_ms.iloc[-1], style.label(method), ink))
     left.set(xlabel="people in the picture", ylabel="frames per second", yscale="log")
     left.set_xlim(-0.3, total.people.max() + 0.3)
+    left.xaxis.get_major_locator().set_params(integer=True)
     _plain_log(left)
     style.panel(left, "a", "speed: median, quartiles" + (f" ({device})" if device else ""))
     # The labels need the final height of the axis: a legend inside would hide lines of a crowded plot.
     style.direct_labels(
-        left, [(y, text.replace(" + ", " +\n").replace(", ", ",\n"), ink) for y, text, ink in ends], 17, 6.3
+        left, [(y, text.replace(" + ", " +\n").replace(", ", ",\n"), ink) for y, text, ink in ends], 21, 6.3
     )
 
     people = [int(n) for n in sorted(total.people.unique())]
@@ -120,11 +123,12 @@ def fig01_speed(data: pd.DataFrame, device: str = "", shown: tuple[int, ...] = (
     right.legend(
         handles=handles,
         loc="upper center",
-        bbox_to_anchor=(0.45, -0.17),
-        ncols=2,
-        fontsize=6.3,
+        bbox_to_anchor=(0.4, -0.17),
+        ncols=3,
+        fontsize=6,
         handlelength=1,
-        columnspacing=1,
+        handletextpad=0.4,
+        columnspacing=0.8,
     )
     style.panel(right, "b", "medians of the parts")
     return fig

@@ -200,7 +200,8 @@ def as_image(fig: Figure, dpi: int = 110, quality: int = 88):
     with matplotlib.rc_context(RC):
         png = _bytes(fig, "png", dpi=dpi, metadata={"Software": None})
     jpeg = _jpeg(png, quality)
-    return Image(data=png, format="png") if len(png) <= 1.5 * len(jpeg) else Image(data=jpeg, format="jpeg")
+    sharp = len(png) < max(80_000, len(jpeg))  # lines and text stay PNG
+    return Image(data=png, format="png") if sharp else Image(data=jpeg, format="jpeg")
 
 
 def _render(fig: Figure, footer: str) -> tuple[bytes, bytes]:
