@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from posekit import models
+from posekit import models, runs
 from posekit.data import open_dataset
 from posekit.data.augment import Augment
 from posekit.data.loader import Loader
@@ -56,9 +56,9 @@ def build_model(recipe: Recipe, num_keypoints: int) -> nn.Module:
         overrides["pretrained"] = True
     model = models.build(recipe.model, num_keypoints=num_keypoints, **overrides)
     if recipe.weights:
-        from posekit.models.checkpoints import load_weights
+        from posekit.models.checkpoints import start_from
 
-        load_weights(model, recipe.weights)
+        start_from(model, runs.resolve(recipe.weights))
     return model
 
 

@@ -37,6 +37,7 @@ class Recipe:
     w_ctr: float = 0.5
     w_deltas: float = 0.5
     pretrained: bool = False  # ImageNet backbone (a download)
+    backbone_steps: int = 0  # first train the backbone alone on joint heatmaps, see posekit.pretrain
     weights: str = ""  # start from this .safetensors or published file
     # optimisation
     steps: int = 1500
@@ -54,9 +55,11 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "poet_tiny": Recipe(model="poet_tiny", visible="labelled", ema=0.999, lr=1.6e-3, lr_backbone=1.6e-3),
-    "poet_tiny_proposals": Recipe(
-        model="poet_tiny_proposals", visible="labelled", ema=0.999, lr=1.6e-3, lr_backbone=1.6e-3
+    "poet_tiny": Recipe(
+        model="poet_tiny", visible="labelled", backbone_steps=400, ema=0.999, lr=1.6e-3, lr_backbone=1.6e-3
+    ),
+    "poet_tiny_proposals": Recipe(  # an extension, not the paper
+        model="poet_tiny_proposals", visible="labelled", backbone_steps=400, ema=0.999, lr=1.6e-3, lr_backbone=1.6e-3
     ),
     # POET, "Implementation Details": comparison with the state of the art, two GPUs with 6 pictures each
     "poet_r50": Recipe(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from posekit import runs
 from posekit.evaluation.coco import evaluate
 from posekit.poses import Poses
+from posekit.pretrain import pretrain
 from posekit.recipes import Recipe
 
 CHECKPOINT = "resume.ckpt"
@@ -60,7 +61,8 @@ def train(
             report(f"{runs.relative(run.folder)} is done: nothing to train")
             return runs.read_json(run.path("metrics.json"))
         loop = Loop(recipe, run, fabric, parts)
-        loop.resume(report)
+        if not loop.resume(report):
+            loop.pretrain(report)
         try:
             loop.fit(report, checkpoint_seconds, validate_every)
         except KeyboardInterrupt:
@@ -108,12 +110,22 @@ class Loop:
             state["average"] = self.average.state_dict()
         runs.save_checkpoint(self.run.path(CHECKPOINT), state)
 
-    def resume(self, report: Callable[[str], None]) -> None:
-        """Takes up `resume.ckpt` where there is one."""
+    def pretrain(self, report: Callable[[str], None]) -> None:
+        """The recipe's `backbone_steps` on joint heatmaps; their time counts in the log's minutes."""
+        if self.recipe.backbone_steps:
+            start = time.monotonic()
+            pretrain(
+                self.plain.backbone[0], self.data.train, num_keypoints=self.plain.num_keypoints,
+                steps=self.recipe.backbone_steps, lr=self.recipe.lr_backbone, report=report,
+            )  # fmt: skip
+            self.seconds += time.monotonic() - start
+
+    def resume(self, report: Callable[[str], None]) -> bool:
+        """Takes up `resume.ckpt` where there is one; otherwise returns False."""
         path = self.run.path(CHECKPOINT)
         if not path.exists():
             runs.truncate_log(self.run.path("log.csv"), 0)
-            return
+            return False
         state = runs.load_checkpoint(path)
         self.plain.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -124,6 +136,7 @@ class Loop:
         torch.set_rng_state(state["random"])
         runs.truncate_log(self.run.path("log.csv"), self.epoch)
         report(f"resumed at step {self.step} of {self.recipe.steps} (epoch {self.epoch + 1})")
+        return True
 
     @property
     def best_weights(self) -> nn.Module:
