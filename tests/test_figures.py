@@ -252,3 +252,13 @@ def test_photographs_do_not_swell_the_files(rng, tmp_path):
     data = pd.DataFrame({"layer": [1, 2], "AP": [0.1, 0.2]})
     with matplotlib.rc_context():
         assert style.as_image(poet.fig08_decoder_depth(data)).format == "png"
+
+
+def test_the_shortest_runs_can_be_drawn(tmp_path):
+    log = run_log(2).assign(AP=0.0, AP50=0.0, APM=-1.0)
+    for rows in (log, log.head(1)):
+        for fig in (poet.fig03_losses(rows), poet.fig05_map(rows), poet.ext_queries(rows, rows)):
+            assert style.save(fig, "short", rows, tmp_path)[1].stat().st_size > 1000
+    assert "APM" not in " ".join(_texts(poet.fig05_map(log))), (
+        "COCO's -1 means that no such person is in the data"
+    )

@@ -159,10 +159,13 @@ def fig03_losses(
                     line,
                     color=shade,
                     lw=1.2,
+                    marker="o" if len(rows) < 4 else None,
+                    ms=3,
                     label={"train": "training"}.get(split, "validation"),
                 )
                 drawn.append(rows[name].to_numpy())
-        if drawn and min(values.min() for values in drawn) > 0:
+        # A log axis where the loss falls by more than a factor of two; on less, its ticks would crowd.
+        if drawn and np.concatenate(drawn).max() > 2 * np.concatenate(drawn).min() > 0:
             ax.set_yscale("log")
             _plain_log(ax)
         factor = (weights or {}).get(term)
@@ -170,6 +173,7 @@ def fig03_losses(
     axes[0].legend(loc="upper right")
     for ax in axes[3:]:
         ax.set_xlabel("epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
     for ax in axes[::3]:
         ax.set_ylabel("loss per person")
     axes[4].set_ylabel("loss per query")
@@ -191,12 +195,19 @@ def fig05_map(log: pd.DataFrame, model: str = "poet_tiny", dataset: str = "drawn
     rows = log[log.AP.notna()]
     ends = []
     for name, line in MEASURES.items():
-        if name in rows and rows[name].notna().any():
-            values = rows[rows[name].notna()]
+        if name in rows and (rows[name] >= 0).any():
+            values = rows[rows[name] >= 0]  # COCO's -1: no such person in the data
             main = name == "AP"
             ink = style.colour(model) if main else style.GREY
             ax.plot(
-                values.epoch, values[name], line, color=ink, lw=1.8 if main else 0.9, zorder=3 if main else 2
+                values.epoch,
+                values[name],
+                line,
+                color=ink,
+                lw=1.8 if main else 0.9,
+                zorder=3 if main else 2,
+                marker="o" if len(values) < 4 else None,
+                ms=3,
             )
             ends.append((values[name].iloc[-1], f"{name} {_short(values[name].iloc[-1])}", ink))
     for epoch in learning_rate_drops(log):
@@ -212,6 +223,7 @@ def fig05_map(log: pd.DataFrame, model: str = "poet_tiny", dataset: str = "drawn
         )
     ax.set(xlabel="epoch", ylabel=f"AP on {dataset}", xlim=(0, float(log.epoch.max()) or 1))
     ax.set_ylim(0, None)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     minutes = log[log.minutes.notna()]
     if len(minutes) > 1 and minutes.minutes.is_monotonic_increasing:
         top = ax.secondary_xaxis("top", functions=_between(minutes.epoch, minutes.minutes))
@@ -234,7 +246,7 @@ def fig08_decoder_depth(data: pd.DataFrame, model: str = "poet_tiny", dataset: s
     ax = fig.subplots()
     ends = []
     for name, line in MEASURES.items():
-        if name in data:
+        if name in data and (data[name] >= 0).all():
             main = name == "AP"
             ink = style.colour(model) if main else style.GREY
             ax.plot(data.layer, data[name], line, marker="o", ms=3.5, color=ink, lw=1.8 if main else 0.9)
