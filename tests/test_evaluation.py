@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def problems(draw, k=17):
     """Few images, few coarse values: ties of score and of OKS, duplicates, areas on the limits, crowds."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     images = draw(st.lists(st.integers(1, 40), min_size=1, max_size=4, unique=True))
-    areas = st.sampled_from([1023.5, 1024.0, 1024.5, 5000.0, 9216.0, 9216.1, 20000.0, 0.0])
+    areas = st.sampled_from([-1.0, 1023.5, 1024.0, 1024.5, 5000.0, 9216.0, 9216.1, 20000.0, 0.0])
     templates = [
         pose(rng.integers(1 << 30), k, rng.choice([20.0, 60.0, 150.0]), rng.integers(0, 300, 2))
         for _ in range(3)
@@ -327,3 +328,14 @@ def test_similarity_exactly_at_a_threshold_passes():
     rows = [found(1, points + [[0, 0], [1e5, 1e5]], 0.5)]  # one joint right, one lost: OKS is exactly 0.5
     result = agree(folder([1], [person(1, 1, points)]), rows, sigmas=[0.05, 0.05])
     assert (result.matches().oks == 0.5).all() and result.stats["AR50"] == 1
+
+
+@pytest.mark.skipif(
+    "POSEKIT_REAL" not in os.environ, reason="POSEKIT_REAL names no folder with real annotations"
+)
+def test_genuine_predictions_on_four_photographs():
+    folder = Path(os.environ["POSEKIT_REAL"]) / "evaluation"
+    ground_truth, rows = (
+        json.loads((folder / f"example_coco_{name}.json").read_text()) for name in ("val", "preds")
+    )
+    assert f"{agree(ground_truth, rows).stats['AP']:.3f}" == "0.861"

@@ -1,4 +1,4 @@
-"""Scoring from disk and from memory: JSON in pieces, numbers to the last bit, a sentence for what is wrong."""
+"""Scoring from disk and from memory: JSON in pieces, numbers to the last bit, a sentence for each fault."""
 
 import json
 from pathlib import Path

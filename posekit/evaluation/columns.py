@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import repeat, starmap
 from operator import attrgetter, itemgetter
 from pathlib import Path
+from struct import Struct
+from struct import error as StructError
 
 import numpy as np
 
@@ -48,21 +50,22 @@ class Detections:
     """Detections of one category.
 
     `row` (D,) says where each stood in the input; `image` (D,) index into the people's `image_ids`;
-    `keypoints` (D, K, 2) pixels; `scores` (D,); `areas` (D,) pixels^2 of the box around all K keypoints (or
-    of the row's own `bbox` if the first row has one: pycocotools' rule).
+    `keypoints` (D, K, 2) pixels; `scores` (D,); `boxes` (D, 4) x0, y0, x1, y1 around all K keypoints; `areas`
+    (D,) pixels^2 of these boxes (or of the rows' own `bbox` if the first row has one: pycocotools' rule).
     """
 
     row: np.ndarray
     image: np.ndarray
     keypoints: np.ndarray
     scores: np.ndarray
+    boxes: np.ndarray
     areas: np.ndarray
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def select(self, index) -> Detections:
-        columns = (self.row, self.image, self.keypoints, self.scores, self.areas)
+        columns = (self.row, self.image, self.keypoints, self.scores, self.boxes, self.areas)
         return Detections(*(column[index] for column in columns))
 
 
@@ -123,8 +126,8 @@ def _people(rows: list, where: str) -> People:
         bad = ids[np.argmin(finite)]
         raise ValueError(f"{where}: annotation {bad} holds a keypoint or an area that is not a finite number")
     labelled = (visibility > 0).any(1)
-    boxes = [_get(row, "bbox") or (np.nan,) * 4 for row in rows]
-    boxes = np.fromiter(chain.from_iterable(boxes), float).reshape(len(rows), 4)
+    unknown = (np.nan,) * 4
+    boxes = np.array([_get(row, "bbox") or unknown for row in rows], float).reshape(len(rows), 4)
     homeless = ~labelled & np.isnan(boxes).any(1)
     if homeless.any():
         raise ValueError(
@@ -175,7 +178,7 @@ def read_detections(detections, people: People, category_id: int = 1) -> Detecti
         raise ValueError(
             f"{where}: image {_some(unknown)} not in the ground truth: of another data set or split?"
         )
-    finite = np.isfinite(found.scores) & np.isfinite(found.areas)
+    finite = np.isfinite(found.scores) & np.isfinite(found.boxes).all(1)
     if not finite.all():
         bad = int(np.argmin(finite))
         raise ValueError(
@@ -187,7 +190,8 @@ def read_detections(detections, people: People, category_id: int = 1) -> Detecti
 
 def _from_rows(pieces: Iterable[list], k: int | None, where: str) -> tuple[list, np.ndarray, Detections]:
     """(image ids, categories (D,), detections without their images) of result rows."""
-    image_ids, kinds, scores, keypoints, areas = [], [], [], [], []
+    image_ids, kinds, scores, sizes = [], [], [], []
+    keypoints, around = [np.zeros((0, k or 0, 2))], [np.zeros((0, 4))]
     boxed = False
     for rows in pieces:
         if not isinstance(rows, (list, tuple)):
@@ -211,19 +215,14 @@ def _from_rows(pieces: Iterable[list], k: int | None, where: str) -> tuple[list,
         xy, _ = _split(columns[3], k, where, first)
         k = xy.shape[1] if k is None else k
         keypoints.append(xy)
-        areas.append(_extents(xy))
+        around.append(_boxes(xy))
         if boxed:
-            (boxes,) = _columns(rows, ("bbox",), where, first)
-            areas[-1] = np.where(np.isfinite(areas[-1]), [box[2] * box[3] for box in boxes], np.nan)
-    n = len(image_ids)
-    detections = Detections(
-        np.arange(n),
-        np.zeros(n, np.int64),
-        np.concatenate(keypoints) if n else np.zeros((0, k or 0, 2)),
-        np.array(scores, float),
-        np.concatenate(areas) if n else np.zeros(0),
+            sizes += [box[2] * box[3] for box in _columns(rows, ("bbox",), where, first)[0]]
+    xy = np.concatenate(keypoints if keypoints[0].shape[1] == (k or 0) else keypoints[1:])
+    found = _detections(
+        xy, np.array(scores, float), np.concatenate(around), np.array(sizes) if boxed else None
     )
-    return image_ids, np.array(kinds), detections
+    return image_ids, np.array(kinds), found
 
 
 def _from_arrays(
@@ -254,19 +253,24 @@ def _from_arrays(
         )
     xy = np.ascontiguousarray(keypoints[..., :2])
     kinds = np.asarray(columns.get("category_id", np.full(n, category_id)))
-    return image_ids, kinds, Detections(np.arange(n), np.zeros(n, np.int64), xy, scores, _extents(xy))
+    return image_ids, kinds, _detections(xy, scores, _boxes(xy))
 
 
-def _extents(xy: np.ndarray) -> np.ndarray:
-    """(n,) area of the box around all K keypoints (n, K, 2); NaN if one of them is not finite."""
+def _detections(xy, scores, boxes, areas=None) -> Detections:
+    """The images are the caller's. Areas (n,): of the boxes unless given."""
+    n = len(scores)
+    if areas is None:
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is reported by the caller
+            areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return Detections(np.arange(n), np.zeros(n, np.int64), xy, scores, boxes, areas)
+
+
+def _boxes(xy: np.ndarray) -> np.ndarray:
+    """(n, 4) box around all K keypoints (n, K, 2); not finite if one of them is not."""
     if not xy.size:
-        return np.zeros(len(xy))
-    by_joint = xy.transpose(
-        1, 2, 0
-    ).copy()  # a minimum over the first axis is ten times as fast as one over a short last
-    with np.errstate(invalid="ignore"):
-        extent = by_joint.max(0) - by_joint.min(0)
-        return extent[0] * extent[1]
+        return np.zeros((len(xy), 4))
+    by_joint = xy.transpose(1, 2, 0).copy()  # numpy is ten times as fast at a minimum over the first axis
+    return np.concatenate([by_joint.min(0), by_joint.max(0)]).T
 
 
 def _get(row, field: str):
@@ -296,15 +300,19 @@ def _split(keypoints: list, k: int | None, where: str, first: int = 0) -> tuple[
     if not n:
         return np.zeros((0, k or 0, 2)), np.zeros((0, k or 0))
     try:
-        lengths = list(map(len, keypoints))
-        wanted = 3 * k if k is not None else lengths[0]
-        if wanted and wanted % 3 == 0 and lengths.count(wanted) == n:
-            triples = np.fromiter(chain.from_iterable(keypoints), float, wanted * n).reshape(n, -1, 3)
+        wanted = 3 * k if k is not None else len(keypoints[0])
+        if wanted and wanted % 3 == 0:
+            # One struct per person: twice as fast as np.fromiter, and it refuses any other length.
+            packed = b"".join(starmap(Struct(f"{wanted}d").pack, keypoints))
+            triples = np.frombuffer(packed).reshape(n, -1, 3)
             return np.ascontiguousarray(triples[..., :2]), triples[..., 2]
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"{where}: 'keypoints' must be a flat list of numbers: x, y, visibility, x, y ..."
-        ) from None
+        lengths = [len(person) for person in keypoints]
+    except (TypeError, StructError):
+        lengths = [len(person) if isinstance(person, (list, tuple)) else -1 for person in keypoints]
+        if all(length == wanted for length in lengths) or -1 in lengths:
+            raise ValueError(
+                f"{where}: 'keypoints' must be a flat list of numbers: x, y, visibility, x, y ..."
+            ) from None
     row = next((i for i, length in enumerate(lengths) if length != wanted), 0)
     raise ValueError(
         f"{where}: row {first + row} has {lengths[row]} keypoint numbers; "

@@ -71,7 +71,8 @@ def oks_pairs(dt, gt, labelled, areas, sigmas, bounds, d_index, g_index) -> np.n
             error /= 2
             if labels:
                 error = error[labelled.take(g, axis=0)].reshape(len(pairs), labels)
-            similarity[pairs] = np.exp(-error).sum(1) / error.shape[1]
+            with np.errstate(over="ignore"):  # a negative area
+                similarity[pairs] = np.exp(-error).sum(1) / error.shape[1]
     return similarity
 
 
