@@ -1,0 +1,214 @@
+"""A run folder as the reports of the book read it: tables, predictions, and the model and data behind them.
+
+Reports read files; only those that draw attention or centres on a few pictures run the model once more. What
+is missing is said with the notebook that makes it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from posekit import runs
+from posekit.evaluation import STATS
+from posekit.poses import Poses
+from posekit.recipes import RECIPES, Recipe
+
+# What 10_train lets one change about a recipe.
+CHANGES = (
+    "dataset", "steps", "images", "val_images", "batch_size", "size", "augment", "lr", "w_abs", "w_ctr",
+    "w_deltas", "w_vis", "visible", "num_queries", "ema",
+)  # fmt: skip
+MADE_BY = {"log.csv": "10_train", "predictions.json": "10_train", "metrics.json": "10_train"}
+
+
+@dataclass
+class RunFiles:
+    """A run, or the evaluation of one in a folder of its own (`evaluate.evaluate_run(..., folder=...)`).
+
+    `folder`: as given, relative to the repository. The attributes below read their file when first asked for.
+    """
+
+    folder: str
+    record: dict = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.record = runs.load_run(self.folder)
+
+    def path(self, name: str) -> Path:
+        """A file of this folder.
+
+        Raises:
+            FileNotFoundError: it is not there; the sentence names the notebook that writes it.
+        """
+        path = runs.resolve(self.folder) / name
+        if not path.is_file():
+            notebook = MADE_BY.get(name, "11_evaluate")
+            raise FileNotFoundError(
+                f"{runs.relative(path)} is missing: notebooks/{notebook}.ipynb makes it, with "
+                f"run_dir = {runs.relative(self.folder)}"
+            )
+        return path
+
+    @property
+    def trained(self) -> str:
+        """The folder of the weights: this one, or the one that was evaluated."""
+        return self.record["parameters"].get("evaluated") or self.folder
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe that trained the weights."""
+        parameters = runs.load_run(self.trained)["parameters"]
+        return Recipe(**{k: v for k, v in parameters.items() if k in Recipe.__dataclass_fields__})
+
+    @cached_property
+    def metrics(self) -> dict:
+        return runs.read_json(self.path("metrics.json"))
+
+    @cached_property
+    def log(self) -> pd.DataFrame:
+        """One row per epoch; see `train.train`."""
+        return pd.read_csv(self.path("log.csv"))
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """COCO's ten numbers per decoder layer."""
+        return pd.read_csv(self.path("layers.csv"))
+
+    @cached_property
+    def matches(self) -> pd.DataFrame:
+        """One row per annotated person, with the prediction that it was paired with."""
+        return pd.read_csv(self.path("matches.csv"))
+
+    @cached_property
+    def visibility(self) -> pd.DataFrame:
+        """One row per joint of the paired people: joint, truth (0, 1, 2), predicted."""
+        return pd.read_csv(self.path("visibility.csv"))
+
+    @cached_property
+    def predictions(self) -> dict[int, Poses]:
+        """Image id -> poses, surest first."""
+        rows = defaultdict(list)
+        for row in runs.read_json(self.path("predictions.json")):
+            rows[row["image_id"]].append(row)
+        return {image: Poses.from_coco(sorted(found, key=_by_score)) for image, found in rows.items()}
+
+    @cached_property
+    def data(self):
+        """The pictures that were scored."""
+        from posekit.evaluate import open_data
+
+        told = {k: self.record["parameters"][k] for k in ("dataset", "split", "images") if "evaluated" in
+                self.record["parameters"]}  # fmt: skip
+        return open_data(self.recipe, **told)
+
+    @cached_property
+    def model(self):
+        """The network with its weights, in evaluation mode."""
+        from posekit import predict
+
+        return predict.load(self.recipe.model, self.trained, num_keypoints=len(self.data.layout))
+
+    @property
+    def dataset(self) -> str:
+        """The words under which the numbers are shown."""
+        size = self.recipe.size or getattr(self.data, "size", 0)
+        return f"{self.data.name}, {size} px" if self.data.name.startswith("drawn") else self.data.name
+
+    @property
+    def budget(self) -> str:
+        """What the training cost: steps x batch and minutes."""
+        done = runs.load_run(self.trained)["results"]
+        minutes = f", {done['minutes']:.1f} min" if done.get("minutes") else ""
+        return f"{done.get('step', self.recipe.steps):,} steps of {self.recipe.batch_size}{minutes}"
+
+    @property
+    def command(self) -> str:
+        """What trains these weights again, but for the seed."""
+        changed = [k for k in CHANGES if getattr(self.recipe, k) != getattr(RECIPES[self.recipe.model], k)]
+        words = "".join(f" -p {name} {getattr(self.recipe, name)}" for name in changed)
+        return f"ci/execute.py notebooks/10_train.ipynb build/10.ipynb -p recipe {self.recipe.model}{words}"
+
+    def index(self, image_id: int) -> int:
+        """Where the picture with this id stands in `data`."""
+        return self.data.ids.index(image_id)
+
+    def seen_by(self, indices: list[int], **options) -> list[tuple]:
+        """(picture, target, poses, outputs, batch) of pictures of `data`, from one forward pass each.
+
+        `options` go to the model (`attention=True`). Poses keep all queries, surest first, and the predicted
+        centres; the batch is as the loader gives it, with its targets.
+        """
+        import torch
+
+        from posekit.prepare import evaluation_loader
+        from posekit.train import decode
+
+        view, result = View(self.data, list(indices)), []
+        loader = evaluation_loader(
+            view, self.model.input, size=self.recipe.size, max_size=self.recipe.max_size, batch_size=1
+        )
+        with torch.inference_mode():
+            for place, batch in enumerate(loader.epoch(0)):
+                outputs = self.model(batch["images"], batch["padding_mask"], **options)
+                poses = decode(self.model, outputs, batch)[0]
+                result.append((view.image(place), view.target(place), poses, outputs, batch))
+        return result
+
+    def score_row(self) -> dict:
+        """The ten numbers and what a table must say about them; see `figures.tables.comparison`."""
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        canvas = "" if self.data.area_scale == 1 else "; areas as on a 512 x 512 canvas"
+        facts = {
+            "method": self.recipe.model, "model": self.recipe.model, "data set": self.dataset + canvas,
+            "seed": self.recipe.seed, "scaled down": self.budget, "params_m": trained / 1e6,
+            "stride": self.model.backbone[0].stride, "command": self.command,
+        }  # fmt: skip
+        return facts | {name: self.metrics[name] if self.metrics[name] >= 0 else np.nan for name in STATS}
+
+
+@dataclass
+class View:
+    """Some pictures of a data set, in the order of `indices`, as a data set."""
+
+    whole: object
+    indices: list[int]
+
+    def __post_init__(self) -> None:
+        self.name, self.layout = self.whole.name, self.whole.layout
+        self.ids = [self.whole.ids[i] for i in self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def image(self, place: int) -> np.ndarray:
+        return self.whole.image(self.indices[place])
+
+    def target(self, place: int) -> dict[str, np.ndarray]:
+        return self.whole.target(self.indices[place])
+
+
+def by_picture(matches: pd.DataFrame) -> pd.DataFrame:
+    """Mean OKS of the labelled people of each picture, best first: image_id, oks, people."""
+    counted = matches[matches.labelled > 0].groupby("image_id").oks.agg(["mean", "size"]).reset_index()
+    table = counted.set_axis(["image_id", "oks", "people"], axis=1)
+    return table.sort_values(["oks", "image_id"], ascending=[False, True], ignore_index=True)
+
+
+def crowded(data, people: int = 4, first: int = 0) -> int:
+    """Index of the first picture from `first` on with `people` people (or the nearest number, if none has).
+
+    A picture to look into: chosen by its annotation, not by how well a model does on it.
+    """
+    counts = np.array([len(data.target(i)["areas"]) for i in range(len(data))])
+    off = np.abs(np.roll(counts, -first) - people)
+    return int((first + off.argmin()) % len(data))
+
+
+def _by_score(row: dict) -> float:
+    return -row["score"]

@@ -1,0 +1,146 @@
+"""What reports read: run folders, pictures worth looking into, the table of scores."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from posekit import runs
+from posekit.data.scenes import Scenes
+from posekit.figures import poet_matching, score_table
+from posekit.models import build
+from posekit.poses import Poses
+from posekit.recipes import recipe
+from posekit.reports import RunFiles, View, by_picture, crowded
+
+STATS = dict.fromkeys(score_table.MEASURES, 0.25) | {"APM": -1.0}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run folder as training leaves it, of a network that has learned nothing."""
+    made = recipe("poet_tiny", steps=8, images=4, val_images=4, seed=3)
+    folder = tmp_path / "run"
+    facts = runs.provenance(vars(made), seed=3, data={"name": "drawn people"})
+    record = {
+        "status": "done",
+        "parameters": vars(made),
+        "provenance": facts,
+        "results": {"step": 8, "minutes": 0.5},
+    }
+    runs.write_json(folder / "run.json", record)
+    runs.write_json(folder / "metrics.json", STATS)
+    runs.save_tensors(folder / "model.safetensors", build("poet_tiny").state_dict())
+    return folder
+
+
+def test_a_run_gives_its_row(folder):
+    row = RunFiles(str(folder)).score_row()
+    assert row["AP"] == 0.25 and np.isnan(row["APM"]) and row["seed"] == 3 and row["stride"] == 16
+    assert row["scaled down"] == "8 steps of 16, 0.5 min" and "512" in row["data set"]
+    assert "-p recipe poet_tiny -p steps 8 -p images 4" in row["command"] and "seed" not in row["command"]
+
+
+def test_an_evaluation_knows_the_weights_that_it_scored(folder, tmp_path):
+    scored = {"parameters": {"evaluated": str(folder), "dataset": "", "split": "val", "images": 2}}
+    runs.write_json(tmp_path / "scores" / "run.json", scored)
+    files = RunFiles(str(tmp_path / "scores"))
+    assert files.recipe.seed == 3 and len(files.data) == 2
+    (picture, target, poses, outputs, batch), second = files.seen_by([1, 0], attention=True)
+    assert np.array_equal(picture, files.data.image(1)) and len(target["areas"]) == len(
+        files.data.target(1)["areas"]
+    )
+    assert len(poses) == 20 and np.isfinite(poses.centers).all() and "decoder_attention" in outputs
+    np.testing.assert_allclose(batch["targets"][0]["keypoints"], target["keypoints"], atol=1e-4)
+
+
+def test_what_is_missing_is_said_with_its_notebook(folder):
+    with pytest.raises(FileNotFoundError, match=r"layers.csv is missing: notebooks/11_evaluate.ipynb"):
+        RunFiles(str(folder)).layers  # noqa: B018
+    with pytest.raises(FileNotFoundError, match="no run was made there yet"):
+        RunFiles("data/runs/nowhere")
+
+
+def test_predictions_by_picture_surest_first(folder):
+    poses = Poses(
+        np.zeros((2, 17, 2), np.float32), np.ones((2, 17), np.float32), np.array([0.2, 0.9], np.float32)
+    )
+    runs.write_json(folder / "predictions.json", poses.to_coco(7))
+    found = RunFiles(str(folder)).predictions
+    assert list(found) == [7] and found[7].scores.tolist() == pytest.approx([0.9, 0.2])
+
+
+def test_pictures_are_ranked_by_the_people_that_count():
+    table = pd.DataFrame({"image_id": [1, 1, 2, 3], "oks": [0.2, 0.4, 0.9, 0.0], "labelled": [5, 5, 3, 0]})
+    assert by_picture(table).to_dict("list") == {
+        "image_id": [2, 1],
+        "oks": [0.9, pytest.approx(0.3)],
+        "people": [1, 2],
+    }
+
+
+def test_a_picture_with_so_many_people():
+    scenes = Scenes(seed=5, count=12)
+    first = crowded(scenes, 3)
+    assert len(scenes.target(first)["areas"]) == 3
+    assert crowded(scenes, 3, first + 1) > first or crowded(scenes, 3, first + 1) == first
+    assert len(scenes.target(crowded(scenes, 99))["areas"]) == max(
+        len(scenes.target(i)["areas"]) for i in range(12)
+    )
+    view = View(scenes, [4, 2])
+    assert view.ids == [4, 2] and np.array_equal(view.image(1), scenes.image(2))
+
+
+PAPER = pd.DataFrame(
+    [
+        {
+            "method": "POET-R50",
+            "stride": 32,
+            "params_m": 41.3,
+            "data": "COCO test-dev",
+            "AP": 53.6,
+            "AR": np.nan,
+        }
+    ]
+).reindex(columns=["method", "stride", "params_m", "data", *score_table.MEASURES])
+OURS = {
+    "method": "poet_tiny",
+    "stride": 16,
+    "params_m": 1.2,
+    "data set": "drawn people",
+    "scaled down": "8 steps",
+}
+OURS |= {"command": "make", **dict.fromkeys(score_table.MEASURES, 0.25)}
+
+
+def test_seeds_are_averaged_and_what_was_not_run_says_so():
+    runs_ = [OURS | {"seed": 0}, OURS | {"seed": 1, "AP": 0.35}]
+    table = score_table.score_table(
+        PAPER, runs_, [{"method": "POET-R50", "data set": "COCO", "command": "make it"}]
+    )
+    assert table.by.tolist() == ["paper", "ours", "ours"]
+    assert table.AP.tolist() == ["53.6", "30.0 ± 7.1", "not run"] and table.AR.tolist()[0] == "–"
+    assert table.seeds.tolist() == ["", "0, 1", ""] and table["data set"].tolist()[:2] == [
+        "COCO test-dev",
+        "drawn people",
+    ]
+
+
+def test_a_page_keeps_our_numbers_out_of_the_papers_block():
+    table = score_table.score_table(PAPER, [OURS | {"seed": 0}])
+    fig = score_table.score_page(table)
+    heights = {text.get_text(): text.get_position()[1] for text in fig.axes[0].texts}
+    ours = next(y for text, y in heights.items() if text.startswith("drawn people"))
+    assert heights["53.6"] < ours < heights["25.0"]
+
+
+def test_matching_and_reliability_are_drawn():
+    from posekit.evaluation.visibility import compare_visibility
+
+    scenes = Scenes(seed=5, count=1, people=(2, 2))
+    target = scenes.target(0)
+    poses = Poses(np.repeat(target["keypoints"], 2, 0), np.ones((4, 17), np.float32), np.ones(4, np.float32))
+    cost = np.arange(8.0).reshape(4, 2)
+    fig = poet_matching.matching(scenes.image(0), target, poses, cost, [(0, 0), (3, 1)])
+    assert len(fig.axes[1].patches) == 2
+    curve = compare_visibility(np.linspace(0, 1, 50), np.repeat([0, 1, 2], [10, 10, 30]))
+    assert f"{curve.auc:.3f}" in poet_matching.reliability(curve).axes[0].get_title(loc="left")
