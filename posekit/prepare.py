@@ -43,7 +43,7 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
         model, criterion,
         Loader(
             train, training, recipe.batch_size, seed=recipe.seed, workers=recipe.workers, drop_last=True,
-            mean=see.mean, std=see.std,
+            mean=see.mean, std=see.std, rank=rank, world=world,
         ),
         evaluation_loader(val, see, size=recipe.size, max_size=recipe.max_size, workers=recipe.workers),
     )  # fmt: skip

@@ -177,3 +177,10 @@ def test_batch_size_must_be_positive():
 def test_the_augmentation_must_know_the_keypoints():
     with pytest.raises(ValueError, match="made for 14 keypoints, the data set has 17: give Augment.*layout"):
         Loader(Pictures(), Augment("none", CROWDPOSE))
+
+
+def test_processes_share_the_pictures():
+    data = Pictures()
+    shares = [Loader(data, batch_size=2, rank=rank, world=3).order(4).tolist() for rank in range(3)]
+    assert [len(share) for share in shares] == [3, 3, 3]
+    assert len({index for share in shares for index in share}) == 9

@@ -34,7 +34,7 @@ class Loader:
     start processes, kept from epoch to epoch. `device`: images travel there as bytes and are normalised
     there; targets stay on the CPU.
 
-    `drop_last` leaves out an incomplete batch, unless it is the only one.
+    `drop_last` leaves out an incomplete batch, unless it is the only one. `rank` of `world` processes gets its share.
 
     A picture that cannot be read stops with its `DataError`; if the data set was opened with on_error="skip"
     it is left out of its batch and added to `dataset.skipped`.
@@ -52,6 +52,8 @@ class Loader:
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         device: str | torch.device = "cpu",
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
@@ -64,7 +66,8 @@ class Loader:
             )
         self.dataset, self.augment, self.batch_size = dataset, augment, batch_size
         self.seed, self.shuffle, self.workers = seed, shuffle, workers
-        self.drop_last = drop_last and len(dataset) > batch_size
+        self.drop_last = drop_last and len(dataset) // world > batch_size
+        self.rank, self.world = rank, world
         self.device = torch.device(device)
         self.mean = torch.tensor(mean, device=self.device).view(3, 1, 1) * 255
         self.scale = 1 / (torch.tensor(std, device=self.device).view(3, 1, 1) * 255)
@@ -73,19 +76,19 @@ class Loader:
         self._pool = None
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
-        whole, rest = divmod(len(self.dataset), self.batch_size)
+        """Batches in an epoch (of this process)."""
+        whole, rest = divmod(len(self.dataset) // self.world, self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def order(self, epoch: int) -> np.ndarray:
-        """(len(dataset),) the dataset indices in this epoch's order."""
+        """The dataset indices of this process in this epoch's order: every `world`-th, equally many for all."""
         indices = np.arange(len(self.dataset))
         if self.shuffle:
             # The spawn key keeps this stream apart from the items': numpy pads (seed, epoch) to (seed, epoch,
             # 0).
             stream = np.random.SeedSequence((self.seed, epoch), spawn_key=(1,))
             np.random.default_rng(stream).shuffle(indices)
-        return indices
+        return indices[self.rank :: self.world][: len(indices) // self.world]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[dict]:
         """The batches of an epoch, from batch `start` on."""
