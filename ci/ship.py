@@ -1,7 +1,7 @@
 """Put a trained run among the shipped weights: `python ci/ship.py data/runs/reference/poet_tiny`
 
 Writes `data/weights/NAME/`: `model.safetensors` in half precision, the run's own `run.json` and `log.csv`, and what the
-half-precision weights score on the run's validation data (`metrics.json`, `layers.csv`). Weights above the size limit are refused.
+half-precision weights score on the run's validation data (`metrics.json`, `layers.csv`). Too large weights are refused.
 """
 
 from __future__ import annotations

@@ -20,12 +20,13 @@ from posekit.evaluation import evaluate, evaluate_by_people, per_joint_oks
 from posekit.evaluation.centers import compare_centers, true_centers
 from posekit.evaluation.pairs import Pairs, pair_people
 from posekit.evaluation.visibility import compare_visibility
+from posekit.layouts import Layout
 from posekit.poses import Poses
 from posekit.prepare import evaluation_loader
 from posekit.recipes import Recipe
 from posekit.train import WEIGHTS, decode
 
-FILES = ("predictions.json", "metrics.json", "layers.csv", "matches.csv", "visibility.csv")
+ASKED = ("dataset", "split", "images", "on_error")
 
 
 def evaluate_run(
@@ -65,7 +66,7 @@ def evaluate_run(
     own = folder.resolve() == run.resolve()
     if not own and (folder / "run.json").exists() and "evaluated" not in runs.load_run(folder)["parameters"]:
         raise ValueError(f"{runs.relative(folder)} holds a training run; give the evaluation a folder of its own")
-    recipe = Recipe(**{k: v for k, v in record["parameters"].items() if k in Recipe.__dataclass_fields__})
+    recipe = _recipe(record)
     data = open_data(recipe, dataset, split, images, on_error)
     model = predict.load(recipe.model, run, num_keypoints=len(data.layout))
     if device == "auto":
@@ -73,7 +74,7 @@ def evaluate_run(
     made = runs.provenance(
         {
             "model": recipe.model, "evaluated": runs.relative(run), "weights": _fingerprint(run / WEIGHTS),
-            "dataset": dataset, "split": split, "images": images, "on_error": on_error,
+            **dict(zip(ASKED, (dataset, split, images, on_error), strict=True)),
         },
         seed=record["provenance"]["seed"], data=data, device=device,
     )  # fmt: skip
@@ -110,6 +111,46 @@ def open_data(recipe: Recipe, dataset: str = "", split: str = "val", images: int
         size = {"size": recipe.size or None, "people": recipe.people}
         return open_dataset(spec, split, count=images or None, **size)
     return open_dataset(runs.resolve(spec), split, count=images or None, on_error=on_error)
+
+
+def opened(folder: str | Path):
+    """What an evaluation folder was made from: (its parameters, the data set)."""
+    record = runs.load_run(folder)
+    asked = record.get("evaluation", record)["parameters"]
+    if "evaluated" not in asked:
+        raise ValueError(f"{runs.relative(folder)} was not evaluated yet: run 11_evaluate on it")
+    data = open_data(_recipe(runs.load_run(asked["evaluated"])), *(asked[name] for name in ASKED))
+    return asked, data
+
+
+def examples(folder: str | Path, count: int = 4, people: int = 2) -> tuple[list[tuple], list[tuple], Layout]:
+    """(best, worst, layout): up to `count` pictures each by the mean OKS of their labelled people.
+
+    Only pictures with at least `people` of them, where there are enough. Each is (image, Poses, target, mean OKS), as
+    `figures.poet_pictures.fig04_examples` takes it; no picture is in both lists.
+    """
+    import pandas as pd
+
+    folder = runs.resolve(folder)
+    _, data = opened(folder)
+    table = pd.read_csv(folder / "matches.csv")
+    scores = table[table.labelled > 0].groupby("image_id").oks.agg(["mean", "size"])
+    if (scores["size"] >= people).sum() >= 2 * count:
+        scores = scores[scores["size"] >= people]
+    order = scores.sort_values("mean", ascending=False, kind="stable")
+    count = min(count, (len(order) + 1) // 2)
+    index = {image_id: i for i, image_id in enumerate(data.ids)}
+    rows: dict[int, list[dict]] = {image_id: [] for image_id in order.index}
+    for row in runs.read_json(folder / "predictions.json"):
+        if row["image_id"] in rows:
+            rows[row["image_id"]].append(row)
+
+    def example(image_id: int) -> tuple:
+        i, poses = index[image_id], Poses.from_coco(rows[image_id], len(data.layout))
+        return data.image(i), poses, data.target(i), float(order.loc[image_id, "mean"])
+
+    good, bad = order.index[:count], order.index[count:][::-1][:count]
+    return [example(i) for i in good], [example(i) for i in bad], data.layout
 
 
 def forward(model, data, recipe: Recipe, device, report: Callable[[str], None]) -> tuple[list[int], list[list[Poses]]]:
@@ -255,6 +296,12 @@ def joints(pairs: Pairs, names: tuple[str, ...]):
             "predicted": np.round(pairs.visibility.ravel().astype(float), 4),
         }
     )
+
+
+def _recipe(record: dict) -> Recipe:
+    known = {name: value for name, value in record["parameters"].items() if name in Recipe.__dataclass_fields__}
+    known["people"] = tuple(known.get("people", Recipe.people))
+    return Recipe(**known)
 
 
 def _fingerprint(path: Path) -> str:

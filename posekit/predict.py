@@ -86,7 +86,8 @@ class Predictor:
     def forward(self, arrays: list[np.ndarray], **options) -> list[tuple[dict, dict]]:
         """The model's raw outputs and the batch, once for all arrays; `options` go to the model (`attention=True`)."""
         dataset = Pictures(arrays, self.model.num_keypoints)
-        loader = evaluation_loader(dataset, self.model.input, size=self.size, batch_size=len(arrays), device=self.device)
+        see, batch_size = self.model.input, len(arrays)
+        loader = evaluation_loader(dataset, see, size=self.size, batch_size=batch_size, device=self.device)
         return [(self.model(batch["images"], batch["padding_mask"], **options), batch) for batch in loader.epoch(0)]
 
 

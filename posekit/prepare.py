@@ -26,7 +26,7 @@ class Parts:
 
 
 def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
-    """Opens the data, then builds the model for their number of keypoints. `rank` of `world` processes gets its share."""
+    """Opens the data, then builds the model for their keypoints. `rank` of `world` processes gets its share."""
     options = {"size": recipe.size or None, "people": recipe.people}  # the same pictures for every seed of the run
     train = open_dataset(recipe.dataset, "train", count=recipe.images or None, **options)
     val = open_dataset(recipe.dataset, "val", count=recipe.val_images or None, **options)

@@ -96,5 +96,6 @@ def recipe(name: str, **changes) -> Recipe:
         raise ValueError(f"no recipe is called {name!r}; known: {', '.join(RECIPES)}")
     unknown = set(changes) - set(Recipe.__dataclass_fields__)
     if unknown:
-        raise ValueError(f"a recipe has no field {', '.join(sorted(unknown))}; it has {', '.join(Recipe.__dataclass_fields__)}")
+        fields = ", ".join(Recipe.__dataclass_fields__)
+        raise ValueError(f"a recipe has no field {', '.join(sorted(unknown))}; it has {fields}")
     return replace(RECIPES[name], **changes)

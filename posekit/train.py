@@ -252,13 +252,14 @@ class Loop:
     def line(self, row: dict) -> str:
         """One line per epoch, with the time that is left."""
         left = row["minutes"] / max(self.step, 1) * (self.recipe.steps - self.step)
-        parts = [f"epoch {row['epoch']:>3}", f"step {row['step']:>6}/{self.recipe.steps}", f"train {row['train_total']:.3f}"]
-        parts += [f"val {row['val_total']:.3f}", f"AP {row['AP']:.3f}", f"AP50 {row['AP50']:.3f}"]
+        parts = [f"epoch {row['epoch']:>3}", f"step {row['step']:>6}/{self.recipe.steps}"]
+        parts += [f"train {row['train_total']:.3f}", f"val {row['val_total']:.3f}", f"AP {row['AP']:.3f}", f"AP50 {row['AP50']:.3f}"]
         return "  ".join([*parts, f"{row['minutes']:.1f} min, {left:.1f} min to go"])
 
     def finish(self) -> dict[str, float]:
         """Writes the weights, the predictions and the metrics of the end; the checkpoint is no longer needed."""
-        metrics = {name: value for name, value in runs.read_log(self.run.path("log.csv"))[-1].items() if value is not None}
+        last = runs.read_log(self.run.path("log.csv"))[-1]
+        metrics = {name: value for name, value in last.items() if value is not None}
         if not hasattr(self, "rows"):
             self.validate()
         if self.fabric.is_global_zero:

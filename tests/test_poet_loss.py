@@ -121,7 +121,8 @@ def test_matching_is_one_to_one_and_the_cheapest(layers, people, queries, seed):
                 table = cost[index, b, :, :n].numpy()
                 if queries < n:
                     table = table.T
-                best = min(sum(table[q, i] for i, q in enumerate(p)) for p in permutations(range(len(table)), table.shape[1]))
+                orders = permutations(range(len(table)), table.shape[1])
+                best = min(sum(table[q, i] for i, q in enumerate(order)) for order in orders)
                 assert float(cost[index, b, query[here], person_[here]].sum()) == pytest.approx(best)
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 from torch import nn
 
+from posekit.models.heatmap_nets import simple_baseline_r50
 from posekit.models.poet import poet_r50, poet_tiny
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
@@ -14,6 +15,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "poet_dc5_r50": partial(poet_r50, dilate_last=True),
     "poet_tiny": poet_tiny,
     "poet_tiny_proposals": partial(poet_tiny, proposals=True, num_queries=12),  # an extension, not the paper
+    "simple_baseline_r50": simple_baseline_r50,
 }
 
 

@@ -139,6 +139,8 @@ class POET(nn.Module):
         image_sizes (B, 2) = (width, height): the keypoints come out in pixels of a picture of that size.
         """
         logits, pose = outputs["logits"][layer].float(), outputs["pose"][layer].float()
+        # differs from the released code: there the score is the larger of classes 0 and 1, and a row of class 0 is not
+        # counted by COCO; here every row is a person, scored by class 1
         scores = logits.softmax(-1)[..., 1]
         centers, keypoints, visibility = split_pose(pose)
         size = torch.as_tensor(image_sizes, dtype=torch.float32, device=pose.device)[:, None]
@@ -179,8 +181,7 @@ def spread_queries(model: POET, sharpness: float = 2.0) -> None:
     """Another start for the learned queries: each is the position code of a point, and looks at tokens near it.
 
     The points cover the picture evenly (a sequence of low discrepancy), and the cross-attention's key weights equal
-    its query weights, so that equal positions match. Only the start differs: all of it is learned as before. It lowered
-    the loss of the first 1,500 steps by 5 % on drawn people.
+    its query weights, so that equal positions match. Only the start differs: all of it is learned as before.
     """
     queries, dim = model.query_embed.weight.shape
     count = torch.arange(queries) + 0.5
