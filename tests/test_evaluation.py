@@ -331,7 +331,7 @@ def test_similarity_exactly_at_a_threshold_passes():
 
 
 def test_one_joint_at_every_distance():
-    """With one joint nothing lies between the gap of the boxes and OKS: whom a bound passes over must not matter."""
+    """With one joint the gap of the boxes decides OKS: whom that bound passes over must not matter."""
     people = [person(n + 1, n, [[100.0, 100.0]], area=2000.0, bbox=[80, 80, 40, 50]) for n in range(60)]
     for direction in ([1, 0], [0, -1], [-0.6, 0.8]):
         rows = [found(n, [100 + 0.3 * n * np.array(direction)], 1 - n / 100) for n in range(60)]
