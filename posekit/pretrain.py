@@ -48,7 +48,7 @@ def pretrain(backbone: nn.Module, loader, *, num_keypoints: int, steps: int, lr:
 
 
 def heatmap_loss(logits: Tensor, targets: list[dict[str, Tensor]], cell: float) -> Tensor:
-    """Binary cross-entropy of logits (B, K, h, w) with Gaussians at the labelled joints (v > 0); `cell` = its pixels."""
+    """Binary cross-entropy of logits (B, K, h, w) with Gaussians at labelled joints (v > 0); `cell`: its pixels."""
     wanted = torch.stack([heatmaps(t["keypoints"], t["visibility"], logits.shape[-2:], cell) for t in targets])
     weight = torch.tensor(5.0, device=logits.device)  # of the rare joint cells
     return F.binary_cross_entropy_with_logits(logits, wanted.to(logits.device), pos_weight=weight)

@@ -253,7 +253,8 @@ class Loop:
         """One line per epoch, with the time that is left."""
         left = row["minutes"] / max(self.step, 1) * (self.recipe.steps - self.step)
         parts = [f"epoch {row['epoch']:>3}", f"step {row['step']:>6}/{self.recipe.steps}"]
-        parts += [f"train {row['train_total']:.3f}", f"val {row['val_total']:.3f}", f"AP {row['AP']:.3f}", f"AP50 {row['AP50']:.3f}"]
+        parts += [f"train {row['train_total']:.3f}", f"val {row['val_total']:.3f}"]
+        parts += [f"AP {row['AP']:.3f}", f"AP50 {row['AP50']:.3f}"]
         return "  ".join([*parts, f"{row['minutes']:.1f} min, {left:.1f} min to go"])
 
     def finish(self) -> dict[str, float]:

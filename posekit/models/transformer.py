@@ -30,7 +30,7 @@ class Attention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, maps: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """query (B, T, D), key, value (B, S, D), mask (B, 1, 1, S) True = attend -> (B, T, D), maps (B, heads, T, S)."""
+        """query (B, T, D), key, value (B, S, D), mask (B, 1, 1, S) True = attend -> (B, T, D), (B, heads, T, S)."""
         dim = query.shape[-1]
         weight, bias = self.in_proj_weight, self.in_proj_bias
         if query is key:
@@ -154,7 +154,7 @@ class Transformer(nn.Module):
         self, x: Tensor, queries: Tensor, memory: Tensor, position: Tensor, mask: Tensor | None = None,
         maps: bool = False,
     ) -> tuple[Tensor, list[Tensor]]:
-        """x, queries (B, Q, D) -> normed outputs of the layers (L, B, Q, D) and, on request, L maps (B, heads, Q, S)."""
+        """x, queries (B, Q, D) -> normed outputs of all layers (L, B, Q, D), on request L maps (B, heads, Q, S)."""
         memory_key = memory + position
         outputs, attention = [], []
         for layer in self.decoder.layers:

@@ -1,0 +1,89 @@
+"""Prediction: any kind of picture in, poses in its own pixels out."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from posekit import models, runs
+from posekit.predict import Predictor, load
+from posekit.pretrain import heatmaps
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    torch.manual_seed(0)
+    return Predictor(models.build("poet_tiny", num_queries=5))
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return np.random.default_rng(0).integers(0, 255, (90, 160, 3), dtype=np.uint8)
+
+
+def test_paths_folders_arrays_and_pil_pictures_give_the_same(predictor, picture, tmp_path):
+    from PIL import Image
+
+    cv2.imwrite(str(tmp_path / "a.png"), picture[..., ::-1])
+    expected = predictor(picture)
+    assert len(expected) == 5 and expected.keypoints.shape == (5, 17, 2)
+    for given in (tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(picture)):
+        np.testing.assert_allclose(predictor(given).keypoints, expected.keypoints, atol=1e-3)
+    listed = predictor(tmp_path)
+    assert len(listed) == 1
+    np.testing.assert_allclose(listed[0].keypoints, expected.keypoints, atol=1e-3)
+
+
+def test_poses_are_in_the_pictures_own_pixels(predictor, picture):
+    """The network sees 128 pixels; a picture twice as large gives keypoints twice as far from the corner."""
+    small = predictor(picture)
+    large = predictor(np.repeat(np.repeat(picture, 2, 0), 2, 1))
+    np.testing.assert_allclose(large.keypoints, 2 * small.keypoints, atol=3)
+
+
+def test_batches_do_not_matter_and_streams_keep_the_order(predictor, picture):
+    pictures = [picture, picture[::-1], picture[:, ::-1].copy()]
+    one, many = predictor(pictures, batch_size=1), predictor(pictures, batch_size=3)
+    streamed = list(predictor.stream(iter(pictures), batch_size=2))
+    for a, b, c in zip(one, many, streamed, strict=True):
+        np.testing.assert_allclose(a.keypoints, b.keypoints, atol=1e-2)
+        np.testing.assert_allclose(a.keypoints, c.keypoints, atol=1e-2)
+
+
+def test_a_threshold_leaves_people_out(predictor, picture):
+    middle = float(np.median(predictor(picture).scores))
+    assert 0 < len(Predictor(predictor.model, threshold=middle)(picture)) < 5
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32)])
+def test_an_array_that_is_no_picture_gives_a_sentence(predictor, wrong):
+    with pytest.raises(ValueError, match=r"a picture is an array \(H, W, 3\) of uint8 RGB"):
+        predictor(wrong)
+
+
+def test_a_truncated_photograph_gives_a_sentence(predictor, picture, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.jpg"), picture)
+    raw = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(ValueError, match="is truncated"):
+        predictor(tmp_path / "a.jpg")
+
+
+def test_weights_are_found_in_a_run_folder_with_its_number_of_queries(tmp_path):
+    model = models.build("poet_tiny", num_queries=9).eval()
+    runs.save_tensors(tmp_path / "model.safetensors", model.state_dict())
+    runs.write_json(tmp_path / "run.json", {"parameters": {"model": "poet_tiny", "num_queries": 9}})
+    loaded = load("poet_tiny", tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+def test_missing_weights_give_a_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there are no weights at"):
+        load("poet_tiny", tmp_path / "nothing")
+
+
+def test_heatmaps_peak_at_labelled_joints_only():
+    keypoints = torch.tensor([[[10.0, 22.0], [30.0, 30.0]]])
+    maps = heatmaps(keypoints, torch.tensor([[1, 0]]), (16, 16), 4.0)
+    assert maps[0].argmax() == 5 * 16 + 2  # the cell [8, 12] x [20, 24]
+    assert maps[0].max() == pytest.approx(1.0) and maps[1].max() == 0
