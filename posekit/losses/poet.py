@@ -52,7 +52,6 @@ class PoetCriterion(nn.Module):
         class_term: str = "released",
         visible: str = "released",
         deltas_and_center: bool = False,
-        proposal_weight: float = 1.0,
     ) -> None:
         super().__init__()
         for name, value, known in (
@@ -63,7 +62,7 @@ class PoetCriterion(nn.Module):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
         self.num_keypoints, self.pose_cost, self.class_term = num_keypoints, pose_cost, class_term
-        self.visible, self.deltas_and_center, self.proposal_weight = visible, deltas_and_center, proposal_weight
+        self.visible, self.deltas_and_center = visible, deltas_and_center
         self.coefficients = dict(zip(TERMS, (w_class, w_abs, w_ctr, w_deltas, w_vis), strict=True))
         self.weights: dict[str, float] = {}  # of the terms that `forward` last returned
         self.register_buffer("class_weights", torch.tensor([1.0, 1.0, eos]), persistent=False)
@@ -86,11 +85,11 @@ class PoetCriterion(nn.Module):
             for name, value in terms.items():
                 losses[name if layer == last else f"{name}_{layer}"] = value[layer]
         self.weights = {name: self.coefficients[_stem(name)] for name in losses}
-        if "proposal_logits" in outputs:  # the extension's dense head, one more layer with many queries
-            dense = self.layers(outputs["proposal_logits"][None], outputs["proposal_pose"][None], people)
+        if "dense_logits" in outputs:  # the extension's dense head, one more layer with many queries
+            dense = self.layers(outputs["dense_logits"][None], outputs["dense_pose"][None], people)
             for name, value in dense.items():
-                losses[f"{name}_proposals"] = value[0]
-                self.weights[f"{name}_proposals"] = self.proposal_weight * self.coefficients[name]
+                losses[f"{name}_dense"] = value[0]
+                self.weights[f"{name}_dense"] = self.coefficients[name]
         return losses
 
     def pack(self, targets: list[dict[str, Tensor]], device: torch.device) -> dict:

@@ -1,8 +1,9 @@
-"""An extension of POET, not part of the paper: queries chosen from the encoder's tokens.
+"""Extensions of POET, not part of the paper: a dense head on the encoder's tokens, and queries chosen by it.
 
-Every token of the encoder proposes a person and a pose; the Q best become the decoder's queries, and each decoder
-layer refines the pose of the one before. The idea is that of two-stage Deformable DETR (Zhu et al. 2021) and PETR
-(Shi et al. 2022). Legend as in `poet.py`; T image tokens.
+`DenseHead`: every token proposes a person and a pose. As a training aid it teaches the encoder where people are, and is
+dropped afterwards; the network that remains is the paper's. `Proposals` goes on from there: the Q best tokens become the
+decoder's queries, and each decoder layer refines the pose of the one before. The ideas are those of two-stage Deformable
+DETR (Zhu et al. 2021) and PETR (Shi et al. 2022). Legend as in `poet.py`; T image tokens.
 """
 
 from __future__ import annotations
@@ -13,29 +14,39 @@ from torch import Tensor, nn
 from posekit.models.transformer import sine_position
 
 
-class Proposals(nn.Module):
-    """The dense head on the tokens and the decoding from its best tokens."""
+class DenseHead(nn.Module):
+    """Class and pose of every token, the centre relative to the token's own place."""
 
-    def __init__(self, dim: int, num_queries: int, num_keypoints: int) -> None:
+    def __init__(self, dim: int, num_keypoints: int) -> None:
         super().__init__()
-        self.num_queries = num_queries
         self.score = nn.Linear(dim, 3)
         self.pose = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 2 + 3 * num_keypoints))
+
+    def forward(self, memory: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """memory (B, T, D), hidden (1 or B, h, w) True = padding -> logits (B, T, 3), pose (B, T, 2 + 3 K) before the
+        sigmoid."""
+        real = ~hidden
+        grid = torch.stack([real.cumsum(2) - 0.5, real.cumsum(1) - 0.5], -1)  # the middle of each token, in tokens
+        grid = (grid / torch.stack([real.sum(2).amax(1), real.sum(1).amax(1)], -1)[:, None, None]).flatten(1, 2)
+        pose = self.pose(memory)
+        anchored = torch.cat([pose[..., :2] + torch.logit(grid.clamp(1e-3, 1 - 1e-3)), pose[..., 2:]], -1)
+        return self.score(memory), anchored
+
+
+class Proposals(nn.Module):
+    """Decoding from the best tokens of a dense head."""
+
+    def __init__(self, dim: int, num_queries: int) -> None:
+        super().__init__()
+        self.num_queries = num_queries
         self.place = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
     def forward(
-        self, poet: nn.Module, memory: Tensor, position: Tensor, hidden: Tensor, mask: Tensor | None, maps: bool
-    ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """memory (B, T, D), hidden (1 or B, h, w) True = padding -> POET's outputs and, on request, attention maps.
-
-        `proposal_logits` (B, T, 3) and `proposal_pose` (B, T, 2 + 3 K) are the dense head's own predictions, which
-        the criterion trains as one more layer.
-        """
-        dim, real = memory.shape[-1], ~hidden
-        grid = torch.stack([real.cumsum(2) - 0.5, real.cumsum(1) - 0.5], -1)  # the middle of each token, in tokens
-        grid = (grid / torch.stack([real.sum(2).amax(1), real.sum(1).amax(1)], -1)[:, None, None]).flatten(1, 2)
-        logits, pose = self.score(memory), self.pose(memory)
-        anchored = torch.cat([pose[..., :2] + torch.logit(grid.clamp(1e-3, 1 - 1e-3)), pose[..., 2:]], -1)
+        self, poet: nn.Module, dense: tuple[Tensor, Tensor], memory: Tensor, position: Tensor, mask: Tensor | None,
+        maps: bool,
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """dense: what the dense head returned -> logits (L, B, Q, 3), pose (L, B, Q, 2 + 3 K), attention maps."""
+        (logits, anchored), dim = dense, memory.shape[-1]
         rank = logits.detach().softmax(-1)[..., 1]
         if mask is not None:
             rank = rank.masked_fill(~mask[:, 0, 0], -1)
@@ -55,8 +66,4 @@ class Proposals(nn.Module):
             poses.append(refined.sigmoid())
             reference = refined.detach()
             attention += [weights] if maps else []
-        outputs = {
-            "logits": torch.stack(all_logits), "pose": torch.stack(poses),
-            "proposal_logits": logits, "proposal_pose": anchored.sigmoid(),
-        }  # fmt: skip
-        return outputs, attention
+        return torch.stack(all_logits), torch.stack(poses), attention
