@@ -6,7 +6,7 @@ Keypoints come back in pixels of the picture that was given (COCO's frame).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -43,12 +43,14 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
     path = path / "model.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"there are no weights at {runs.relative(path)}; train them, or give another path")
-    record = path.with_name("run.json")
+    record, recipe = path.with_name("run.json"), {}
     if record.is_file():  # what the run changed about the model
         recipe = runs.read_json(record)["parameters"]
         overrides = {key: recipe[key] for key in ("num_queries",) if recipe.get(key)} | overrides
     model = models.build(name, **overrides)
     load_weights(model, path)
+    if recipe.get("size") and model.input.fit == "letterbox":  # it sees pictures as it was trained to
+        model.input = replace(model.input, size=recipe["size"])
     return model.eval()
 
 

@@ -1,0 +1,177 @@
+"""evaluate_run: files that agree with one another, honest counts, refusals that name the remedy."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from posekit import models, runs
+from posekit.data import open_dataset
+from posekit.data.pictures import DataError
+from posekit.data.scenes import Scenes
+from posekit.evaluate import evaluate_run, examples, forward, opened, result_rows, score
+from posekit.evaluation import evaluate
+from posekit.evaluation.centers import true_centers
+from posekit.poses import Poses
+from posekit.recipes import Recipe
+
+QUIET = {"report": lambda line: None, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder in COCO's format: six drawn scenes of 96 pixels."""
+    folder = tmp_path_factory.mktemp("photos")
+    Scenes(seed=3, count=6, people=(2, 3)).write_coco(folder, size=96)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, photos):
+    """A run folder as training leaves it, with random weights of its own."""
+    torch.manual_seed(0)
+    model, folder = models.build("poet_tiny"), tmp_path / "run"
+    recipe = Recipe(model="poet_tiny", dataset=str(photos), val_images=0, images=0)
+    runs.save_tensors(folder / "model.safetensors", model.state_dict())
+    record = runs.provenance(vars(recipe), seed=7, data={"name": "photos", "images": 6})
+    parameters = record.pop("parameters") | {"dataset": str(photos)}
+    head = {"folder": "run", "status": "done", "results": {}, "sessions": 1, "reason": None}
+    runs.write_json(folder / "run.json", head | {"parameters": parameters, "provenance": record})
+    runs.write_json(folder / "metrics.json", {"AP": 0.9, "train_total": 1.5})
+    return folder
+
+
+def test_the_files_agree(run, photos, tmp_path):
+    out = tmp_path / "scores"
+    metrics = evaluate_run(run, folder=out, **QUIET)
+    truth = json.loads((photos / "annotations" / "person_keypoints.json").read_text())
+    again = evaluate(truth, str(out / "predictions.json"))
+    assert again.stats == {name: metrics[name] for name in again.stats}
+    layers, matches = pd.read_csv(out / "layers.csv"), pd.read_csv(out / "matches.csv")
+    assert layers.layer.tolist() == [1, 2, 3]
+    assert layers.AP.iloc[-1] == pytest.approx(metrics["AP"], abs=1e-12)
+    assert metrics["images"] == 6 and metrics["skipped"] == 0
+    assert len(matches) == len(truth["annotations"]) and metrics["unpaired"] == 0
+    assert sorted(matches.annotation_id) == sorted(row["id"] for row in truth["annotations"])
+    by_id = {row["id"]: row for row in truth["annotations"]}
+    first = by_id[matches.annotation_id[0]]
+    assert matches.image_id[0] == first["image_id"] and matches.area[0] == pytest.approx(first["area"], rel=1e-5)
+    joints = pd.read_csv(out / "visibility.csv")
+    assert len(joints) == 17 * len(matches)
+    assert joints.truth[:17].tolist() == first["keypoints"][2::3]
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    record = runs.load_run(out)
+    assert record["parameters"]["model"] == "poet_tiny" and record["provenance"]["seed"] == 7
+    assert "photos" in runs.footer(out)
+
+
+def test_in_its_own_folder_the_training_record_stays(run):
+    before = runs.load_run(run)
+    metrics = evaluate_run(run, **QUIET)
+    after = runs.load_run(run)
+    assert {key: after[key] for key in before} == before
+    assert after["evaluation"]["parameters"]["split"] == "val"
+    kept = json.loads((run / "metrics.json").read_text())
+    assert kept["train_total"] == 1.5 and kept["AP"] == metrics["AP"]
+    assert evaluate_run(run, **QUIET) == metrics  # and a second time the same comes out
+
+
+def perfect(data):
+    """The annotated people as poses, and their centres."""
+    found = []
+    for i in range(len(data)):
+        t = data.target(i)
+        seen = (t["visibility"] == 2).astype(np.float32)
+        centers = true_centers(t["keypoints"], t["visibility"]).astype(np.float32)
+        found.append(Poses(t["keypoints"], seen, np.linspace(0.9, 0.5, len(seen)), t["boxes"], centers))
+    return found
+
+
+def test_perfect_poses_score_one_and_empty_ones_nothing():
+    data = Scenes(seed=5, count=5, size=128, people=(1, 4))
+    nobody = [poses.select(slice(0, 0)) for poses in perfect(data)]
+    metrics, tables = score(data, list(range(5)), [nobody, perfect(data)])
+    assert metrics["AP"] == pytest.approx(1) and metrics["area_scale"] == (128 / 512) ** 2
+    assert tables["layers.csv"].AP.tolist() == pytest.approx([0, 1])
+    assert metrics["visibility"]["accuracy"] == 1 and metrics["centers"]["mean"] < 1e-6
+    assert np.allclose(tables["matches.csv"][["dx", "dy"]].dropna(), 0, atol=1e-5)
+    assert (tables["matches.csv"].oks > 0.999).all()
+    metrics, tables = score(data, list(range(5)), [nobody])
+    assert metrics["AP"] == 0 and "centers" not in metrics and "visibility" not in metrics
+    assert metrics["unpaired"] == metrics["people"] and not len(tables["matches.csv"])
+
+
+def test_the_rows_are_those_of_poses():
+    data = Scenes(seed=5, count=2, size=128)
+    poses = perfect(data)
+    wanted = [row for i, p in enumerate(poses) for row in p.to_coco(i, category_id=3)]
+    made = result_rows(poses, [0, 1], category_id=3)
+    assert [r["keypoints"] for r in made] == [pytest.approx(r["keypoints"], abs=1e-9) for r in wanted]
+    assert [(r["image_id"], r["category_id"]) for r in made] == [(r["image_id"], 3) for r in wanted]
+
+
+def test_a_model_without_layers_is_one_layer(photos):
+    class Plain(torch.nn.Module):
+        input = models.build("poet_tiny").input
+
+        def forward(self, images, mask):
+            return {"heatmaps": images[:, :1]}
+
+        def decode(self, outputs, sizes, layer=-1):
+            assert layer == -1
+            poses = Poses(np.ones((1, 17, 2), np.float32), np.ones((1, 17), np.float32), np.ones(1))
+            return [poses for _ in sizes]
+
+    data = open_dataset(photos, "val")
+    seen, layers = forward(Plain(), data, Recipe(model="poet_tiny"), "cpu", print)
+    assert seen == list(range(6)) and len(layers) == 1 and len(layers[0]) == 6
+    metrics, tables = score(data, seen, layers)
+    assert "centers" not in metrics and tables["matches.csv"].dx.isna().all()
+
+
+def test_unusable_pictures_are_counted_or_stop(run, tmp_path):
+    folder = tmp_path / "broken"
+    Scenes(seed=3, count=4).write_coco(folder, size=96)
+    victim = sorted((folder / "images").iterdir())[2]
+    victim.write_bytes(victim.read_bytes()[:300])
+    with pytest.raises(DataError, match=victim.name):
+        evaluate_run(run, str(folder), folder=tmp_path / "a", **QUIET)
+    metrics = evaluate_run(run, str(folder), folder=tmp_path / "b", on_error="skip", **QUIET)
+    assert metrics["skipped"] == 1 and metrics["images"] == 3
+    assert victim.name in metrics["skipped_because"][0]
+    assert 2 not in pd.read_csv(tmp_path / "b" / "matches.csv").image_id.tolist()
+
+
+def test_a_number_of_images_and_drawn_people_instead(run, tmp_path):
+    metrics = evaluate_run(run, images=2, folder=tmp_path / "two", **QUIET)
+    assert metrics["images"] == 2
+    asked, data = opened(tmp_path / "two")
+    assert asked["images"] == 2 and len(data) == 2
+
+
+def test_best_and_worst_pictures_are_in_order_and_apart(run, photos, tmp_path):
+    out = tmp_path / "scores"
+    evaluate_run(run, folder=out, **QUIET)
+    good, bad, layout = examples(out, count=3)
+    assert len(layout) == 17 and len(good) == len(bad) == 3
+    values = [row[3] for row in good]
+    assert values == sorted(values, reverse=True) and [r[3] for r in bad] == sorted(r[3] for r in bad)
+    assert min(values) >= max(row[3] for row in bad)
+    image, poses, target, _ = good[0]
+    assert image.shape == (96, 96, 3) and len(poses) == 20 and len(target["areas"]) >= 2
+
+
+def test_refusals_say_what_to_do(run, tmp_path):
+    other = tmp_path / "other"
+    runs.write_json(other / "run.json", runs.load_run(run))
+    with pytest.raises(ValueError, match="holds a training run; give the evaluation a folder of its own"):
+        evaluate_run(run, folder=other, **QUIET)
+    with pytest.raises(FileNotFoundError, match="no run was made there"):
+        evaluate_run(tmp_path / "nothing", **QUIET)
+    (run / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="there are no weights"):
+        evaluate_run(run, **QUIET)
+    with pytest.raises(ValueError, match="was not evaluated yet"):
+        opened(run)
