@@ -57,7 +57,7 @@ def train(
     parts = prepare(recipe, rank=fabric.global_rank, world=fabric.world_size)
     facts = {"seed": recipe.seed, "data": parts.train.dataset, "device": fabric.device, "dtype": recipe.precision}
     with runs.Run.open(folder, vars(recipe), **facts) as run:
-        if run.before == "done":
+        if run.before == "done" and run.path(WEIGHTS).exists():
             report(f"{runs.relative(run.folder)} is done: nothing to train")
             return runs.read_json(run.path("metrics.json"))
         loop = Loop(recipe, run, fabric, parts)
@@ -69,7 +69,9 @@ def train(
             loop.save()
             report(f"interrupted at step {loop.step} of {recipe.steps}; the same call goes on from there")
             raise
-        return loop.finish()
+        metrics = loop.finish()
+    run.path(CHECKPOINT).unlink(missing_ok=True)  # only now does the record say "done"
+    return metrics
 
 
 class Loop:
@@ -258,7 +260,7 @@ class Loop:
         return "  ".join([*parts, f"{row['minutes']:.1f} min, {left:.1f} min to go"])
 
     def finish(self) -> dict[str, float]:
-        """Writes the weights, the predictions and the metrics of the end; the checkpoint is no longer needed."""
+        """Writes the weights, the predictions and the metrics of the end."""
         last = runs.read_log(self.run.path("log.csv"))[-1]
         metrics = {name: value for name, value in last.items() if value is not None}
         if not hasattr(self, "rows"):
@@ -269,7 +271,6 @@ class Loop:
             runs.write_json(self.run.path("predictions.json"), self.rows, indent=None)
             runs.write_json(self.run.path("metrics.json"), metrics)
             self.run.save(**metrics)
-            self.run.path(CHECKPOINT).unlink(missing_ok=True)
         return metrics
 
 
