@@ -258,7 +258,7 @@ def annotation_ids(truth: dict) -> dict[int, list[int]]:
 
 
 def matches(pairs: Pairs, ids: list[int], people: dict[int, list[int]]):
-    """`matches.csv`: a row per pair, pixels of the image; dx, dy: predicted - annotated centre, in boxes (Figure 9b)."""
+    """`matches.csv`: a row per pair, pixels; dx, dy: predicted - annotated centre, in boxes (Figure 9b)."""
     import pandas as pd
 
     images = np.array(ids)[pairs.image]
