@@ -7,6 +7,7 @@ is missing is said with the notebook that makes it.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -138,8 +139,8 @@ class RunFiles:
         """Where the picture with this id stands in `data`."""
         return self.data.ids.index(image_id)
 
-    def seen_by(self, indices: list[int], **options) -> list[tuple]:
-        """(picture, target, poses, outputs, batch) of pictures of `data`, from one forward pass each.
+    def seen_by(self, indices: Iterable[int], **options) -> Iterator[tuple]:
+        """(picture, target, poses, outputs, batch) of pictures of `data`, one forward pass at a time.
 
         `options` go to the model (`attention=True`). Poses keep all queries, surest first, and the predicted
         centres; the batch is as the loader gives it, with its targets.
@@ -149,16 +150,15 @@ class RunFiles:
         from posekit.prepare import evaluation_loader
         from posekit.train import decode
 
-        view, result = View(self.data, list(indices)), []
+        view = View(self.data, list(indices))
         loader = evaluation_loader(
             view, self.model.input, size=self.recipe.size, max_size=self.recipe.max_size, batch_size=1
         )
-        with torch.inference_mode():
-            for place, batch in enumerate(loader.epoch(0)):
+        for place, batch in enumerate(loader.epoch(0)):
+            with torch.inference_mode():
                 outputs = self.model(batch["images"], batch["padding_mask"], **options)
                 poses = decode(self.model, outputs, batch)[0]
-                result.append((view.image(place), view.target(place), poses, outputs, batch))
-        return result
+            yield view.image(place), view.target(place), poses, outputs, batch
 
     def score_row(self) -> dict:
         """The ten numbers and what a table must say about them; see `figures.tables.comparison`."""

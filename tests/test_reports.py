@@ -118,8 +118,8 @@ def test_seeds_are_averaged_and_what_was_not_run_says_so():
         PAPER, runs_, [{"method": "POET-R50", "data set": "COCO", "command": "make it"}]
     )
     assert table.by.tolist() == ["paper", "ours", "ours"]
-    assert table.AP.tolist() == ["53.6", "30.0 ± 7.1", "not run"] and table.AR.tolist()[0] == "–"
-    assert table.seeds.tolist() == ["", "0, 1", ""] and table["data set"].tolist()[:2] == [
+    assert table.AP.tolist() == ["53.6", "not run", "30.0 ± 7.1"] and table.AR.tolist()[0] == "–"
+    assert table.seeds.tolist() == ["", "", "0, 1"] and table["data set"].tolist()[:2] == [
         "COCO test-dev",
         "drawn people",
     ]

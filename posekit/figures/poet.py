@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from posekit.figures import style
-from posekit.figures.poet_attention import fig07_attention, fig07_data
+from posekit.figures.poet_attention import fig07_attention, fig07_data, one_map
 from posekit.figures.poet_overview import fig02_overview
 from posekit.figures.poet_pictures import fig04_examples, fig09_centers, fig10_data, fig10_visibility
 
@@ -33,6 +33,7 @@ __all__ = [
     "fig10_data",
     "fig10_visibility",
     "learning_rate_drops",
+    "one_map",
 ]
 
 # Loss terms with the paper's names (Eq. 3 and 4) and what they are.

@@ -89,6 +89,20 @@ def fig07_attention(
     return fig
 
 
+@style.styled
+def one_map(image: np.ndarray, weights: np.ndarray, point=None, pose=None, layout: Layout = COCO, title: str = ""):
+    """A single attention map (h, w) over the picture, with the reference point or the pose that it belongs to."""
+    fig = style.figure(3.2, 3.2 * image.shape[0] / image.shape[1] + 0.2)
+    ax = fig.subplots()
+    _overlay(ax, image, weights)
+    if pose is not None:
+        people.draw(ax, pose, layout, joints=False, size=0.8, colour="#FFFFFF")
+    if point is not None:
+        ax.scatter(*point, s=40, color="#FFE600", edgecolors="#000000", linewidths=0.8, zorder=5)
+    ax.set_title(title)
+    return fig
+
+
 def fig07_data(encoder: list[tuple], decoder: list[tuple]) -> pd.DataFrame:
     """The plotted attention as rows: part, number (as shown), x, y (reference point), row, column, weight."""
     rows = []

@@ -33,6 +33,8 @@ def score_table(
     for _, line in paper.iterrows():
         numbers = {name: _text(line[name], ".1f") for name in MEASURES}
         rows.append({"by": "paper", **_network(line), **numbers, "data set": line["data"]})
+    for line in not_run:
+        rows.append({"by": "ours", **_network(line), **dict.fromkeys(MEASURES, NOT_RUN), **_told(line)})
     groups = pd.DataFrame(ours)
     if len(groups):
         for _, runs in groups.groupby(["method", "data set", "command"], sort=False, dropna=False):
@@ -40,8 +42,6 @@ def score_table(
             facts = {name: "; ".join(dict.fromkeys(runs[name])) for name in TAIL if name != "seeds"}
             seeds = ", ".join(str(seed) for seed in sorted(runs.seed))
             rows.append({"by": "ours", **_network(runs.iloc[0]), **numbers, **facts, "seeds": seeds})
-    for line in not_run:
-        rows.append({"by": "ours", **_network(line), **dict.fromkeys(MEASURES, NOT_RUN), **line})
     return pd.DataFrame(rows, columns=[*HEAD, *MEASURES, *TAIL]).fillna("")
 
 
@@ -49,16 +49,18 @@ def score_table(
 def score_page(table: pd.DataFrame):
     """The table as a figure: a block per (by, data set); under a row of ours, in grey, how it was made."""
     blocks = list(table.groupby(["by", "data set"], sort=False))
-    lines = sum(1.6 + len(rows) * (1 if by == "paper" else 1.85) for (by, _), rows in blocks) + 0.2
+    lines = sum(2.6 + len(rows) * (1 if by == "paper" else 2.7) for (by, _), rows in blocks) + 0.2
     fig = style.figure(style.DOUBLE, 0.165 * lines)
     ax = fig.subplots()
     ax.set(xlim=(0, 100), ylim=(lines, 0))
     ax.set_axis_off()
-    places = {"method": 0.5, "stride": 26, "params": 34} | {m: 42.5 + 6.1 * i for i, m in enumerate(MEASURES)}
+    places = {"method": 0.5, "stride": 33, "params": 40.5}
+    places |= {name: 47.5 + 5.7 * i for i, name in enumerate(MEASURES)}
     y = 0.6
     for (by, data), rows in blocks:
         whose = "as printed in the paper" if by == "paper" else "this book"
-        ax.text(places["method"], y, f"{data}, {whose}", weight="bold", fontsize=6.6, va="center")
+        ax.text(places["method"], y, f"{data} ({whose})", fontsize=6.6, va="center", style="italic")
+        y += 1
         for name in ("stride", "params", *MEASURES):
             ax.text(places[name], y, name, fontsize=6.2, ha="right", va="center", color=style.GREY)
         ax.axhline(y + 0.55, color="#444444", lw=0.6)
@@ -66,17 +68,22 @@ def score_page(table: pd.DataFrame):
         for _, row in rows.iterrows():
             unfinished = row["AP"] == NOT_RUN
             for name in ("method", "stride", "params", *(("AP",) if unfinished else MEASURES)):
-                side, weight = ("left", "bold") if name == "method" and by == "ours" else ("left", "normal")
-                side = side if name == "method" else "right"
+                side = "left" if name == "method" else "right"
+                weight = "bold" if name == "method" and by == "ours" else "normal"
                 ax.text(places[name], y, row[name], fontsize=6.4, ha=side, va="center", weight=weight)
             y += 1
             if by == "ours":
-                made = (row["scaled down"], row["seeds"] and f"seed {row['seeds']}", row["command"])
-                text = " · ".join(part for part in made if part)
-                ax.text(2, y - 0.12, text, fontsize=5.2, va="center", color=style.GREY)
-                y += 0.85
+                trained = (row["scaled down"], row["seeds"] and f"seed {row['seeds']}")
+                for text in (" · ".join(part for part in trained if part), row["command"]):
+                    if text:
+                        ax.text(2, y - 0.12, text, fontsize=5.2, va="center", color=style.GREY)
+                        y += 0.85
         y += 0.5
     return fig
+
+
+def _told(line: dict) -> dict[str, str]:
+    return {name: line[name] for name in TAIL if name in line}
 
 
 def _network(row) -> dict[str, str]:
