@@ -40,7 +40,7 @@ def test_a_perfect_prediction_costs_nothing(pose_cost, class_term):
     criterion = PoetCriterion(K, pose_cost=pose_cost, class_term=class_term, visible="labelled")
     terms = criterion(perfect(targets), targets)
     assert set(terms) == set(criterion.weights) == {*TERMS, *(name + "_0" for name in TERMS)}
-    assert all(abs(float(value)) < 1e-5 for value in terms.values())
+    assert all(abs(value.item()) < 1e-5 for value in terms.values())
 
 
 def test_the_papers_terms_are_twice_the_released_ones_where_the_released_are_halved():

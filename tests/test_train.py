@@ -35,13 +35,13 @@ def same(a, b) -> bool:
 
 def test_a_few_pictures_are_learned_by_heart(tmp_path):
     options = small(
-        images=2, val_images=2, batch_size=2, steps=150, augment="none", size=128, people=(1, 1), ema=0.0, warmup=20,
-        backbone_steps=0,
+        images=2, val_images=2, batch_size=2, steps=200, augment="none", size=128, people=(1, 2), ema=0.0, warmup=20,
+        backbone_steps=0, w_class=3.0,
     )  # fmt: skip
     train.train(options, tmp_path / "run", report=lambda line: None)
     log = runs.read_log(tmp_path / "run" / "log.csv")
-    assert log[-1]["train_loss_kpts"] < 0.35 * log[0]["train_loss_kpts"]
-    assert log[-1]["train_loss_ce"] < 0.5 * log[0]["train_loss_ce"]
+    assert log[-1]["train_loss_kpts"] < 0.1 * log[0]["train_loss_kpts"]
+    assert log[-1]["train_loss_ce"] < 0.2 * log[0]["train_loss_ce"]
 
 
 def test_the_run_folder_holds_what_it_promises(tmp_path):
@@ -50,7 +50,7 @@ def test_the_run_folder_holds_what_it_promises(tmp_path):
     names = {path.name for path in folder.iterdir()}
     assert {"run.json", "log.csv", "model.safetensors", "predictions.json", "metrics.json"} <= names
     row = runs.read_log(folder / "log.csv")[-1]
-    assert {"epoch", "step", "minutes", "lr", "lr_backbone", "train_loss_ce", "val_loss_kpts", "AP", "ARL"} <= set(row)
+    assert {"epoch", "step", "minutes", "lr", "lr_backbone", "train_loss_ce", "val_loss_kpts", "AP"} <= set(row)
     assert row["step"] == 9 and metrics["AP"] == row["AP"]
     record = runs.load_run(folder)
     assert record["status"] == "done" and record["provenance"]["seed"] == 0
