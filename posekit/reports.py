@@ -131,9 +131,14 @@ class RunFiles:
     @property
     def command(self) -> str:
         """What trains these weights again, but for the seed."""
-        changed = [k for k in CHANGES if getattr(self.recipe, k) != getattr(RECIPES[self.recipe.model], k)]
-        words = "".join(f" -p {name} {getattr(self.recipe, name)}" for name in changed)
-        return f"ci/execute.py notebooks/10_train.ipynb build/10.ipynb -p recipe {self.recipe.model}{words}"
+        changed = {
+            name: [k for k in CHANGES if getattr(self.recipe, k) != getattr(known, k)]
+            for name, known in RECIPES.items()
+            if known.model == self.recipe.model
+        }
+        nearest = min(changed, key=lambda name: len(changed[name]))
+        words = "".join(f" -p {name} {getattr(self.recipe, name)}" for name in changed[nearest])
+        return f"ci/execute.py notebooks/10_train.ipynb build/10.ipynb -p recipe {nearest}{words}"
 
     def index(self, image_id: int) -> int:
         """Where the picture with this id stands in `data`."""

@@ -119,10 +119,8 @@ def test_seeds_are_averaged_and_what_was_not_run_says_so():
     )
     assert table.by.tolist() == ["paper", "ours", "ours"]
     assert table.AP.tolist() == ["53.6", "not run", "30.0 ± 7.1"] and table.AR.tolist()[0] == "–"
-    assert table.seeds.tolist() == ["", "", "0, 1"] and table["data set"].tolist()[:2] == [
-        "COCO test-dev",
-        "drawn people",
-    ]
+    assert table.seeds.tolist() == ["", "", "0, 1"]
+    assert table["data set"].tolist() == ["COCO test-dev", "COCO", "drawn people"]
 
 
 def test_a_page_keeps_our_numbers_out_of_the_papers_block():
