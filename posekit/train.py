@@ -225,7 +225,8 @@ class Loop:
 
     def validate(self) -> dict:
         """Validation terms `val_*` and the ten COCO numbers of the weights that the run would ship now."""
-        model = self.best_weights.eval()
+        model, dataset = self.best_weights.eval(), self.data.val.dataset
+        person = dataset.ground_truth["categories"][0]["id"]
         sums, count, rows = {}, 0, []
         with torch.inference_mode():
             for batch in self.data.val.epoch(0):
@@ -237,11 +238,10 @@ class Loop:
                     sums[name] = sums.get(name, 0.0) + float(value) * len(batch["images"])
                 count += len(batch["images"])
                 for poses, target in zip(decode(model, outputs, batch), batch["targets"], strict=True):
-                    rows += poses.to_coco(target["image_id"])
+                    rows += poses.to_coco(target["image_id"], person)
         self.rows = rows
-        dataset = self.data.val.dataset
         result = evaluate(
-            dataset.ground_truth, rows, sigmas=dataset.layout.sigmas, area_scale=dataset.area_scale,
+            dataset.ground_truth, rows, sigmas=dataset.layout.sigmas, area_scale=dataset.area_scale, category_id=person,
         )  # fmt: skip
         return {"val_" + name: value / max(count, 1) for name, value in sums.items()} | result.stats
 

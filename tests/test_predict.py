@@ -74,7 +74,8 @@ def test_weights_are_found_in_a_run_folder_with_its_number_of_queries(tmp_path):
     runs.save_tensors(tmp_path / "model.safetensors", model.state_dict())
     runs.write_json(tmp_path / "run.json", {"parameters": {"model": "poet_tiny", "num_queries": 9}})
     loaded = load("poet_tiny", tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), model.state_dict().values(), strict=True))
+    pairs = zip(loaded.state_dict().values(), model.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_missing_weights_give_a_sentence(tmp_path):

@@ -40,8 +40,8 @@ __all__ = [
 TERMS = {
     "loss_kpts": "$L_{abs}$: keypoints, L1",
     "loss_deltas": "$L_{deltas}$: offsets, L1",
-    "loss_ctrs": "$L_{ctr}$: centre, squared L2",
-    "loss_kpts_class": "$L_{vis}$: visibility, squared L2",
+    "loss_ctrs": "$L_{ctr}$: centre, L2²",
+    "loss_kpts_class": "$L_{vis}$: visibility, L2²",
     "loss_ce": "class, cross-entropy",
     "total": "weighted sum",
 }
@@ -308,9 +308,10 @@ def learning_rate_drops(log: pd.DataFrame, factor: float = 4.0) -> list[float]:
     rate = log.lr.to_numpy(float)
     epoch = log.epoch.to_numpy(float)
     falls = [i for i in range(1, len(rate)) if rate[i] > 0 and rate[i - 1] / rate[i] >= factor]
-    # A cosine's last epochs fall fast as well, epoch after epoch; a step stands alone between level
-    # stretches.
-    return [float(epoch[i]) for i in falls if i + 1 >= len(rate) or rate[i] / max(rate[i + 1], 1e-30) < 1.5]
+    # A cosine's last epochs fall fast as well, epoch after epoch; a step stands between level stretches.
+    before = [i > 1 and rate[i - 2] / rate[i - 1] < 1.1 for i in falls]
+    after = [i + 1 >= len(rate) or rate[i] / max(rate[i + 1], 1e-30) < 1.1 for i in falls]
+    return [float(epoch[i]) for i, a, b in zip(falls, before, after, strict=True) if a and b]
 
 
 def _between(x: pd.Series, y: pd.Series):

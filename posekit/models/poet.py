@@ -61,8 +61,7 @@ class POET(nn.Module):
     object queries are the decoder's input, as the paper's text says.
     # differs from paper: the text adds the queries to the encoder's output, which have another length; nobody can.
 
-    Two extensions, not the paper: `dense_head=True` adds a head on the encoder's tokens that only serves training, and
-    `proposals=True` replaces the learned queries by ones chosen with that head.
+    `proposals=True` replaces the learned queries by ones chosen from the encoder's tokens: an extension, not the paper.
     """
 
     def __init__(
@@ -80,7 +79,6 @@ class POET(nn.Module):
         dropout: float = 0.1,
         pre_norm: bool = False,
         wiring: str = "released",
-        dense_head: bool = False,
         proposals: bool = False,
     ) -> None:
         super().__init__()
@@ -93,7 +91,7 @@ class POET(nn.Module):
         # differs from paper: three logits, 0 = person without a visible joint, 1 = person, 2 = nobody (two in the text)
         self.class_embed = nn.Linear(dim, 3)
         self.kpt_embed = MLP(dim, dim, dim, 2 + 3 * num_keypoints)
-        self.dense_head = DenseHead(dim, num_keypoints) if dense_head or proposals else None
+        self.dense_head = DenseHead(dim, num_keypoints) if proposals else None
         self.proposals = Proposals(dim, num_queries) if proposals else None
         if not proposals:
             self.query_embed = nn.Embedding(num_queries, dim)
@@ -105,8 +103,8 @@ class POET(nn.Module):
 
         Returns `logits` (L, B, Q, 3) and `pose` (L, B, Q, 2 + 3 K) of every decoder layer, the last is the result.
         With `attention`: `encoder_attention` (Le, B, heads, S, S), `decoder_attention` (L, B, heads, Q, S) and
-        `feature_size` (h, w), S = h w. With a dense head, in training: `dense_logits` (B, S, 3), `dense_pose`
-        (B, S, 2 + 3 K), which the criterion treats as one more layer.
+        `feature_size` (h, w), S = h w. With `proposals`: `dense_logits` (B, S, 3) and `dense_pose` (B, S, 2 + 3 K),
+        which the criterion treats as one more layer.
         """
         features = self.input_proj(self.backbone(images))
         (batch, dim), (h, w) = features.shape[:2], features.shape[2:]
@@ -120,18 +118,16 @@ class POET(nn.Module):
         if self.wiring == "paper":
             tokens = tokens + position
         memory, encoder_maps = self.transformer.encode(tokens, position, mask, attention)
-        dense = self.dense_head(memory, hidden) if self.proposals is not None or self.training and self.dense_head else None
         if self.proposals is not None:
+            dense = self.dense_head(memory, hidden)
             logits, pose, decoder_maps = self.proposals(self, dense, memory, position, mask, attention)
-            outputs = {"logits": logits, "pose": pose}
+            outputs = {"logits": logits, "pose": pose, "dense_logits": dense[0], "dense_pose": dense[1].sigmoid()}
         else:
             queries = self.query_embed.weight.expand(batch, -1, -1)
             start = queries if self.wiring == "paper" else torch.zeros_like(queries)
             states, decoder_maps = self.transformer.decode(start, queries, memory, position, mask, attention)
             # differs from paper: the released code passes all numbers through a sigmoid, the text does not say so
             outputs = {"logits": self.class_embed(states), "pose": self.kpt_embed(states).sigmoid()}
-        if self.training and dense is not None:
-            outputs |= {"dense_logits": dense[0], "dense_pose": dense[1].sigmoid()}
         if attention:
             outputs["encoder_attention"] = torch.stack(encoder_maps)
             outputs["decoder_attention"] = torch.stack(decoder_maps)

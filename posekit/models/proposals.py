@@ -1,9 +1,8 @@
-"""Extensions of POET, not part of the paper: a dense head on the encoder's tokens, and queries chosen by it.
+"""An extension of POET, not part of the paper: queries chosen from the encoder's tokens.
 
-`DenseHead`: every token proposes a person and a pose. As a training aid it teaches the encoder where people are, and is
-dropped afterwards; the network that remains is the paper's. `Proposals` goes on from there: the Q best tokens become the
-decoder's queries, and each decoder layer refines the pose of the one before. The ideas are those of two-stage Deformable
-DETR (Zhu et al. 2021) and PETR (Shi et al. 2022). Legend as in `poet.py`; T image tokens.
+Every token of the encoder proposes a person and a pose (`DenseHead`); the Q best become the decoder's queries, and each
+decoder layer refines the pose of the one before (`Proposals`). The idea is that of two-stage Deformable DETR (Zhu et
+al. 2021) and PETR (Shi et al. 2022). Legend as in `poet.py`; T image tokens.
 """
 
 from __future__ import annotations
