@@ -3,6 +3,7 @@ PYTHON  ?= python3
 PROFILE ?= quick
 BOOK    ?= all
 BIN     := .venv/bin
+export OMP_WAIT_POLICY ?= PASSIVE  # threads that wait do not spin: on a busy machine spinning costs far more than it gains
 BUILD   := build/$(basename $(notdir $(PROFILE)))
 
 .PHONY: setup reproduce test book lab lock bench clean
