@@ -3,7 +3,8 @@ PYTHON  ?= python3
 PROFILE ?= quick
 BOOK    ?= all
 BIN     := .venv/bin
-export OMP_WAIT_POLICY ?= PASSIVE  # threads that wait do not spin: on a busy machine spinning costs far more than it gains
+# Threads that wait do not spin: on a busy machine spinning costs far more than it gains.
+export OMP_WAIT_POLICY ?= PASSIVE
 BUILD   := build/$(basename $(notdir $(PROFILE)))
 
 .PHONY: setup reproduce test book lab lock bench clean
