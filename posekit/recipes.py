@@ -84,7 +84,7 @@ RECIPES: dict[str, Recipe] = {
     # all pictures of a small folder in every batch, no augmentation: does the machinery learn at all?
     "overfit": Recipe(
         model="poet_tiny", augment="none", batch_size=7, images=7, val_images=7, size=256, visible="labelled",
-        steps=1500, ema=0.0, lr=8e-4, lr_backbone=8e-4, warmup=100,
+        w_class=3.0, steps=1200, ema=0.0, lr=8e-4, lr_backbone=8e-4, warmup=100,
     ),
 }  # fmt: skip
 
