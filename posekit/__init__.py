@@ -1,6 +1,19 @@
-"""posekit: POET, RTMO and ViTPose in one small code base. Import what you need: `posekit.models`, `posekit.data`, ...
+"""posekit: POET, RTMO and ViTPose in one small code base.
 
-`import posekit` loads no deep-learning library; the sub-packages do, when they are imported.
+    import posekit
+
+    poses = posekit.Predictor(posekit.load("poet_tiny", "scenes"))("picture.jpg")
+
+The sub-packages are imported when they are used: `import posekit` alone loads no deep-learning library.
 """
 
 __version__ = "0.1.0"
+__all__ = ["Predictor", "load"]
+
+
+def __getattr__(name: str):
+    if name in __all__:
+        from posekit import predict
+
+        return getattr(predict, name)
+    raise AttributeError(f"posekit has no attribute {name!r}; it has {', '.join(__all__)} and its modules")

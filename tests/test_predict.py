@@ -1,5 +1,8 @@
 """Prediction: any kind of picture in, poses in its own pixels out."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -76,6 +79,12 @@ def test_weights_are_found_in_a_run_folder_with_its_number_of_queries(tmp_path):
     loaded = load("poet_tiny", tmp_path)
     pairs = zip(loaded.state_dict().values(), model.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_importing_posekit_is_light_and_the_doors_are_there():
+    code = "import sys, posekit; assert 'torch' not in sys.modules; print(posekit.load.__module__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "posekit.predict"
 
 
 def test_missing_weights_give_a_sentence(tmp_path):
