@@ -98,14 +98,16 @@ def draw(
             )
         if joints:
             filled = visibility >= visible
+            x, y = keypoints.T
+            ax.scatter(x, y, s=8.5 * size**2, zorder=3.9, linewidths=0, color="#FFFFFF")  # a halo on any ground
             ax.scatter(
-                keypoints[:, 0],
-                keypoints[:, 1],
-                s=5.0 * size**2,
+                x,
+                y,
+                s=4.5 * size**2,
                 zorder=4,
-                linewidths=0.55 * size,
+                linewidths=0.7 * size,
                 facecolors=np.where(filled, inks, "#FFFFFF"),
-                edgecolors=np.where(filled, "#FFFFFF", inks),
+                edgecolors=inks,
             )
         if (centers or offsets) and np.isfinite(center).all():
             ax.scatter(
