@@ -178,7 +178,7 @@ def test_drawing_respects_threshold_and_visibility(rng):
     assert people.draw(ax, poses, COCO, threshold=2.0) == 0
     ax = style.figure(2, 2).subplots()
     people.draw(ax, poses.select([0]), COCO, limbs=False)
-    faces = ax.collections[0].get_facecolors()
+    faces = max(ax.collections, key=lambda drawn: drawn.get_zorder()).get_facecolors()
     hollow = (faces[:, :3] == 1).all(1)
     assert (hollow == (poses.visibility[0] < 0.5)).all()
     truth = people.from_target(target)
