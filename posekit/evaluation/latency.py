@@ -18,18 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-PEOPLE = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    8,
-    10,
-    13,
-)  # 13: the largest annotated number of people in a COCO picture (POET)
+PEOPLE = (0, 1, 2, 3, 4, 5, 6, 8, 10, 13)  # 13: the largest annotated number of people in a COCO picture (POET)
 
 
 @dataclass

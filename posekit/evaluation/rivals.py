@@ -1,7 +1,7 @@
-"""The methods of POET's speed comparison (Fig. 1) in the form that `latency.measure` runs, and `speed_rows` that runs them.
+"""The methods of POET's speed comparison (Fig. 1) as `latency.measure` runs them, and `speed_rows`, which does.
 
-All weights are random: for fixed input shapes a dense network costs the same with any weights. What weights would decide
-is pinned instead: how many queries are people (POET), how many proposals and boxes the detector finds (Mask R-CNN).
+All weights are random: for fixed input shapes a dense network costs the same with any weights. What weights would
+decide is pinned: how many queries are people (POET), how many proposals and boxes the detector finds (Mask R-CNN).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def poet_method(model, device: str = "cpu", threshold: float = 0.5) -> Method:
 
 
 def top_down_method(model, detector=None, device: str = "cpu", batched: bool = True) -> Method:
-    """SimpleBaseline on the scene's boxes: D = detector (if any), C = crops and normalisation, T = network, P = decoding.
+    """SimpleBaseline on the scene's boxes: D = detector, if any; C = crops, normalised; T = network; P = decoding.
 
     `batched`: all crops of a picture at once; else one forward pass per person.
     """
