@@ -22,7 +22,7 @@ from posekit.recipes import RECIPES, Recipe
 
 # What 10_train lets one change about a recipe.
 CHANGES = (
-    "dataset", "steps", "images", "val_images", "batch_size", "size", "augment", "lr", "w_abs", "w_ctr",
+    "dataset", "steps", "images", "val_images", "batch_size", "size", "augment", "lr", "w_class", "w_abs", "w_ctr",
     "w_deltas", "w_vis", "visible", "num_queries", "ema", "backbone_steps",
 )  # fmt: skip
 MADE_BY = {"log.csv": "10_train", "predictions.json": "10_train", "metrics.json": "10_train"}
