@@ -169,9 +169,11 @@ class RunFiles:
         """The ten numbers and what a table must say about them; see `figures.tables.comparison`."""
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         canvas = "" if self.data.area_scale == 1 else "; areas as on a 512 x 512 canvas"
+        own = self.recipe.note not in {known.note for known in RECIPES.values()}  # what its command alone does not repeat
+        told = f"; {self.recipe.note}" if own else ""
         facts = {
             "method": self.recipe.model, "model": self.recipe.model, "data set": self.dataset + canvas,
-            "seed": self.recipe.seed, "scaled down": self.budget, "params_m": trained / 1e6,
+            "seed": self.recipe.seed, "scaled down": self.budget + told, "params_m": trained / 1e6,
             "stride": self.model.backbone[0].stride, "command": self.command,
         }  # fmt: skip
         return facts | {name: self.metrics[name] if self.metrics[name] >= 0 else np.nan for name in STATS}
