@@ -169,7 +169,7 @@ class RunFiles:
         """The ten numbers and what a table must say about them; see `figures.tables.comparison`."""
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         canvas = "" if self.data.area_scale == 1 else "; areas as on a 512 x 512 canvas"
-        own = self.recipe.note not in {known.note for known in RECIPES.values()}  # what its command alone does not repeat
+        own = self.recipe.note not in {known.note for known in RECIPES.values()}  # its command alone does not repeat it
         told = f"; {self.recipe.note}" if own else ""
         facts = {
             "method": self.recipe.model, "model": self.recipe.model, "data set": self.dataset + canvas,
