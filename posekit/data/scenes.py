@@ -29,7 +29,7 @@ from posekit.data.drawing import CANVAS, Figures, paint_ids, paint_person, place
 from posekit.data.pieces import dress, shows_table
 from posekit.data.skeleton import POINT, STYLES, Style, pose
 
-VERSION = 3  # of the generator: any change of what is drawn raises it; caches of other versions are not used
+VERSION = 4  # of the generator: any change of what is drawn raises it; caches of other versions are not used
 ID_SIZE = 256  # pixels of the id buffer, whatever the size of the picture
 MIN_JOINTS, MIN_AREA = 4, 250.0  # every annotated person shows at least this many joints and square units
 MAX_PEOPLE = 13
@@ -67,7 +67,7 @@ def draw(
     behind = [backdrop.thing(rng, table, (0.03, 0.22)) for _ in range(2 + int(9 * rng.random()))]
     front = [
         (int(rng.random() * (n + 1)), backdrop.thing(rng, table, (0.05, 0.24)))
-        for _ in range(int(2.6 * rng.random()))
+        for _ in range(int(2.0 * rng.random()))
     ]
     # Near people are mostly the larger ones, and stand in front.
     nearness = np.argsort(height * (0.6 + 0.8 * rng.random(n)), kind="stable")
@@ -119,7 +119,7 @@ def _arrange(style: Style, rng: np.random.Generator, n: int) -> tuple[np.ndarray
     slots = (np.argsort(u[0], axis=1) + 0.5 + min(1.4, 0.5 + 0.3 * n) * (u[1] - 0.5)) / n
     spread = style.spread[0] + (style.spread[1] - style.spread[0]) * rng.random()
     x = 0.5 + (slots - 0.5) * spread + (1 - spread) * (rng.random() - 0.5)
-    y = 0.14 + 0.72 * u[2]
+    y = 0.2 + 0.6 * u[2]
     if rng.random() < 0.5:
         horizon = 0.25 + 0.25 * rng.random()
         y = horizon + 0.45 * height + 0.25 * (u[2] - 0.5)

@@ -63,12 +63,12 @@ class Family:
 
 PEOPLE = (
     Family(
-        "stand", 0.30,
+        "stand", 0.34,
         legs=(
             ((-6, 8), (1, 10), (-25, 5), (0, 10), (-4, 6)),
             ((-6, 10), (1, 12), (-25, 5), (0, 18), (-4, 8)),
         ),
-        arms=("hang", "hang", "hang", "akimbo", "fold", "carry", "phone", "point"),
+        arms=("hang",) * 5 + ("back", "akimbo", "fold", "carry", "phone", "point"),
     ),
     Family(
         "walk", 0.16,
@@ -76,7 +76,7 @@ PEOPLE = (
             ((14, 34), (0, 6), (-12, 5), (2, 22), (-8, 8)),
             ((-28, -6), (0, 6), (-12, 5), (8, 42), (0, 25)),
         ),
-        arms=("hang", "back", "fore", "carry", "phone"), lean=(-2, 10),
+        arms=("hang", "hang", "back", "fore", "carry", "phone"), lean=(-2, 10),
     ),
     Family(
         "run", 0.12,
@@ -95,7 +95,7 @@ PEOPLE = (
         arms=("up", "up", "reach", "wave", "side", "throw"), lean=(-8, 8), roll=(-8, 8),
     ),
     Family(
-        "sit", 0.11,
+        "sit", 0.10,
         legs=(
             ((72, 98), (2, 18), (-15, 10), (68, 104), (-6, 10)),
             ((72, 98), (2, 18), (-15, 10), (60, 104), (-6, 10)),
@@ -103,7 +103,7 @@ PEOPLE = (
         arms=("lap", "lap", "carry", "fold", "phone", "wave"), lean=(-10, 22),
     ),
     Family(
-        "squat", 0.05,
+        "squat", 0.04,
         legs=(
             ((85, 118), (8, 30), (-25, 0), (95, 138), (-20, 0)),
             ((85, 118), (8, 30), (-25, 0), (95, 138), (-20, 0)),
@@ -111,15 +111,15 @@ PEOPLE = (
         arms=("lap", "fore", "point", "guard"), lean=(15, 45),
     ),
     Family(
-        "sport", 0.10,
+        "sport", 0.09,
         legs=(
             ((15, 75), (5, 38), (-25, 10), (10, 85), (-10, 30)),
             ((-35, 20), (5, 38), (-25, 10), (5, 60), (0, 40)),
         ),
-        arms=("throw", "side", "guard", "reach", "up", "point", "back"), lean=(-12, 38), roll=(-22, 22),
+        arms=("throw", "side", "guard", "reach", "up", "point", "back"), lean=(-10, 30), roll=(-15, 15),
     ),
     Family(
-        "lie", 0.02,
+        "lie", 0.01,
         legs=(
             ((-8, 35), (0, 15), (-20, 5), (0, 50), (0, 40)),
             ((-8, 35), (0, 15), (-20, 5), (0, 70), (0, 40)),
@@ -144,9 +144,9 @@ class Style:
     lengths: dict[str, tuple[float, float]]
     skins: tuple[tuple[int, int, int], ...]
     hairs: tuple[tuple[int, int, int], ...]
-    heights: tuple[float, float] = (0.25, 0.85)
-    spread: tuple[float, float] = (0.8, 1.05)
-    layouts: tuple[int, int] = (1, 6)
+    heights: tuple[float, float] = (0.28, 0.85)
+    spread: tuple[float, float] = (0.8, 1.0)
+    layouts: tuple[int, int] = (3, 16)
     clothed: bool = True
 
 
@@ -159,7 +159,7 @@ STYLES = {
             "torso": (0.265, 0.30), "shoulder": (0.096, 0.122), "hip": (0.05, 0.066), "neck": (0.068, 0.085),
             "head": (0.06, 0.078), "upper_arm": (0.158, 0.185), "forearm": (0.132, 0.155),
             "hand": (0.05, 0.062), "thigh": (0.225, 0.255), "shin": (0.215, 0.245), "foot": (0.085, 0.105),
-            "girth": (0.82, 1.3),
+            "girth": (1.0, 1.55),
         },
         skins=(
             (255, 224, 196), (241, 194, 152), (224, 172, 130), (198, 134, 88), (160, 104, 66), (118, 74, 48),
@@ -253,11 +253,11 @@ def pose(style: Style, rng: np.random.Generator, n: int) -> Bodies:
     leg = np.clip(_between(legs, rng.random((n, 2, 5))), LEG_LIMITS[:, 0], LEG_LIMITS[:, 1])
     v = rng.random((n, 8))
     centred = v - 0.5
-    # Two thirds look roughly at the viewer, the others anywhere.
-    yaw = np.where(u[:, 5] < 0.66, 130.0 * (u[:, 6] - 0.5), 360.0 * u[:, 6])
+    # Four in five look roughly at the viewer, the others anywhere.
+    yaw = np.where(u[:, 5] < 0.8, 110.0 * (u[:, 6] - 0.5), 360.0 * u[:, 6])
     trunk = np.stack(
-        [_between(body_table[family, 0], v[:, 0]), 18 * centred[:, 1], 30 * centred[:, 2], 84 * centred[:, 3],
-         10 + 40 * centred[:, 4], 24 * centred[:, 5], -6 + 26 * v[:, 6],
+        [_between(body_table[family, 0], v[:, 0]), 18 * centred[:, 1], 30 * centred[:, 2], 64 * centred[:, 3],
+         6 + 36 * centred[:, 4], 24 * centred[:, 5], -6 + 26 * v[:, 6],
          _between(body_table[family, 1], v[:, 7]) * np.where(u[:, 7] < 0.5, 1, -1)], axis=-1
     )  # fmt: skip
     trunk = np.clip(trunk, TRUNK_LIMITS[:, 0], TRUNK_LIMITS[:, 1])
