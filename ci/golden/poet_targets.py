@@ -19,7 +19,7 @@ from posekit.data import affine
 from posekit.data.augment import transform_target
 from posekit.layouts import layout_for
 from posekit.losses.poet import encode_targets
-from posekit.models.poet import IMAGENET
+from posekit.models.input import IMAGENET
 
 LOOSE = 0.05  # mean difference of resampled images in [0, 1]: image libraries resample differently
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posekit.models.poet import Input
+from posekit.models.input import Input
 from posekit.poses import Poses
 
 

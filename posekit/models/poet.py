@@ -10,34 +10,16 @@ probability that the joint can be seen. Legend: B images, L decoder layers, Q qu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posekit.models.backbones import ResNet50, TinyResNet
+from posekit.models.input import Input
 from posekit.models.proposals import DenseHead, Proposals
 from posekit.models.transformer import Transformer, image_position, sine_position
 from posekit.poses import Poses
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-@dataclass(frozen=True)
-class Input:
-    """What a model wants to see: RGB, `(pixel / 255 - mean) / std`.
-
-    `fit="letterbox"`: longest side to `size`, padded to a square; `fit="shortest"`: shortest side to `size`, longest
-    at most `longest`, batches padded at the bottom and on the right.
-    """
-
-    size: int
-    fit: str = "letterbox"
-    longest: int = 1333
-    mean: tuple[float, ...] = IMAGENET[0]
-    std: tuple[float, ...] = IMAGENET[1]
 
 
 class MLP(nn.Module):
