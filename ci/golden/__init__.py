@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from golden import poet
+from golden import poet, rtmo
 from golden.report import Report
 
-FORMATS = [poet]
+FORMATS = [poet, rtmo]
 IGNORED = ("README*", ".*")
 
 

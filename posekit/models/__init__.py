@@ -9,12 +9,19 @@ from torch import nn
 
 from posekit.models.heatmap_nets import simple_baseline_r50
 from posekit.models.poet import poet_r50, poet_tiny
+from posekit.models.rtmo import rtmo, rtmo_r50, rtmo_tiny
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "poet_r50": poet_r50,
     "poet_dc5_r50": partial(poet_r50, dilate_last=True),
     "poet_tiny": poet_tiny,
     "poet_tiny_proposals": partial(poet_tiny, proposals=True, num_queries=12),  # an extension, not the paper
+    "rtmo_t": partial(rtmo, "t"),
+    "rtmo_s": partial(rtmo, "s"),
+    "rtmo_m": partial(rtmo, "m"),
+    "rtmo_l": partial(rtmo, "l"),
+    "rtmo_r50": rtmo_r50,
+    "rtmo_tiny": rtmo_tiny,
     "simple_baseline_r50": simple_baseline_r50,
 }
 

@@ -1,7 +1,7 @@
-"""Convolutional backbones that end in one feature map: ResNet-50 (stride 32, or 16 with DC5) and a tiny one.
+"""Convolutional backbones: ResNet-50 (stride 32, or 16 with DC5), the same with three maps for RTMO, and a tiny one.
 
-POET, "CNN backbone": F in R^(B x C x H/S x W/S) for images in R^(B x 3 x H x W), stride S. Both classes keep their
-layers under `body`, the name of published POET weights (`backbone.0.body.*`), and say `channels` and `stride`.
+POET, "CNN backbone": F in R^(B x C x H/S x W/S) for images in R^(B x 3 x H x W), stride S. All classes keep their
+layers under `body`, the name of published POET weights (`backbone.0.body.*`), and say `channels`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,24 @@ class ResNet50(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 2048, H / stride, W / stride)."""
         return self.body(images)["features"]
+
+
+class ResNet50Pyramid(nn.Module):
+    """torchvision's ResNet-50 with the maps of its last three stages; nothing is frozen."""
+
+    channels = (512, 1024, 2048)
+
+    def __init__(self, pretrained: bool = False) -> None:
+        super().__init__()
+        from torchvision.models import ResNet50_Weights, resnet50
+        from torchvision.models._utils import IntermediateLayerGetter
+
+        network = resnet50(weights=ResNet50_Weights.IMAGENET1K_V1 if pretrained else None)
+        self.body = IntermediateLayerGetter(network, {f"layer{stage}": f"c{stage + 1}" for stage in (2, 3, 4)})
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> C3, C4, C5 at strides 8, 16 and 32."""
+        return list(self.body(images).values())
 
 
 class TinyResNet(nn.Module):

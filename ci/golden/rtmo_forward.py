@@ -1,0 +1,3 @@
+"""RTMO's network: `forward_*.npz`, `keys/*.json` and the model's share of `components.npz`."""
+
+HANDLERS = []

@@ -1,0 +1,280 @@
+"""RTMO: a picture in, people from every cell of a grid out (Lu et al. 2023, arXiv 2312.07526, Fig. 2).
+
+CSPDarknet -> hybrid encoder -> per level a head: score, box, visibility and pose features per grid cell; the Dynamic
+Coordinate Classifier makes keypoints of the features of those cells that survive score threshold and suppression.
+Legend: B pictures, N grid cells ("priors") of all levels, K keypoints, P pose features.
+
+Frame: inside the model, pixels of the network's input with pixel *centres* on integers, as published weights want it:
+the prior of cell i is i stride + (stride - 1) / 2. `decode` alone adds the half pixel to COCO's frame.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import nms
+
+from posekit.models.backbones import ResNet50Pyramid
+from posekit.models.coordinate_classifier import classifier
+from posekit.models.csp_darknet import ConvBN, CSPDarknet, csp_darknet, fuse_batch_norms
+from posekit.models.hybrid_encoder import HybridEncoder, RepVGG
+from posekit.models.poet import Input
+from posekit.poses import Poses
+
+RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3}  # published RTMO sees numbers from 0 to 255
+PADDING = 114 / 255  # grey, as in training
+COARSEST = 32  # the last level's stride: heights and widths must be multiples
+SIZES = {  # factors of width and depth, input size in pixels
+    "t": (0.375, 0.33, 416),
+    "s": (0.5, 0.33, 640),
+    "m": (0.75, 0.67, 640),
+    "l": (1.0, 1.0, 640),
+}
+
+
+class Head(nn.Module):
+    """Score, box, proxy keypoints, visibility and pose features of every cell; each level has its own layers.
+
+    `width`: channels of a level's input to each of the two branches; `group_width`: a pose branch has `groups` times
+    that many channels.
+    """
+
+    def __init__(
+        self, levels: int, num_keypoints: int, *, width: int = 256, group_width: int = 36, groups: int = 8,
+        pose_dim: int = 512,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        pose = groups * group_width
+
+        def per_level(make) -> nn.ModuleList:
+            return nn.ModuleList(make() for _ in range(levels))
+
+        self.conv_cls = per_level(lambda: nn.Sequential(*(ConvBN(width, width, 3) for _ in range(2))))
+        self.conv_pose = per_level(
+            lambda: nn.Sequential(ConvBN(width, pose, 3), *(ConvBN(pose, pose, 3, groups=groups) for _ in range(3)))
+        )
+        self.out_cls = per_level(lambda: nn.Conv2d(width, 1, 1))
+        self.out_bbox = per_level(lambda: nn.Conv2d(pose, 4, 1))
+        self.out_kpt_reg = per_level(lambda: nn.Conv2d(pose, 2 * num_keypoints, 1))
+        self.out_kpt_vis = per_level(lambda: nn.Conv2d(pose, num_keypoints, 1))
+        self.out_pose = per_level(lambda: nn.Conv2d(pose, pose_dim, 1))
+        for layer in self.out_cls:  # people are rare: start from a probability of 1 %
+            nn.init.constant_(layer.bias, -math.log(99))
+
+    def forward(self, maps: list[Tensor], proxies: bool) -> dict[str, Tensor]:
+        """[(B, 2 width, h, w), ...] -> name: (B, N, channels), cells row by row, the finest level first."""
+        names = ["cls", "bbox", "kpt_vis", "pose"] + ["kpt_reg"] * proxies
+        result: dict[str, list[Tensor]] = {name: [] for name in names}
+        for level, x in enumerate(maps):
+            first, second = x.chunk(2, 1)
+            branches = {"cls": self.conv_cls[level](first)}
+            pose = self.conv_pose[level](second)
+            for name in names:
+                layer = getattr(self, f"out_{name}")[level]
+                result[name].append(layer(branches.get(name, pose)).flatten(2).transpose(1, 2))
+        return {name: torch.cat(parts, 1) for name, parts in result.items()}
+
+
+class RTMO(nn.Module):
+    """See the module's docstring.
+
+    `decoding`: "dcc", "cc+dba", "cc" or "regression" (Table 3). `features`: pyramid levels with a head (Table 4), level
+    l has stride 2 ** l. `width`: channels of each half of the neck's output; `bins`: of the x and the y axis.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        input: Input,
+        num_keypoints: int = 17,
+        features: tuple[int, ...] = (4, 5),
+        decoding: str = "dcc",
+        dim: int = 256,
+        heads: int = 8,
+        feedforward: int = 1024,
+        fusion_width: int = 256,
+        fusion_depth: int = 3,
+        width: int = 256,
+        group_width: int = 36,
+        groups: int = 8,
+        pose_dim: int = 512,
+        bins: tuple[int, int] = (192, 256),
+        keypoint_dim: int = 128,
+    ) -> None:
+        super().__init__()
+        self.input, self.num_keypoints = input, num_keypoints
+        self.features, self.decoding = tuple(features), decoding
+        self.backbone = backbone
+        self.neck = HybridEncoder(
+            backbone.channels, features, dim=dim, heads=heads, feedforward=feedforward, width=fusion_width,
+            depth=fusion_depth, outputs=2 * width,
+        )  # fmt: skip
+        self.head = Head(
+            len(features), num_keypoints, width=width, group_width=group_width, groups=groups, pose_dim=pose_dim
+        )
+        options = {} if decoding == "regression" else {"bins": bins, "dim": keypoint_dim, "attention_dim": keypoint_dim}
+        self.classifier = classifier(pose_dim, num_keypoints, decoding, reach=input.size / 2, **options)
+        grey = [(PADDING - mean) / std for mean, std in zip(input.mean, input.std, strict=True)]
+        self.register_buffer("padding", torch.tensor(grey).view(3, 1, 1), persistent=False)
+
+    def forward(
+        self, images: Tensor, padding_mask: Tensor | None = None, proxies: bool | None = None
+    ) -> dict[str, Tensor]:
+        """images (B, 3, H, W) normalised as `input` says, padding_mask (B, H, W) True = padding, painted grey.
+
+        Returns `cls_logits` (B, N), `boxes` (B, N, 4) x0 y0 x1 y1 px, `box_raw` (B, N, 4) as the losses want it,
+        `vis_logits` (B, N, K), `pose_features` (B, N, P), `priors` (N, 3) = x, y px and stride, and `classifier`, the
+        module that makes keypoints of pose features, boxes and priors. With `proxies` (default: while training)
+        `proxy_keypoints` (B, N, K, 2) px, the coarse regression that chooses cells for people in training.
+
+        Raises:
+            ValueError: a height or width that is not a multiple of 32.
+        """
+        height, width = images.shape[2:]
+        if height % COARSEST or width % COARSEST:
+            raise ValueError(
+                f"RTMO needs pictures whose height and width are multiples of {COARSEST}, not {height} x {width}; "
+                "resize or pad them"
+            )
+        if padding_mask is not None:
+            images = torch.where(padding_mask[:, None], self.padding.to(images.dtype), images)
+        proxies = self.training if proxies is None else proxies
+        raw = self.head(self.neck(self.backbone(images)), proxies)
+        raw = {name: value.float() for name, value in raw.items()}  # bf16 has no room for pixels
+        priors = self.priors(height, width, images.device)
+        places, stride = priors[:, :2], priors[:, 2:]
+        outputs = {
+            "cls_logits": raw["cls"].squeeze(-1), "boxes": decode_boxes(raw["bbox"], places, stride),
+            "box_raw": raw["bbox"], "vis_logits": raw["kpt_vis"], "pose_features": raw["pose"], "priors": priors,
+            "classifier": self.classifier,
+        }  # fmt: skip
+        if proxies:
+            offsets = raw["kpt_reg"].unflatten(2, (self.num_keypoints, 2))
+            outputs["proxy_keypoints"] = offsets * stride[:, None] + places[:, None]
+        return outputs
+
+    def priors(self, height: int, width: int, device: torch.device | None = None) -> Tensor:
+        """(N, 3) = x, y, stride of every cell, the finest level first, row by row; pixel centres on integers."""
+        levels = []
+        for stride in (2**level for level in self.features):
+            y, x = (torch.arange(n // stride, device=device) * stride + (stride - 1) / 2 for n in (height, width))
+            y, x = torch.meshgrid(y, x, indexing="ij")
+            levels.append(torch.stack([x, y, torch.full_like(x, stride)], -1).flatten(0, 1))
+        return torch.cat(levels)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        outputs: dict[str, Tensor],
+        image_sizes: Tensor,
+        layer: int = -1,
+        score_threshold: float = 0.1,
+        nms_iou: float = 0.65,
+        max_people: int = 100,
+        heatmaps: bool = False,
+    ) -> list[Poses] | tuple[list[Poses], list[dict]]:
+        """People per picture, best first, in pixels of the network's input, COCO's frame; boxes cut to the picture.
+
+        image_sizes (B, 2) = (width, height) of the pictures without padding. Cells above `score_threshold` survive
+        unless their box overlaps a better one by more than `nms_iou`; the classifier sees the survivors of all
+        pictures at once. `layer` is not used: there is one. With `heatmaps` also a dict per picture, numpy:
+        `heatmap_x` (n, K, Bx), `heatmap_y` (n, K, By), `bins_x` (n, Bx), `bins_y` (n, By) px, `sigmas` (n, K).
+
+        Raises:
+            ValueError: heatmaps of a model that regresses.
+        """
+        if heatmaps and self.decoding == "regression":
+            raise ValueError("decoding 'regression' has no heatmaps; build the model with decoding='dcc'")
+        scores, boxes = outputs["cls_logits"].sigmoid(), outputs["boxes"]
+        picture, cell = survivors(scores, boxes, score_threshold, nms_iou, max_people)
+        score, box = scores[picture, cell], boxes[picture, cell]
+        people = self.classifier(outputs["pose_features"][picture, cell], box, outputs["priors"][cell, :2])
+        seen = outputs["vis_logits"][picture, cell].sigmoid()
+        # the half pixel to COCO's frame, here and nowhere else
+        size = torch.as_tensor(image_sizes, dtype=box.dtype, device=box.device)[picture].repeat(1, 2)
+        box = torch.minimum((box + 0.5).clamp(min=0), size)
+        people |= {name: people[name] + 0.5 for name in ("keypoints", "bins_x", "bins_y") if name in people}
+        counts = picture.bincount(minlength=len(scores)).tolist()
+        arrays = zip(*(x.cpu().split(counts) for x in (people["keypoints"], seen, score, box)), strict=True)
+        poses = [Poses(*(x.float().numpy() for x in group)) for group in arrays]
+        if not heatmaps:
+            return poses
+        parts = {name: value.float().cpu().split(counts) for name, value in people.items() if name != "keypoints"}
+        return poses, [{name: part[i].numpy() for name, part in parts.items()} for i in range(len(counts))]
+
+    def fuse(self) -> RTMO:
+        """A copy for deployment: batch norms and RepVGG branches folded into convolutions, same results."""
+        fused = fuse_batch_norms(self)
+        for module in fused.modules():
+            if isinstance(module, RepVGG):
+                module.fuse()
+        return fused.requires_grad_(False)
+
+
+def decode_boxes(raw: Tensor, places: Tensor, stride: Tensor) -> Tensor:
+    """raw (..., N, 4) = offset of the centre and log of the size, in strides -> x0 y0 x1 y1 px."""
+    center, half = raw[..., :2] * stride + places, raw[..., 2:].exp() * stride / 2
+    return torch.cat([center - half, center + half], -1)
+
+
+def survivors(
+    scores: Tensor, boxes: Tensor, score_threshold: float, nms_iou: float, max_people: int
+) -> tuple[Tensor, Tensor]:
+    """Cells that become people: indices (n,) of the picture and (n,) of the cell, pictures in order, best first.
+
+    scores (B, N), boxes (B, N, 4) x0 y0 x1 y1. A box is dropped when its overlap with a better one is *larger* than
+    `nms_iou`.
+    """
+    pictures, cells = [], []
+    for index, (score, box) in enumerate(zip(scores, boxes, strict=True)):
+        candidates = (score > score_threshold).nonzero()[:, 0]
+        kept = candidates[nms(box[candidates], score[candidates], nms_iou)[:max_people]]
+        pictures.append(torch.full_like(kept, index))
+        cells.append(kept)
+    return torch.cat(pictures), torch.cat(cells)
+
+
+def rtmo(size: str = "s", **overrides) -> RTMO:
+    """RTMO-t, -s, -m or -l: 6.8, 9.9, 22.5 and 44.7 M parameters.
+
+    The paper's 9.9, 22.6 and 44.8 M count the running statistics of the batch norms too.
+
+    Raises:
+        ValueError: an unknown size.
+    """
+    if size not in SIZES:
+        raise ValueError(f"there is no RTMO-{size}; sizes are {', '.join(SIZES)}")
+    widen, deepen, pixels = SIZES[size]
+    options = {"input": Input(size=pixels, **RAW)} | _scaled(widen, deepen) | overrides
+    return RTMO(csp_darknet(widen, deepen), **options)
+
+
+def rtmo_r50(pretrained: bool = False, **overrides) -> RTMO:
+    """RTMO with a ResNet-50: 41.6 M parameters (the paper's 41.7 M count running statistics too).
+
+    The paper does not give its neck; this is RTMO-l's. `pretrained` downloads torchvision's ImageNet weights.
+    """
+    options = {"input": Input(size=640)} | _scaled(1.0, 1.0) | overrides
+    return RTMO(ResNet50Pyramid(pretrained), **options)
+
+
+def rtmo_tiny(
+    widths: tuple[int, ...] = (16, 32, 64, 96, 128), blocks: tuple[int, ...] = (1, 1, 1, 1), **overrides
+) -> RTMO:
+    """RTMO for pictures of 128 pixels on two CPU cores: strides 8 and 16, bins of about two pixels."""
+    options = {
+        "input": Input(size=128), "features": (3, 4), "dim": 64, "heads": 4, "feedforward": 128, "fusion_width": 48,
+        "fusion_depth": 1, "width": 48, "group_width": 48, "groups": 1, "pose_dim": 128, "bins": (48, 64),
+        "keypoint_dim": 64,
+    } | overrides  # fmt: skip
+    return RTMO(CSPDarknet(widths, blocks), **options)
+
+
+def _scaled(widen: float, deepen: float) -> dict[str, int]:
+    return {
+        "fusion_width": int(256 * widen), "fusion_depth": round(3 * deepen), "width": int(256 * widen),
+        "group_width": int(36 * widen), "pose_dim": int(512 * widen),
+    }  # fmt: skip
