@@ -1,0 +1,217 @@
+"""ViTPose: a crop of one person in, a heatmap per keypoint out (Xu et al. 2022, arXiv 2204.12484, Fig. 2).
+
+A plain vision transformer (`vit.py`), a small decoder (`vitpose_heads.py`). Several data sets share the transformer and
+have a decoder each; ViTPose+ (arXiv 2212.04246) gives each a part of the feed-forward layers as well (`experts.py`).
+
+Legend: M crops of H x W pixels, K keypoints, heatmaps h x w = H / 4 x W / 4 for the published sizes.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from posekit.models.experts import Experts
+from posekit.models.input import Input
+from posekit.models.vit import SIZES, ViT
+from posekit.models.vitpose_heads import decoder_for
+from posekit.poses import Poses
+
+
+class ViTPose(nn.Module):
+    """See the module's docstring.
+
+    Args:
+        crop_size: (width, height) in pixels.
+        num_keypoints: K, or one K per data set.
+        heatmap_stride: pixels of the crop per cell of the heatmap, a power of two below the transformer's stride.
+        filters: channels inside the classic decoder.
+    """
+
+    def __init__(
+        self,
+        backbone: ViT,
+        *,
+        crop_size: tuple[int, int] = (192, 256),
+        num_keypoints: int | Sequence[int] = 17,
+        decoder: str = "classic",
+        heatmap_stride: int = 4,
+        filters: int = 256,
+    ) -> None:
+        super().__init__()
+        doublings = math.log2(backbone.stride / heatmap_stride) if heatmap_stride > 0 else -1
+        if doublings < 0 or doublings != int(doublings):
+            raise ValueError(
+                f"heatmaps of stride {heatmap_stride} do not come from features of stride {backbone.stride} by "
+                "doubling; choose that stride or its half, quarter, ..."
+            )
+        keypoints = (num_keypoints,) if isinstance(num_keypoints, int) else tuple(num_keypoints)
+        self.input, self.crop_size, self.stride = Input(size=max(crop_size), fit="crop"), crop_size, heatmap_stride
+        self.decoder, self.keypoints, self.num_keypoints = decoder, keypoints, keypoints[0]
+        self.backbone = backbone
+        heads = [decoder_for(decoder, backbone.channels, count, int(doublings), filters) for count in keypoints]
+        self.keypoint_head = heads[0]
+        self.associate_keypoint_heads = nn.ModuleList(heads[1:])
+
+    @property
+    def heads(self) -> list[nn.Module]:
+        """The decoders, one per data set."""
+        return [self.keypoint_head, *self.associate_keypoint_heads]
+
+    def forward(
+        self, images: Tensor, padding_mask: Tensor | None = None, dataset: int | Tensor = 0
+    ) -> dict[str, Tensor]:
+        """Normalised crops (M, 3, H, W) -> `heatmaps` (M, K, h, w), not squashed.
+
+        dataset: the data set of all crops, or (M,) int64 of each: it chooses the decoder, when there are several, and
+        the expert, when there are some. Crops of several data sets get max(K) maps, zeros where theirs has fewer.
+        # differs from the released code: there every decoder sees every crop and the loss picks, so their batch norms
+        # count all data sets; here each counts its own, which is what it meets when used
+
+        Raises:
+            ValueError: a size that the stride does not divide, a data set that the model does not have.
+        """
+        self._check(dataset, len(images))
+        features = self.backbone(images, dataset)
+        heads = self.heads
+        if len(heads) == 1:
+            return {"heatmaps": self.keypoint_head(features)}
+        if not isinstance(dataset, Tensor):
+            return {"heatmaps": heads[dataset](features)}
+        heatmaps = None
+        for index in dataset.unique().tolist():
+            rows = (dataset == index).nonzero()[:, 0]
+            own = heads[index](features[rows])
+            if heatmaps is None:
+                heatmaps = own.new_zeros(len(images), max(self.keypoints), *own.shape[2:])
+            heatmaps[rows, : own.shape[1]] = own
+        if heatmaps is None:  # no crops at all
+            heatmaps = self.keypoint_head(features)
+        return {"heatmaps": heatmaps}
+
+    def _check(self, dataset: int | Tensor, crops: int) -> None:
+        """One sentence for a data set that is not there."""
+        first = self.backbone.blocks[0].mlp if len(self.backbone.blocks) else None
+        experts = len(first.experts) if isinstance(first, Experts) else None
+        known = min(n for n in (experts, len(self.heads) if len(self.heads) > 1 else None, 2**31) if n is not None)
+        if isinstance(dataset, Tensor):
+            if dataset.shape != (crops,):
+                raise ValueError(f"dataset has shape {tuple(dataset.shape)}; {crops} crops need ({crops},)")
+            asked = dataset.unique().tolist()
+        else:
+            asked = [dataset]
+        wrong = [index for index in asked if not 0 <= index < known]
+        if wrong:
+            raise ValueError(f"there is no data set {wrong[0]}; the model has {known}, numbered from 0")
+
+    @torch.no_grad()
+    def decode(
+        self, outputs: dict[str, Tensor], image_sizes: Tensor, layer: int = -1, method: str = "dark", udp: bool = True
+    ) -> list[Poses]:
+        """One person per crop: `heatmaps` (M, K, h, w) -> M `Poses` in pixels of the crop.
+
+        image_sizes (M, 2) = (width, height) of the crops in pixels; `layer` is there for the contract, heatmaps have
+        one. A joint's visibility is its map's largest value, within 0 and 1; the score is their mean over the joints.
+        """
+        heatmaps = outputs["heatmaps"].float()
+        h, w = heatmaps.shape[-2:]
+        values, where = heatmaps.flatten(2).max(-1)
+        points = torch.stack([where % w, where // w], -1).float()
+        sizes = torch.as_tensor(image_sizes, dtype=torch.float32, device=points.device)[:, None]
+        cells = torch.tensor([w, h], device=points.device)
+        points = (points * ((sizes - 1) / (cells - 1) if udp else sizes / cells) + 0.5).cpu().numpy()
+        seen = values.clamp(0, 1).cpu().numpy()
+        return [Poses(p[None], v[None], v.mean(keepdims=True)) for p, v in zip(points, seen, strict=True)]
+
+
+@torch.no_grad()
+def flip_test(
+    model: nn.Module, images: Tensor, flip: Sequence[int], dataset: int | Tensor = 0, shift: bool = False
+) -> dict[str, Tensor]:
+    """Heatmaps of the crops and of their mirror images, averaged: a model's outputs, only better.
+
+    Args:
+        flip: (K,) index of the mirrored keypoint, `Layout.flip`.
+        shift: move the mirrored maps one cell to the right, as published models trained on MSRA targets need it (their
+            cells are not aligned with the crop's edges); UDP's do not.
+    """
+    straight = model(images, dataset=dataset)["heatmaps"]
+    mirrored = model(images.flip(-1), dataset=dataset)["heatmaps"]
+    return {"heatmaps": merge_flipped(straight, mirrored, flip, shift)}
+
+
+def merge_flipped(straight: Tensor, mirrored: Tensor, flip: Sequence[int], shift: bool = False) -> Tensor:
+    """The mean of heatmaps (M, K, h, w) and of those of the mirrored crops, mirrored back and sides swapped."""
+    if len(flip) != straight.shape[1]:
+        raise ValueError(f"the flip has {len(flip)} keypoints and the heatmaps have {straight.shape[1]}")
+    back = mirrored[:, torch.as_tensor(np.asarray(flip), device=mirrored.device)].flip(-1)
+    if shift:
+        back = torch.cat([back[..., :1], back[..., :-1]], -1)
+    return (straight + back) / 2
+
+
+@torch.no_grad()
+def merge_experts(model: ViTPose, index: int) -> ViTPose:
+    """The plain model of one data set: its experts joined with the shared layers, its decoder alone.
+
+    Same heatmaps as `model(images, dataset=index)`, no expert left. The given model is not changed.
+    """
+    model._check(index, 0)
+    plain = copy.deepcopy(model)
+    for block in plain.backbone.blocks:
+        if isinstance(block.mlp, Experts):
+            block.mlp = block.mlp.merged(index).train(block.training)
+    plain.keypoint_head = plain.heads[index] if len(plain.heads) > 1 else plain.keypoint_head
+    plain.associate_keypoint_heads = nn.ModuleList()
+    plain.keypoints = (model.keypoints[index] if len(model.keypoints) > 1 else model.num_keypoints,)
+    plain.num_keypoints = plain.keypoints[0]
+    return plain
+
+
+def vitpose(
+    size: str = "b",
+    *,
+    num_keypoints: int | Sequence[int] = 17,
+    decoder: str = "classic",
+    crop_size: tuple[int, int] = (192, 256),
+    heatmap_stride: int = 4,
+    filters: int = 256,
+    freeze: dict | None = None,
+    **backbone,
+) -> ViTPose:
+    """ViTPose-S, -B, -L or -H: "s", "b", "l", "h".
+
+    `freeze`: arguments of `ViT.freeze`; `backbone`: further arguments of `ViT`, such as `ratio`, `attention`, `window`,
+    `experts`, `knowledge_token`, `checkpoint_blocks`, or other numbers than the size's (`depth`, `drop_path`, ...).
+
+    Raises:
+        ValueError: an unknown size, or arguments that do not fit together.
+    """
+    if size not in SIZES:
+        raise ValueError(f"there is no ViTPose of size {size!r}; choose one of {', '.join(SIZES)}")
+    dim, depth, heads, drop_path, part = SIZES[size]
+    options = {"dim": dim, "depth": depth, "heads": heads, "drop_path": drop_path, "part": part} | backbone
+    vit = ViT(crop_size=crop_size, **options)
+    vit.freeze(**(freeze or {}))
+    return ViTPose(
+        vit,
+        crop_size=crop_size,
+        num_keypoints=num_keypoints,
+        decoder=decoder,
+        heatmap_stride=heatmap_stride,
+        filters=filters,
+    )
+
+
+def vitpose_tiny(**overrides) -> ViTPose:
+    """ViTPose at a size that two CPU cores train in minutes: crops of 96 x 72 pixels (height x width)."""
+    options = {
+        "dim": 128, "depth": 4, "heads": 4, "mlp_ratio": 2.0, "drop_path": 0.0, "patch": 12, "padding": 0,
+        "crop_size": (72, 96), "heatmap_stride": 3, "filters": 48, "part": 32,
+    } | overrides  # fmt: skip
+    return vitpose("s", **options)
