@@ -10,6 +10,9 @@ from torch import nn
 from posekit.models.heatmap_nets import simple_baseline_r50
 from posekit.models.poet import poet_r50, poet_tiny
 from posekit.models.rtmo import rtmo, rtmo_r50, rtmo_tiny
+from posekit.models.vitpose import vitpose, vitpose_tiny
+
+PLUS_KEYPOINTS = (17, 14, 16, 17, 17, 133)  # ViTPose+'s data sets: COCO, AIC, MPII, AP-10K, APT-36K, COCO-WholeBody
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "poet_r50": poet_r50,
@@ -23,6 +26,15 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "rtmo_r50": rtmo_r50,
     "rtmo_tiny": rtmo_tiny,
     "simple_baseline_r50": simple_baseline_r50,
+    "vitpose_s": partial(vitpose, "s"),
+    "vitpose_b": partial(vitpose, "b"),
+    "vitpose_l": partial(vitpose, "l"),
+    "vitpose_h": partial(vitpose, "h"),
+    "vitpose_plus_s": partial(vitpose, "s", experts=6, num_keypoints=PLUS_KEYPOINTS),
+    "vitpose_plus_b": partial(vitpose, "b", experts=6, num_keypoints=PLUS_KEYPOINTS),
+    "vitpose_plus_l": partial(vitpose, "l", experts=6, num_keypoints=PLUS_KEYPOINTS),
+    "vitpose_plus_h": partial(vitpose, "h", experts=6, num_keypoints=PLUS_KEYPOINTS),
+    "vitpose_tiny": vitpose_tiny,
 }
 
 
