@@ -149,6 +149,37 @@ def test_crowdpose_spells_one_name_differently(tmp_path):
     assert CocoFolder(tmp_path).layout is CROWDPOSE
 
 
+def test_crowdpose_as_it_unpacks(tmp_path):
+    """No licences, no areas, a crowdIndex per image, and file names that contain one another."""
+    from posekit.evaluation import evaluate
+    from posekit.layouts import CROWDPOSE
+
+    data = content([{"top_head": "head"}.get(name, name) for name in CROWDPOSE.keypoints])
+    for row in data["annotations"]:
+        row.pop("area")
+    for number, image in enumerate(data["images"]):
+        image["crowdIndex"] = 0.3 + 0.4 * number
+    write(tmp_path, data, folder="images", name="crowdpose_train.json")
+    (tmp_path / "json").mkdir()
+    source = next(tmp_path.rglob("crowdpose_train.json"))
+    for name in ("crowdpose_train.json", "crowdpose_val.json", "crowdpose_trainval.json"):
+        (tmp_path / "json" / name).write_text(source.read_text())
+    source.unlink()
+    for split in ("train", "val"):
+        assert CocoFolder(tmp_path, split).file.name == f"crowdpose_{split}.json"
+    folder = CocoFolder(tmp_path, "val")
+    width, height = np.diff(folder.target(0)["boxes"][0].reshape(2, 2), axis=0)[0]
+    assert folder.layout is CROWDPOSE and folder.target(0)["areas"][0] == pytest.approx(0.53 * width * height)
+    truth = folder.ground_truth
+    assert [image["crowdIndex"] for image in truth["images"]] == [i["crowdIndex"] for i in data["images"]]
+    rows = [
+        {"image_id": a["image_id"], "category_id": 1, "keypoints": a["keypoints"], "score": 1.0}
+        for a in truth["annotations"]
+    ]
+    stats = evaluate(truth, rows).stats
+    assert stats["AP"] == pytest.approx(1) and "APhard" in stats
+
+
 def test_missing_areas_boxes_and_flags_are_filled_in(tmp_path):
     data = content()
     for row in data["annotations"]:

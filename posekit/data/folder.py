@@ -27,8 +27,9 @@ def find_annotations(root: Path, split: str, given: str | Path | None, notes: li
         if not paths:
             raise DataError(f"there is no annotation file '{given}' in '{root}'")
         return paths[0], read_json(paths[0])
-    for year in ("2017", "2014", ""):
-        path = root / "annotations" / f"person_keypoints_{split}{year}.json"
+    usual = [f"annotations/person_keypoints_{split}{year}.json" for year in ("2017", "2014", "")]
+    usual += [f"{place}/crowdpose_{split}.json" for place in ("annotations", "json")]  # as CrowdPose unpacks
+    for path in (root / name for name in usual):
         if path.is_file():
             return path, read_json(path)
     candidates = sorted([*root.glob("annotations/*.json"), *root.glob("*.json")])

@@ -1,21 +1,34 @@
-"""How good are the poses: OKS, COCO's ten numbers, visibility and centres."""
+"""How good are the poses: OKS, COCO's ten numbers and CrowdPose's, visibility and centres."""
 
 from posekit.evaluation.centers import Centers, compare_centers, true_centers
-from posekit.evaluation.coco import STATS, Matches, Result, evaluate, evaluate_by_people, per_joint_oks
+from posekit.evaluation.coco import (
+    CROWD_STATS,
+    STATS,
+    Matches,
+    Result,
+    evaluate,
+    evaluate_by_people,
+    per_joint_oks,
+)  # fmt: skip
+from posekit.evaluation.crowd import BANDS, band_of, crowd_index
 from posekit.evaluation.oks import match_people, oks, oks_per_joint
 from posekit.evaluation.pairs import Pairs, pair_people
 from posekit.evaluation.visibility import Visibility, calibration, compare_visibility, roc
 
 __all__ = [
+    "BANDS",
+    "CROWD_STATS",
     "STATS",
     "Centers",
     "Matches",
     "Pairs",
     "Result",
     "Visibility",
+    "band_of",
     "calibration",
     "compare_centers",
     "compare_visibility",
+    "crowd_index",
     "evaluate",
     "evaluate_by_people",
     "match_people",

@@ -1,4 +1,7 @@
-"""`python -m posekit.evaluation GROUND_TRUTH.json DETECTIONS.json` prints COCO's ten numbers."""
+"""`python -m posekit.evaluation GROUND_TRUTH.json DETECTIONS.json` prints COCO's ten numbers.
+
+For a file whose images have a `crowdIndex` it prints CrowdPose's, with the AP of easy, medium and hard images.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     add("--area-scale", type=float, default=1.0, help="multiplies the limits 32^2 and 96^2 (default: 1)")
     add("--max-detections", type=int, default=20, help="surest detections kept per image (default: 20)")
     add("--category", type=int, default=1, help="category id to score (default: 1)")
+    add("--convention", choices=("coco", "crowdpose"), help="default: CrowdPose's if images have a crowdIndex")
     chosen = parser.parse_args(arguments)
     try:
         result = evaluate(
             chosen.ground_truth, chosen.detections, chosen.sigmas, chosen.area_scale, chosen.max_detections,
-            chosen.category,
+            chosen.category, convention=chosen.convention,
         )  # fmt: skip
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""Average precision and recall of poses: COCO's ten numbers (POET, "Evaluation Metrics"), as pycocotools'.
+"""Average precision and recall of poses: COCO's ten numbers (POET, "Evaluation Metrics"), as pycocotools', and
+CrowdPose's AP of easy, medium and hard images (RTMO, Table 2), as xtcocotools'.
 
 All area ranges and thresholds are matched at once, and images with the same number of people go through
 together; the only loop left runs over the rank of a detection: first the surest of every image, then the
@@ -17,9 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from posekit.evaluation.columns import Detections, People, read_detections, read_people
+from posekit.evaluation.crowd import BANDS, BORDERS, band_of
 from posekit.evaluation.oks import doubled, oks_pairs, oks_per_joint
 from posekit.layouts import layout_for
 
+CROWD_STATS = tuple(f"AP{band}" for band in BANDS)
 STATS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 AREAS = ("all", "medium", "large")
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -51,7 +54,8 @@ class Matches:
 class Result:
     """What `evaluate` found. `str(result)` is a table.
 
-    `stats`: the ten numbers by name, in [0, 1], -1 where there is nobody to find. `precision` (T, R, A),
+    `stats`: the ten numbers (CrowdPose: and the AP of its three bands) by name, in [0, 1], -1 where there is nobody to
+    find. `precision` (T, R, A),
     `recall` (T, A): as in pycocotools' `eval`, -1 likewise. `people`, `detections`: the columns that were
     compared; detections are the best 20 of every image, by image and falling score. `match` (A, T, D): index
     of the person that a detection got, -1 for none. `ignored_detections` (A, T, D), `ignored_people` (A, G):
@@ -99,13 +103,14 @@ class Result:
         return alarms[np.argsort(-self.detections.scores[alarms], kind="stable")]
 
     def __str__(self) -> str:
-        limits = f"; area limits x {self.area_scale:g}" if self.area_scale != 1 else ""
+        limits = "; areas: 0.53 of the box" if self.people.crowd_index is not None else ""
+        limits += f"; area limits x {self.area_scale:g}" if self.area_scale != 1 else ""
         return "\n".join(
             [
                 f"{len(self.people.image_ids)} images, {np.sum(~self.ignored_people[0])} people that count, "
                 f"{len(self.detections)} detections; sigmas: {self.sigmas_from}{limits}",
-                "  ".join(f"{name:>5}" for name in STATS),
-                "  ".join(f"{value:5.3f}" if value >= 0 else "    -" for value in self.stats.values()),
+                "  ".join(f"{name:>5}" for name in self.stats),
+                "  ".join(f"{f'{v:.3f}' if v >= 0 else '-':>{max(5, len(name))}}" for name, v in self.stats.items()),
             ]
         )
 
@@ -118,6 +123,8 @@ def evaluate(
     max_detections: int = 20,
     category_id: int = 1,
     image_ids: Iterable | None = None,
+    convention: str | None = None,
+    borders: tuple[float, float] = BORDERS,
 ) -> Result:
     """Score detections as COCO's keypoint task does; the numbers are those of pycocotools.
 
@@ -129,6 +136,15 @@ def evaluate(
         area_scale: multiplies the limits 32^2 and 96^2 between small, medium and large.
         max_detections: so many of the surest detections of an image are kept.
         category_id: rows of other categories are left out. image_ids: only these images.
+        convention: "coco", "crowdpose", or None: CrowdPose's if the images of the file have a `crowdIndex`.
+        borders: where the bands easy, medium and hard meet (CrowdPose's convention only).
+
+    CrowdPose's convention differs from COCO's in four ways, all as its own scorer and xtcocotools have them: the area
+    of a person is 0.53 of the box, in OKS as in the limits between small, medium and large, and an `area` in the file
+    is not read; `stats` goes on with the AP of the images of each band, whose detections compete among themselves;
+    whether somebody is labelled is read off the keypoints, not off `num_keypoints`; and a Crowd Index that
+    the file does not give is computed. xtcocotools also drops detections whose joint confidences are all 0
+    and rounds the three to four digits: not done here.
 
     A person with `num_keypoints` 0 or `iscrowd` 1 is neither missed nor found: a detection matched to it is
     not counted. An `ignore` field has no effect, as in pycocotools.
@@ -140,7 +156,7 @@ def evaluate(
         raise ValueError(
             f"max_detections ({max_detections}) must be at least 1, area_scale ({area_scale}) above 0"
         )
-    people = read_people(ground_truth, category_id, image_ids)
+    people = read_people(ground_truth, category_id, image_ids, convention)
     found = read_detections(detections, people, category_id)
     sigmas, source = _sigmas(sigmas, people, found)
     found = found.select(_best(found, max_detections))
@@ -162,8 +178,14 @@ def evaluate(
             stacklevel=2,
         )
     precision, recall = _accumulate(people, found, match, ignored, ignored_people)
+    stats = _summary(precision, recall)
+    if people.crowd_index is not None:
+        band = band_of(people.crowd_index, borders)
+        for place, name in enumerate(CROWD_STATS):
+            tables = _accumulate(people, found, match, ignored, ignored_people, band == place)
+            stats[name] = _summary(*tables)["AP"]
     return Result(
-        _summary(precision, recall),
+        stats,
         precision,
         recall,
         people,
@@ -232,7 +254,7 @@ def _sigmas(sigmas, people: People, found: Detections) -> tuple[np.ndarray, str]
             if layout is None:
                 raise ValueError(f"{error}; or give sigmas") from None
             return layout.sigmas, f"{layout.sigmas[0]:g} for every joint (the layout is unknown: give sigmas)"
-        if people.names and layout.keypoints != people.names:
+        if people.names and layout.keypoints != people.names and people.crowd_index is None:
             return (
                 layout.sigmas,
                 f"{layout.name} (the joints have other names: give sigmas if they are not the same)",

@@ -1,6 +1,7 @@
 """From COCO's JSON to arrays: one column per field, checked once; scoring never touches a dictionary again.
 
-Format: cocodataset.org, "Data format" (keypoints) and "Results format". Frame: pixels of the image.
+Format: cocodataset.org, "Data format" (keypoints) and "Results format"; CrowdPose adds `crowdIndex` to its images
+and has no areas. Frame: pixels of the image.
 Shapes: I images, G people, D detections, K keypoints.
 """
 
@@ -16,6 +17,7 @@ from struct import error as StructError
 
 import numpy as np
 
+from posekit.evaluation.crowd import areas_of_boxes, crowd_index
 from posekit.evaluation.rows import load_ground_truth, row_pieces
 
 
@@ -26,7 +28,8 @@ class People:
     `image_ids` (I,) the images, ascending; `known`: ids of all images of the file; `image` (G,) index into
     image_ids; `ids` (G,) annotation ids; `keypoints` (G, K, 2) pixels; `visibility` (G, K) COCO's 0, 1, 2;
     `areas` (G,) pixels^2; `boxes` (G, 4) x, y, w, h (NaN: none given); `crowd` (G,) bool; `ignore` (G,) bool:
-    crowds, and people whose `num_keypoints` is 0; `names`: the joints', if the file tells.
+    crowds, and people whose `num_keypoints` is 0; `names`: the joints', if the file tells. `crowd_index` (I,): how
+    crowded the images are, for CrowdPose's convention only.
     """
 
     image_ids: list
@@ -40,6 +43,7 @@ class People:
     crowd: np.ndarray
     ignore: np.ndarray
     names: tuple[str, ...] | None = None
+    crowd_index: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,9 +74,15 @@ class Detections:
 
 
 def read_people(
-    ground_truth: dict | str | Path, category_id: int = 1, image_ids: Iterable | None = None
+    ground_truth: dict | str | Path,
+    category_id: int = 1,
+    image_ids: Iterable | None = None,
+    convention: str | None = None,
 ) -> People:
     """The people of a COCO keypoint file (or of its dict), of all images or of `image_ids` only.
+
+    `convention`: "coco", "crowdpose" (areas from the boxes, a Crowd Index per image: the file's, else computed), or
+    None: CrowdPose's if any image of the file has a `crowdIndex`.
 
     Raises:
         ValueError: a file that is not JSON or not COCO, a row that lacks a field, numbers that are not
@@ -89,8 +99,12 @@ def read_people(
         raise ValueError(
             f"{where} must hold 'images' and 'annotations', as a COCO keypoint file does; it holds {found}"
         )
-    (known,) = _columns(images, ("id",), where)
-    known = set(known)
+    (ids,) = _columns(images, ("id",), where)
+    known = set(ids)
+    given = {i: index for i, row in zip(ids, images, strict=True) if (index := _get(row, "crowdIndex")) is not None}
+    if convention not in (None, "coco", "crowdpose"):
+        raise ValueError(f"convention is 'coco' or 'crowdpose', not '{convention}'")
+    crowdpose = bool(given) if convention is None else convention == "crowdpose"
     chosen = known if image_ids is None else set(image_ids)
     if not chosen <= known:
         raise ValueError(f"image_ids: {_some(chosen - known)} not among the {len(known)} images of {where}")
@@ -104,16 +118,33 @@ def read_people(
     image = np.fromiter(map(index.get, image_of, repeat(-1)), np.int64, len(image_of))
     wanted = np.flatnonzero((np.array(kinds) == category_id) & (image >= 0))
     wanted = wanted[np.argsort(image[wanted], kind="stable")]
-    people = _people([annotations[i] for i in wanted.tolist()], where)
+    people = _people([annotations[i] for i in wanted.tolist()], where, crowdpose)
     people.image_ids, people.known, people.image = list(index), known, image[wanted]
     people.names = tuple(_get(categories.get(category_id, {}), "keypoints") or ()) or None
+    if crowdpose:
+        people.crowd_index = _crowd_indices(people, given)
     return people
 
 
-def _people(rows: list, where: str) -> People:
+def _crowd_indices(people: People, given: dict) -> np.ndarray:
+    """(I,) the Crowd Index of each image: the one given (by image id), else computed from its people."""
+    edges = np.searchsorted(people.image, np.arange(len(people.image_ids) + 1))
+    corners = np.concatenate([people.boxes[:, :2], people.boxes[:, :2] + people.boxes[:, 2:]], axis=1)
+    columns = people.keypoints, people.visibility, corners
+    values = np.zeros(len(people.image_ids))
+    for i, image_id in enumerate(people.image_ids):
+        here = slice(edges[i], edges[i + 1])
+        values[i] = given[image_id] if image_id in given else crowd_index(*(column[here] for column in columns))
+    return values
+
+
+def _people(rows: list, where: str, crowdpose: bool) -> People:
     """The columns of annotation rows; the images are the caller's."""
-    ids, keypoints, areas = _columns(rows, ("id", "keypoints", "area"), where)
-    ids, areas = np.array(ids, np.int64), np.array(areas, float)
+    ids, keypoints, areas = _columns(rows, ("id", "keypoints", "bbox" if crowdpose else "area"), where)
+    ids = np.array(ids, np.int64)
+    if crowdpose:
+        areas = areas_of_boxes(np.array(areas, float).reshape(len(rows), 4))
+    areas = np.array(areas, float)
     values, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         twice = values[np.argmax(counts > 1)]
@@ -135,8 +166,9 @@ def _people(rows: list, where: str) -> People:
             "so no detection can be compared with it: give it a box or remove it"
         )
     crowd = np.array([bool(_get(row, "iscrowd")) for row in rows], bool)
-    # Whom to ignore is decided by the field, as in pycocotools, even where it contradicts the keypoints.
-    counted = [_get(row, "num_keypoints") for row in rows]
+    # Whom to ignore is decided by the field, as in pycocotools, even where it contradicts the keypoints. CrowdPose's
+    # field leaves out head and neck; xtcocotools, the source of the published numbers, goes by the keypoints.
+    counted = [None if crowdpose else _get(row, "num_keypoints") for row in rows]
     empty = [not some if n is None else n == 0 for n, some in zip(counted, labelled, strict=True)]
     return People(
         image_ids=[],
@@ -284,12 +316,15 @@ def _columns(rows: list, fields: tuple[str, ...], where: str, first: int = 0) ->
         return [()] * len(fields)
     try:
         getter = (itemgetter if isinstance(rows[0], dict) else attrgetter)(*fields)
-        return list(zip(*map(getter, rows), strict=True)) if len(fields) > 1 else [list(map(getter, rows))]
+        columns = list(zip(*map(getter, rows), strict=True)) if len(fields) > 1 else [list(map(getter, rows))]
+        if fields[-1] in ("area", "bbox") and None in columns[-1]:  # a record has the field, but empty
+            raise KeyError
+        return columns
     except (KeyError, TypeError, AttributeError):
         for number, row in enumerate(rows, first):
             lacking = [field for field in fields if _get(row, field) is None]
             if lacking:
-                name = f"annotation {_get(row, 'id')}" if "area" in fields else f"row {number}"
+                name = f"annotation {_get(row, 'id')}" if {"id", "keypoints"} <= set(fields) else f"row {number}"
                 raise ValueError(f"{where}: {name} has no '{lacking[0]}'") from None
         raise
 

@@ -32,7 +32,7 @@ class Annotation(Struct, gc=False):
     image_id: int | str
     category_id: int
     keypoints: list[float]
-    area: float
+    area: float | None = None
     bbox: list[float] | None = None
     iscrowd: int = 0
     num_keypoints: int | None = None
@@ -40,6 +40,7 @@ class Annotation(Struct, gc=False):
 
 class Image(Struct, gc=False):
     id: int | str
+    crowdIndex: float | None = None
 
 
 class Category(Struct):
