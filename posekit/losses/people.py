@@ -1,0 +1,63 @@
+"""The people of a batch as one table, padded to the largest crowd, in the published RTMO's pixel-index frame.
+
+Shapes: B images, G people (padded), R regions (padded), K keypoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+
+@dataclass(frozen=True)
+class People:
+    """`boxes` (B, G, 4) xyxy, `keypoints` (B, G, K, 2), `visible` (B, G, K) in {0, 1} float, `annotated` (B, G, K)
+    float: weight of a joint in the visibility loss, `areas` (B, G) px^2, `exists` (B, G) bool, `ignore` (B, R, 4) xyxy,
+    where a row of padding has no extent.
+    """
+
+    boxes: Tensor
+    keypoints: Tensor
+    visible: Tensor
+    annotated: Tensor
+    areas: Tensor
+    exists: Tensor
+    ignore: Tensor
+
+
+def pack_people(targets: list[dict[str, Tensor]], num_keypoints: int, device: torch.device | str = "cpu") -> People:
+    """Targets of a loader's batch (COCO's frame, px of the network input) -> `People` in the pixel-index frame.
+
+    A person without a labelled joint, or with a box under one pixel, cannot be matched by its pose; it becomes one more
+    region to ignore. `visibility` 1 and 2 both count as visible. An optional `visibility_weights` (n, K) is 0 where a
+    data set does not annotate a joint at all.
+
+    Raises:
+        ValueError: targets with another number of keypoints than the model.
+    """
+    k = num_keypoints
+    for target in targets:
+        found = target["keypoints"].shape[1] if len(target["keypoints"]) else k
+        if found != k:
+            raise ValueError(
+                f"the targets have {found} keypoints, the criterion {k} sigmas; "
+                "build model and criterion for the data set's layout"
+            )
+    lists: dict[str, list[Tensor]] = {name: [] for name in People.__dataclass_fields__}
+    for target in targets:
+        boxes, visible = target["boxes"].reshape(-1, 4).float(), (target["visibility"].reshape(-1, k) > 0).float()
+        matched = (visible.sum(1) > 0) & ((boxes[:, 2:] - boxes[:, :2]) > 1).all(1)
+        annotated = target.get("visibility_weights", torch.ones_like(visible))
+        # pixel (r, c) has its centre at (c + .5, r + .5) in COCO's frame and at (c, r) in the published one
+        lists["boxes"].append(boxes[matched] - 0.5)
+        lists["keypoints"].append(target["keypoints"].reshape(-1, k, 2).float()[matched] - 0.5)
+        lists["visible"].append(visible[matched])
+        lists["annotated"].append(annotated.reshape(-1, k).float()[matched])
+        lists["areas"].append(target["areas"].reshape(-1).float()[matched])
+        lists["exists"].append(matched[matched])
+        crowds = target.get("ignore", boxes[:0]).reshape(-1, 4).float()
+        lists["ignore"].append(torch.cat([crowds, boxes[~matched]]) - 0.5)
+    return People(**{name: pad_sequence(rows, batch_first=True).to(device) for name, rows in lists.items()})

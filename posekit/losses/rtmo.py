@@ -1,0 +1,227 @@
+"""RTMO's losses (Lu et al. 2023, Sec. 3.2 and 3.3): score, box, proxy pose, visibility and coordinate heatmaps.
+
+A prior that SimOTA gave a person is a positive. Only positives train box, pose and visibility, and only on them the
+coordinate classifier runs. Training has two stages; `at_stage` switches weights and the proxy's target:
+
+    stage 1   the proxy poses (a plain regression) learn the annotation; the score's target is their OKS
+    stage 2   they learn the classifier's decoded poses; the score's target is the decoded poses' OKS
+
+Shapes: B images, N priors, M positives, K keypoints. Frame: the published pixel-index frame (see people.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from posekit.losses.coordinates import kld_loss, mle_loss, paper_mle_loss, target_heatmap
+from posekit.losses.overlaps import box_iou, joint_oks, pose_oks
+from posekit.losses.people import People, pack_people
+from posekit.losses.simota import assign
+
+COORDINATE_TERMS = {"mle": "loss_mle", "kld": "loss_kld", "oks": "loss_oks_decoded"}
+
+_SMALL = {"w_mle": (1.0, 5.0), "w_cls": 1.0, "overlaps_power": 0.5, "center": "keypoints"}
+_LARGE = {"w_mle": (1e-2, 5.0), "w_cls": (1.0, 2.0), "overlaps_power": (0.5, 1.0), "center": "box"}
+_CROWD = {**_LARGE, "w_mle": (1e-3, 5.0)}
+# What the published weights were trained with: keyword arguments of `RtmoCriterion`. "paper": Sec. 3.3 as printed.
+# differs from paper: the printed weights are those of the second stage, and not of the small COCO models
+PUBLISHED = {
+    "coco_s": _SMALL, "coco_m": _LARGE, "coco_l": _LARGE,
+    "body7_t": _SMALL, "body7_s": _SMALL, "body7_m": _LARGE, "body7_l": _LARGE,
+    "crowdpose_s": _CROWD, "crowdpose_m": _CROWD, "crowdpose_l": _CROWD,
+    "paper": {"w_mle": 5.0, "w_oks": 10.0, "w_cls": 2.0, "overlaps_power": 1.0, "mle": "paper"},
+}  # fmt: skip
+
+
+class RtmoCriterion(nn.Module):
+    """RTMO's loss: `criterion(outputs, targets)` with the outputs of `RTMO.forward(images, proxies=True)`.
+
+    sigmas (K,): OKS fall-off of the layout. A pair of numbers is (stage 1, stage 2), one number is for both. `w_*`:
+    weights of the terms; `overlaps_power`: of the OKS that the score learns. `center`, `dynamic_k`: see simota.py.
+    `coordinate_loss`: "mle" (`mle="released"` or `"paper"`), "kld" with a target of `kld_sigma` of the bins' range, or
+    "oks" of the classifier's keypoints, for a model that decodes by regression; the paper gives no weights for the
+    last two: the divergence has weight 1, the similarity the proxy's.
+    """
+
+    def __init__(
+        self,
+        sigmas: Sequence[float] | Tensor,
+        *,
+        w_cls: float | tuple[float, float] = 1.0,
+        w_bbox: float | tuple[float, float] = 5.0,
+        w_oks: float | tuple[float, float] = (30.0, 10.0),
+        w_vis: float | tuple[float, float] = 1.0,
+        w_mle: float | tuple[float, float] = (1.0, 5.0),
+        w_kld: float | tuple[float, float] = 1.0,
+        w_aux: float | tuple[float, float] = 1.0,
+        overlaps_power: float | tuple[float, float] = 0.5,
+        center: str = "keypoints",
+        dynamic_k: str = "oks",
+        coordinate_loss: str = "mle",
+        mle: str = "released",
+        kld_sigma: float = 0.0125,
+    ) -> None:
+        super().__init__()
+        for name, value, known in (
+            ("center", center, ("box", "keypoints")),
+            ("dynamic_k", dynamic_k, ("oks", "iou")),
+            ("coordinate_loss", coordinate_loss, tuple(COORDINATE_TERMS)),
+            ("mle", mle, ("released", "paper")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
+        self.register_buffer("sigmas", torch.as_tensor(sigmas, dtype=torch.float32).clone(), persistent=False)
+        self.center, self.dynamic_k, self.coordinate_loss = center, dynamic_k, coordinate_loss
+        self.mle, self.kld_sigma, self.overlaps_power = mle, kld_sigma, _pair(overlaps_power)
+        self.coefficients = {
+            "loss_cls": _pair(w_cls),
+            "loss_bbox": _pair(w_bbox),
+            "loss_oks": _pair(w_oks),
+            "loss_vis": _pair(w_vis),
+            COORDINATE_TERMS[coordinate_loss]: _pair({"mle": w_mle, "kld": w_kld, "oks": w_oks}[coordinate_loss]),
+            "loss_bbox_aux": _pair(w_aux),
+        }
+        self.at_stage(1)
+
+    def at_stage(self, stage: int, auxiliary: bool = False) -> RtmoCriterion:
+        """Switches to stage 1 or 2; `auxiliary` adds the L1 loss on raw boxes (the last epochs). Returns itself.
+
+        Raises:
+            ValueError: another stage.
+        """
+        if stage not in (1, 2):
+            raise ValueError(f"stage is {stage!r}; RTMO trains in the stages 1 and 2")
+        self.stage, self.auxiliary = stage, auxiliary
+        self.weights = {
+            name: pair[stage - 1] for name, pair in self.coefficients.items() if auxiliary or name != "loss_bbox_aux"
+        }
+        return self
+
+    def forward(self, outputs: dict, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Unweighted scalar terms; the total is `sum(self.weights[name] * term)`.
+
+        targets as the loader gives them (pixels of the network input, COCO's frame). A batch without anybody trains the
+        score alone. Regions to `ignore` are nobody's positives and do not train the score of priors that see a
+        person there.
+
+        Raises:
+            ValueError: targets of another layout, or outputs that the coordinate loss cannot use.
+            FloatingPointError: predictions or targets that are not finite.
+        """
+        people = pack_people(targets, len(self.sigmas), outputs["cls_logits"].device)
+        with torch.autocast(outputs["cls_logits"].device.type, enabled=False):
+            outputs = {name: value.float() if torch.is_tensor(value) else value for name, value in outputs.items()}
+            person, overlap = self.assign(outputs, people)
+            parts, overlap = self.per_positive(outputs, people, person, overlap)
+            weight = score_weights(outputs, people, person)
+            return self.terms(outputs["cls_logits"], person, parts, overlap, weight)
+
+    def assign(self, outputs: dict, people: People) -> tuple[Tensor, Tensor]:
+        """SimOTA: person (B, N) or -1, overlap (B, N)."""
+        if "proxy_keypoints" not in outputs:
+            raise ValueError("the outputs have no proxy_keypoints: call the model with proxies=True or in train mode")
+        return assign(
+            outputs["cls_logits"], outputs["boxes"], outputs["proxy_keypoints"], outputs["priors"], people,
+            self.sigmas, center=self.center, dynamic_k=self.dynamic_k,
+        )  # fmt: skip
+
+    def per_positive(
+        self, outputs: dict, people: People, person: Tensor, overlap: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Every term but the score's, each (M,), and the OKS (M,) that the score learns; positives in batch order."""
+        image, prior = (person >= 0).nonzero(as_tuple=True)
+        who = person[image, prior]
+        boxes, true_boxes = outputs["boxes"][image, prior], people.boxes[image, who]
+        truth, visible = people.keypoints[image, who], people.visible[image, who]
+        areas, priors = people.areas[image, who], outputs["priors"][prior]
+        proxies, overlap = outputs["proxy_keypoints"][image, prior], overlap[image, prior]
+        decoded = outputs["classifier"](outputs["pose_features"][image, prior], boxes, priors[:, :2])
+        goal, counted = truth, visible
+        if self.stage == 2:
+            goal = decoded["keypoints"].detach()
+            # differs from paper: a joint counts only where the decoded one is nearer to the annotation
+            nearer = (proxies.detach() - truth).norm(dim=-1) > (goal - truth).norm(dim=-1)
+            counted = visible * nearer
+            overlap = pose_oks(goal, truth, visible, areas, self.sigmas)
+        parts = {
+            "loss_bbox": 1 - box_iou(boxes, true_boxes).square(),
+            # differs from paper: the similarity is divided by K, not by the number of joints that count
+            "loss_oks": 1 - (joint_oks(proxies, goal, areas, self.sigmas) * counted).mean(-1),
+            "loss_vis": (
+                functional.binary_cross_entropy_with_logits(
+                    outputs["vis_logits"][image, prior], visible, reduction="none"
+                )
+                * people.annotated[image, who]
+            ).mean(-1),
+            COORDINATE_TERMS[self.coordinate_loss]: self.coordinate_term(decoded, truth, visible, areas),
+        }
+        if self.auxiliary:
+            raw, wanted = outputs["box_raw"][image, prior], encode_boxes(true_boxes, priors)
+            parts["loss_bbox_aux"] = (raw - wanted).abs().sum(-1)
+        return parts, overlap
+
+    def coordinate_term(self, decoded: dict[str, Tensor], truth: Tensor, visible: Tensor, areas: Tensor) -> Tensor:
+        """The loss (M,) of what the coordinate classifier says of the positives."""
+        if self.coordinate_loss == "oks":
+            return 1 - (joint_oks(decoded["keypoints"], truth, areas, self.sigmas) * visible).mean(-1)
+        if "heatmap_x" not in decoded:
+            raise ValueError(f"the model has no heatmaps for the loss '{self.coordinate_loss}'; use 'oks'")
+        heatmaps, bins = (decoded["heatmap_x"], decoded["heatmap_y"]), (decoded["bins_x"], decoded["bins_y"])
+        if self.coordinate_loss == "kld":
+            return kld_loss(heatmaps, bins, truth, visible, self.kld_sigma)
+        if self.mle == "paper":
+            return paper_mle_loss(heatmaps, bins, truth, decoded["sigmas"], areas, visible)
+        targets = [target_heatmap(truth[..., axis], bins[axis], decoded["sigmas"], areas) for axis in (0, 1)]
+        return mle_loss(heatmaps, targets, visible)
+
+    def terms(
+        self, cls_logits: Tensor, person: Tensor, parts: dict[str, Tensor], overlap: Tensor, weight: Tensor
+    ) -> dict[str, Tensor]:
+        """The scalars: sums over priors or positives by the number of positives. `weight` (B, N) counts the scores."""
+        positives = max(len(overlap), 1)
+        target = torch.zeros_like(cls_logits)
+        # differs from paper: the first stage learns the root of the similarity
+        target[person >= 0] = overlap.detach() ** self.overlaps_power[self.stage - 1]
+        score = (varifocal(cls_logits, target) * weight).sum() / positives
+        return {"loss_cls": score} | {name: part.sum() / positives for name, part in parts.items()}
+
+
+def varifocal(logits: Tensor, target: Tensor, alpha: float = 0.75, gamma: float = 2.0) -> Tensor:
+    """Binary cross entropy with soft targets in [0, 1] where negatives count alpha p^gamma, element by element."""
+    focus = alpha * logits.sigmoid() ** gamma * (target <= 1e-4) + target
+    return functional.binary_cross_entropy_with_logits(logits.clamp(-10, 10), target, reduction="none") * focus
+
+
+def encode_boxes(boxes: Tensor, priors: Tensor) -> Tensor:
+    """Boxes (M, 4) xyxy px as the head predicts them: centre offset and log size in strides of priors (M, 3)."""
+    stride, size = priors[:, 2:], boxes[:, 2:] - boxes[:, :2]
+    return torch.cat([((boxes[:, :2] + boxes[:, 2:]) / 2 - priors[:, :2]) / stride, (size / stride + 1e-8).log()], -1)
+
+
+@torch.no_grad()
+def score_weights(outputs: dict, people: People, person: Tensor) -> Tensor:
+    """(B, N) in {0, 1}: 0 for priors whose pose centre lies in a region to ignore, unless they have a person.
+
+    The pose centre is the mean of the proxy's joints that are likelier than 0.3 to be visible; the prior's own place
+    where no joint is.
+    """
+    centers = pose_centers(outputs["proxy_keypoints"], outputs["vis_logits"], outputs["priors"])[:, :, None]
+    low, high = people.ignore[:, None, :, :2], people.ignore[:, None, :, 2:]
+    ignored = ((centers > low) & (centers < high)).all(-1).any(-1)
+    return 1 - (ignored & (person < 0)).float()
+
+
+def pose_centers(keypoints: Tensor, vis_logits: Tensor, priors: Tensor) -> Tensor:
+    """(B, N, 2) px: see `score_weights`."""
+    seen = (vis_logits.sigmoid() > 0.3).to(keypoints.dtype)
+    count = seen.sum(-1, keepdim=True)
+    mean = (keypoints * seen[..., None]).sum(-2) / count.clamp(min=1)
+    return torch.where(count > 0, mean, priors[:, :2])
+
+
+def _pair(value: float | tuple[float, float]) -> tuple[float, float]:
+    return tuple(value) if isinstance(value, Sequence) else (value, value)
