@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from golden import poet, rtmo
+from golden import poet, rtmo, vitpose
 from golden.report import Report
 
-FORMATS = [poet, rtmo]
+FORMATS = [poet, rtmo, vitpose]
 IGNORED = ("README*", ".*")
 
 

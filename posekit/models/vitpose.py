@@ -12,11 +12,11 @@ import copy
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from posekit.models.experts import Experts
+from posekit.models.heatmap_decoding import crop_poses, flip_merge
 from posekit.models.input import Input
 from posekit.models.vit import SIZES, ViT
 from posekit.models.vitpose_heads import decoder_for
@@ -111,22 +111,20 @@ class ViTPose(nn.Module):
 
     @torch.no_grad()
     def decode(
-        self, outputs: dict[str, Tensor], image_sizes: Tensor, layer: int = -1, method: str = "dark", udp: bool = True
+        self,
+        outputs: dict[str, Tensor],
+        image_sizes: Tensor,
+        layer: int = -1,
+        method: str = "dark",
+        udp: bool = True,
+        kernel: int = 11,
     ) -> list[Poses]:
-        """One person per crop: `heatmaps` (M, K, h, w) -> M `Poses` in pixels of the crop.
+        """One person per crop: `heatmaps` (M, K, h, w) -> M `Poses` in pixels of the crop, COCO's frame.
 
-        image_sizes (M, 2) = (width, height) of the crops in pixels; `layer` is there for the contract, heatmaps have
-        one. A joint's visibility is its map's largest value, within 0 and 1; the score is their mean over the joints.
+        image_sizes (M, 2) = (width, height) of the crops; `layer` is every model's argument, heatmaps have one. The
+        others, visibility and scores: see `heatmap_decoding.crop_poses`.
         """
-        heatmaps = outputs["heatmaps"].float()
-        h, w = heatmaps.shape[-2:]
-        values, where = heatmaps.flatten(2).max(-1)
-        points = torch.stack([where % w, where // w], -1).float()
-        sizes = torch.as_tensor(image_sizes, dtype=torch.float32, device=points.device)[:, None]
-        cells = torch.tensor([w, h], device=points.device)
-        points = (points * ((sizes - 1) / (cells - 1) if udp else sizes / cells) + 0.5).cpu().numpy()
-        seen = values.clamp(0, 1).cpu().numpy()
-        return [Poses(p[None], v[None], v.mean(keepdims=True)) for p, v in zip(points, seen, strict=True)]
+        return crop_poses(outputs["heatmaps"], image_sizes, method, udp, kernel)
 
 
 @torch.no_grad()
@@ -137,22 +135,16 @@ def flip_test(
 
     Args:
         flip: (K,) index of the mirrored keypoint, `Layout.flip`.
-        shift: move the mirrored maps one cell to the right, as published models trained on MSRA targets need it (their
-            cells are not aligned with the crop's edges); UDP's do not.
+        shift: move the mirrored maps one cell to the right: needed after training on MSRA targets, not after UDP's.
+
+    Raises:
+        ValueError: a flip for another number of keypoints.
     """
     straight = model(images, dataset=dataset)["heatmaps"]
-    mirrored = model(images.flip(-1), dataset=dataset)["heatmaps"]
-    return {"heatmaps": merge_flipped(straight, mirrored, flip, shift)}
-
-
-def merge_flipped(straight: Tensor, mirrored: Tensor, flip: Sequence[int], shift: bool = False) -> Tensor:
-    """The mean of heatmaps (M, K, h, w) and of those of the mirrored crops, mirrored back and sides swapped."""
     if len(flip) != straight.shape[1]:
         raise ValueError(f"the flip has {len(flip)} keypoints and the heatmaps have {straight.shape[1]}")
-    back = mirrored[:, torch.as_tensor(np.asarray(flip), device=mirrored.device)].flip(-1)
-    if shift:
-        back = torch.cat([back[..., :1], back[..., :-1]], -1)
-    return (straight + back) / 2
+    mirrored = model(images.flip(-1), dataset=dataset)["heatmaps"]
+    return {"heatmaps": flip_merge(straight, mirrored, flip, shift)}
 
 
 @torch.no_grad()
