@@ -23,7 +23,7 @@ from posekit.evaluation.visibility import compare_visibility
 from posekit.layouts import Layout
 from posekit.poses import Poses
 from posekit.prepare import evaluation_loader
-from posekit.recipes import Recipe
+from posekit.recipes import Recipe, from_record
 from posekit.train import WEIGHTS, decode
 
 ASKED = ("dataset", "split", "images", "on_error")
@@ -66,7 +66,7 @@ def evaluate_run(
     own = folder.resolve() == run.resolve()
     if not own and (folder / "run.json").exists() and "evaluated" not in runs.load_run(folder)["parameters"]:
         raise ValueError(f"{runs.relative(folder)} holds a training run; give the evaluation a folder of its own")
-    recipe = _recipe(record)
+    recipe = from_record(record["parameters"])
     data = open_data(recipe, dataset, split, images, on_error)
     model = predict.load(recipe.model, run, num_keypoints=len(data.layout))
     if device == "auto":
@@ -119,7 +119,7 @@ def opened(folder: str | Path):
     asked = record.get("evaluation", record)["parameters"]
     if "evaluated" not in asked:
         raise ValueError(f"{runs.relative(folder)} was not evaluated yet: run 11_evaluate on it")
-    data = open_data(_recipe(runs.load_run(asked["evaluated"])), *(asked[name] for name in ASKED))
+    data = open_data(from_record(runs.load_run(asked["evaluated"])["parameters"]), *(asked[name] for name in ASKED))
     return asked, data
 
 
@@ -296,12 +296,6 @@ def joints(pairs: Pairs, names: tuple[str, ...]):
             "predicted": np.round(pairs.visibility.ravel().astype(float), 4),
         }
     )
-
-
-def _recipe(record: dict) -> Recipe:
-    known = {name: value for name, value in record["parameters"].items() if name in Recipe.__dataclass_fields__}
-    known["people"] = tuple(known.get("people", Recipe.people))
-    return Recipe(**known)
 
 
 def _fingerprint(path: Path) -> str:

@@ -6,12 +6,18 @@ coefficients of the papers carry their source; cost and expected score stand in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides a training run, besides the machine. Units: steps, pixels, epochs = passes over the data."""
+    """All that decides a training run, besides the machine. Units: steps, pixels, epochs = passes over the data.
+
+    Shares are of all steps, in [0, 1]; 1.0 = never. POET has fields of its own, `num_queries` to `w_deltas`; what is
+    peculiar to another model stands in `model_options` and `loss_options`, keyword arguments of the model's builder and
+    of its criterion as JSON can hold them.
+    """
 
     model: str
     note: str = ""  # what it costs and what to expect, with the run that showed it
@@ -22,10 +28,14 @@ class Recipe:
     people: tuple[int, int] = (1, 6)  # people per drawn picture
     size: int = 0  # input size in pixels; 0 = the model's own
     augment: str = "scenes"  # a policy of posekit.data.augment
+    late_augment: str = ""  # the policy from `late_at` on; "" = the same
     max_size: int = 1333  # longest side in pixels, where the policy varies the size
+    sizes: tuple[int, ...] = ()  # input sizes of which each batch draws one; () = always `size`
     batch_size: int = 16
     workers: int = 0  # loader processes; 0 = in this one
     # model and loss
+    model_options: dict = field(default_factory=dict)
+    loss_options: dict = field(default_factory=dict)
     num_queries: int = 0  # 0 = the model's own
     pose_cost: str = "released"
     class_term: str = "released"
@@ -44,11 +54,19 @@ class Recipe:
     lr: float = 8e-4
     lr_backbone: float = 8e-4
     weight_decay: float = 1e-4
-    warmup: int = 200  # steps of linear warm-up
-    schedule: str = "cosine"  # "cosine" to zero, "step" = times 0.1 at `drop_at`, "constant"
-    drop_at: float = 0.8  # share of the steps
+    groups: str = "backbone"  # which parameters learn and decay how, see posekit.parameter_groups
+    layer_decay: float = 1.0  # with groups="layers": factor of the rate from one layer to the one below it
+    warmup: int = 200  # steps of warm-up
+    warmup_form: str = "linear"  # or "quadratic", "thousandth"; see posekit.schedules
+    schedule: str = "cosine"  # "cosine" to `floor`, "step" = times 0.1 at `drop_at`, "two_cosines", "constant"
+    floor: float = 0.0  # the rate at which cosines end
+    drop_at: float | tuple[float, ...] = 0.8  # shares of the steps
+    restart_at: tuple[float, ...] = ()  # shares: "two_cosines" raises the rate, lets it fall again, holds it
+    stage2_at: float = 1.0  # share at which the criterion changes to its second stage
+    late_at: float = 1.0  # share at which `late_augment` and the criterion's late terms begin
     clip: float = 1.0  # gradient norm; 0 = none
     ema: float = 0.0  # decay of the averaged weights; 0 = none
+    ema_ramp: float = 0.0  # updates in which the average slows down to that decay; 0 = it has it at once
     accumulate: int = 1  # batches per step
     precision: str = "32-true"  # a precision of Lightning Fabric, for example "bf16-mixed"
     seed: int = 0
@@ -102,3 +120,9 @@ def recipe(name: str, **changes) -> Recipe:
         fields = ", ".join(Recipe.__dataclass_fields__)
         raise ValueError(f"a recipe has no field {', '.join(sorted(unknown))}; it has {fields}")
     return replace(RECIPES[name], **changes)
+
+
+def from_record(parameters: Mapping) -> Recipe:
+    """The recipe in a `run.json`, also one that an older version wrote; what it does not name has its default."""
+    known = {name: value for name, value in parameters.items() if name in Recipe.__dataclass_fields__}
+    return Recipe(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})

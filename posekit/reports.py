@@ -18,7 +18,7 @@ import pandas as pd
 from posekit import runs
 from posekit.evaluation import STATS
 from posekit.poses import Poses
-from posekit.recipes import RECIPES, Recipe
+from posekit.recipes import RECIPES, Recipe, from_record
 
 # What 10_train lets one change about a recipe.
 CHANGES = (
@@ -64,8 +64,7 @@ class RunFiles:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe that trained the weights."""
-        parameters = runs.load_run(self.trained)["parameters"]
-        return Recipe(**{k: v for k, v in parameters.items() if k in Recipe.__dataclass_fields__})
+        return from_record(runs.load_run(self.trained)["parameters"])
 
     @cached_property
     def metrics(self) -> dict:

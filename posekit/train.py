@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from posekit import runs
+from posekit import runs, schedules
 from posekit.evaluation.coco import evaluate
+from posekit.parameter_groups import parameter_groups
 from posekit.poses import Poses
 from posekit.pretrain import pretrain
 from posekit.recipes import Recipe
@@ -56,7 +57,7 @@ def train(
     runs.seed_everything(recipe.seed)
     parts = prepare(recipe, rank=fabric.global_rank, world=fabric.world_size)
     facts = {"seed": recipe.seed, "data": parts.train.dataset, "device": fabric.device, "dtype": recipe.precision}
-    with runs.Run.open(folder, vars(recipe), **facts) as run:
+    with runs.Run.open(folder, vars(recipe), ignore=unsaid(folder, recipe), **facts) as run:
         if run.before == "done" and run.path(WEIGHTS).exists():
             report(f"{runs.relative(run.folder)} is done: nothing to train")
             return runs.read_json(run.path("metrics.json"))
@@ -80,8 +81,7 @@ class Loop:
     def __init__(self, recipe: Recipe, run: runs.Run, fabric, parts) -> None:
         self.recipe, self.run, self.fabric, self.data = recipe, run, fabric, parts
         model = parts.model
-        groups = parameter_groups(model, recipe.lr, recipe.lr_backbone)
-        optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(parameter_groups(model, recipe), fused=True)
         if fabric.device.type == "cpu":
             model = model.to(memory_format=torch.channels_last)
         self.model, self.optimizer = fabric.setup(model, optimizer)
@@ -89,10 +89,11 @@ class Loop:
         self.criterion = parts.criterion.to(fabric.device)
         self.average = None
         if recipe.ema:
-            from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+            from torch.optim.swa_utils import AveragedModel
 
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+            self.average = AveragedModel(model, multi_avg_fn=averaging(recipe), use_buffers=True)
         self.step = self.epoch = self.batch = 0  # optimiser steps; epochs done; batches done in this epoch
+        self.opened = 0  # the step at which this epoch began: it decides how the pictures are augmented
         self.seconds = 0.0
         self.sums: dict[str, float] = {}  # of the training terms in this epoch
         self.images = 0
@@ -105,7 +106,7 @@ class Loop:
             return
         state = {
             "model": self.plain.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step,
-            "epoch": self.epoch, "batch": self.batch, "seconds": self.seconds, "sums": self.sums,
+            "epoch": self.epoch, "batch": self.batch, "opened": self.opened, "seconds": self.seconds, "sums": self.sums,
             "images": self.images, "random": torch.get_rng_state(),
         }  # fmt: skip
         if self.average is not None:
@@ -133,8 +134,8 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        for name in ("step", "epoch", "batch", "seconds", "sums", "images"):
-            setattr(self, name, state[name])
+        for name in ("step", "epoch", "batch", "opened", "seconds", "sums", "images"):
+            setattr(self, name, state.get(name, 0))  # an older version's checkpoint has no `opened`
         torch.set_rng_state(state["random"])
         runs.truncate_log(self.run.path("log.csv"), self.epoch)
         report(f"resumed at step {self.step} of {self.recipe.steps} (epoch {self.epoch + 1})")
@@ -156,7 +157,10 @@ class Loop:
         clock = saved = time.monotonic()
         while self.step < self.recipe.steps:
             self.model.train()
-            for batch in self.data.train.epoch(self.epoch, start=self.batch):
+            self.opened = self.opened if self.batch else self.step
+            late = self.data.late is not None and schedules.is_late(self.opened, self.recipe)
+            loader = self.data.late if late else self.data.train
+            for batch in loader.epoch(self.epoch, start=self.batch):
                 self.train_batch(batch)
                 bar.update(self.step - bar.n)
                 now = time.monotonic()
@@ -191,6 +195,7 @@ class Loop:
         stepping = self.batch % recipe.accumulate == 0
         batch = self.fabric.to_device(batch)
         images = batch["images"].contiguous(memory_format=torch.channels_last)
+        self.set_stage()
         try:
             with self.fabric.no_backward_sync(self.model, enabled=not stepping):
                 terms = self.criterion(self.model(images, batch["padding_mask"]), batch["targets"])
@@ -210,16 +215,21 @@ class Loop:
         self.images += len(images)
         if not stepping:
             return
-        factor = rate(self.step, recipe)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
+            group["lr"] = schedules.rate(self.step, recipe, group["base_lr"])
         if recipe.clip:
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        if self.average is not None and self.step >= recipe.warmup:
+        if self.average is not None and (self.step >= recipe.warmup or recipe.ema_ramp):
             self.average.update_parameters(self.plain)
+
+    def set_stage(self) -> None:
+        """Tells the criterion where in the run it is, if it wants to know: a function of the step alone."""
+        if hasattr(self.criterion, "at_stage"):
+            late = schedules.is_late(self.step, self.recipe)
+            self.criterion.at_stage(schedules.stage(self.step, self.recipe), late=late)
 
     # --- validation ------------------------------------------------------------------------------------------------
 
@@ -228,10 +238,11 @@ class Loop:
         model, dataset = self.best_weights.eval(), self.data.val.dataset
         person = dataset.ground_truth["categories"][0]["id"]
         sums, count, rows = {}, 0, []
+        self.set_stage()
         with torch.inference_mode():
             for batch in self.data.val.epoch(0):
                 batch = self.fabric.to_device(batch)
-                outputs = model(batch["images"], batch["padding_mask"])
+                outputs = model(batch["images"], batch["padding_mask"], **self.data.asked)
                 terms = self.criterion(outputs, batch["targets"])
                 terms = {"total": sum(self.criterion.weights[n] * t for n, t in terms.items()), **terms}
                 for name, value in terms.items():
@@ -248,7 +259,8 @@ class Loop:
     def log_row(self, validated: dict) -> dict:
         head = {"epoch": self.epoch, "step": self.step, "minutes": round(self.seconds / 60, 4)}
         backbone = [g["lr"] for g in self.optimizer.param_groups if g["name"] == "backbone"]
-        rates = {"lr": self.optimizer.param_groups[0]["lr"], "lr_backbone": backbone[0] if backbone else 0.0}
+        first = self.optimizer.param_groups[0]["lr"]
+        rates = {"lr": first, "lr_backbone": backbone[0] if backbone else first}
         return head | rates | {"train_" + n: v / max(self.images, 1) for n, v in self.sums.items()} | validated
 
     def line(self, row: dict) -> str:
@@ -281,25 +293,26 @@ def decode(model: nn.Module, outputs: dict[str, Tensor], batch: dict, layer: int
     return [p.transform(t["to_original"].cpu().numpy()) for p, t in zip(poses, batch["targets"], strict=True)]
 
 
-def parameter_groups(model: nn.Module, lr: float, lr_backbone: float) -> list[dict]:
-    """Two learning rates: parameters with "backbone" in their name, and the others (POET, Implementation Details)."""
-    groups = []
-    for name, rate_, inside in (("head", lr, False), ("backbone", lr_backbone, True)):
-        chosen = [p for n, p in model.named_parameters() if p.requires_grad and ("backbone" in n) == inside]
-        if chosen:
-            groups.append({"params": chosen, "lr": rate_, "base_lr": rate_, "name": name})
-    return groups
+def averaging(recipe: Recipe) -> Callable:
+    """How the averaged weights take up new ones: by a constant share, or RTMO's falling one."""
+    from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+    if not recipe.ema_ramp:
+        return get_ema_multi_avg_fn(recipe.ema)
+
+    def update(average: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        momentum = schedules.averaging_momentum(int(count), 1 - recipe.ema, recipe.ema_ramp)
+        get_ema_multi_avg_fn(1 - momentum)(average, current, count)
+
+    return update
 
 
-def rate(step: int, recipe: Recipe) -> float:
-    """The learning rate of a step (from 0), as a factor of the recipe's."""
-    if step < recipe.warmup:
-        return (step + 1) / recipe.warmup
-    if recipe.schedule == "cosine":
-        done = (step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1)
-        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-    if recipe.schedule == "step":
-        return 1.0 if step < recipe.drop_at * recipe.steps else 0.1
-    if recipe.schedule == "constant":
-        return 1.0
-    raise ValueError(f"schedule is {recipe.schedule!r}; choose 'cosine', 'step' or 'constant'")
+def unsaid(folder: str | Path, recipe: Recipe) -> tuple[str, ...]:
+    """Fields that the folder's record does not know and that stand at their default: an older version made it.
+
+    Such a run is the same run.
+    """
+    if not (runs.resolve(folder) / "run.json").exists():
+        return ()
+    told, default = runs.load_run(folder)["parameters"], vars(Recipe(recipe.model))
+    return tuple(name for name, value in vars(recipe).items() if name not in told and value == default[name])

@@ -20,7 +20,7 @@ from posekit.data import open_dataset
 from posekit.data.augment import Augment
 from posekit.data.loader import Loader
 from posekit.losses.poet import PoetCriterion
-from posekit.train import parameter_groups
+from posekit.parameter_groups import two_rates
 
 CASES = {  # pictures, pixels, augmentation, steps, largest share of matching + loss
     "poet_r50": (2, 512, "paper", 4, 0.03),
@@ -36,7 +36,7 @@ def steps(name: str, cache: str) -> np.ndarray:
     torch.manual_seed(0)
     model = models.build(name).train().to(memory_format=torch.channels_last)
     criterion = PoetCriterion()
-    optimizer = torch.optim.AdamW(parameter_groups(model, 1e-4, 1e-5), weight_decay=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(two_rates(model, 1e-4, 1e-5), fused=True)
     dataset = open_dataset("people", "train", count=pictures * (count + 2), size=size, cache=cache)
     dataset.image(0)  # drawn once, before the clock runs
     batches = Loader(dataset, Augment(policy, size=size), pictures).epoch(0)
