@@ -121,7 +121,7 @@ def report(data: CocoFolder) -> float:
     def augmented(with_steps):
         return [with_steps(pixels[i], targets[i], rng) for i in range(n)]
 
-    items = [(image, target, back, i, None) for i, (image, target, back) in enumerate(augmented(augment))]
+    items = [(image, target, back, i, None, []) for i, (image, target, back) in enumerate(augmented(augment))]
     loader = Loader(data, augment, min(BATCH, n), seed=0)
     epochs = iter(range(10**6))
     parts = {

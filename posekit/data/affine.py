@@ -44,6 +44,30 @@ def scale(x: float, y: float | None = None) -> np.ndarray:
     return np.array([[x, 0.0, 0.0], [0.0, x if y is None else y, 0.0]])
 
 
+def shear(x_degrees: float, y_degrees: float) -> np.ndarray:
+    """Lean by two angles: x' = x + tan(x_degrees) y, y' = y + tan(y_degrees) x."""
+    x, y = np.tan(np.deg2rad([x_degrees, y_degrees]))
+    return np.array([[1.0, x, 0.0], [y, 1.0, 0.0]])
+
+
+def move_about(
+    start: tuple[float, float], end: tuple[float, float], factor: float, degrees: float, lean: tuple[float, float]
+) -> np.ndarray:
+    """Scale by `factor`, turn and shear about the point `start`, and put that point to `end`."""
+    steps = scale(factor), rotate(degrees, 0, 0), shear(*lean)
+    return compose(crop(*start), *steps, crop(-end[0], -end[1]))
+
+
+def letterbox(width: float, height: float, size: tuple[int, int], filled: float = 1.0) -> np.ndarray:
+    """A width x height picture, its shape kept, as large as fits into `size` = (width, height), in the middle.
+
+    `filled`: the share of that largest scale which is used. The borders need not be whole pixels.
+    """
+    factor = min(size[0] * filled / width, size[1] * filled / height)
+    left, top = (size[0] - factor * width) / 2, (size[1] - factor * height) / 2
+    return compose(scale(factor), crop(-left, -top))
+
+
 def compose(*steps: np.ndarray) -> np.ndarray:
     """One matrix for the steps, the first one applied first."""
     if not steps:
@@ -106,9 +130,11 @@ def resize(width: int, height: int, new_width: int, new_height: int) -> np.ndarr
     return scale(new_width / width, new_height / height)
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resample `image` (H, W, 3) uint8 once into a frame of `size` = (width, height); black where nothing
-    maps to.
+def warp(
+    image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int | None = 0
+) -> np.ndarray:
+    """Resample `image` (H, W, 3) uint8 once into a frame of `size` = (width, height); `border` (0 to 255) where
+    nothing maps to, or the picture's edge repeated (None).
 
     Bilinear. A pure flip, or a resize with or without a flip, takes OpenCV's faster routines, which agree
     with the warp. Where the picture shrinks more than twofold it is first averaged by a whole number, because
@@ -131,4 +157,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
     # Corner frame -> OpenCV's centre frame: shift by half a pixel before and after.
     linear, shift = matrix[:, :2], matrix[:, 2]
     centred = np.column_stack([linear, linear @ (0.5, 0.5) + shift - 0.5])
-    return cv2.warpAffine(image, centred, size, flags=cv2.INTER_LINEAR)
+    mode = cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT
+    return cv2.warpAffine(
+        image, centred, size, flags=cv2.INTER_LINEAR, borderMode=mode, borderValue=(border or 0,) * 3
+    )

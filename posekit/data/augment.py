@@ -79,36 +79,54 @@ class Augment:
     `policy`: "none", "scenes", "paper" or "released", or a `Policy`. `layout` says which keypoints swap in a
     flip; one without left/right pairs is not flipped.
 
-    `size`: letterbox into this square (the picture touches the top-left corner, the rest is the batch's
-    padding); the policy's scales then become relative: the longest scale fills the square. Without it,
-    `shortest` and `longest` override the policy's sizes, as in the released evaluation (`Augment("none",
-    shortest=800, longest=1333)`) or the paper's 512 px baselines (`Augment("released", longest=512)`).
+    `size`: letterbox into this square, or (height, width); the policy's scales then become relative: the
+    longest scale fills the frame. `pad=None`: the picture touches the top-left corner, the rest is the batch's
+    padding. `pad`, a grey value: the rest is filled with it and belongs to the picture; `align` then puts the
+    picture into the "topleft" corner (its sides rounded to whole pixels) or in the "centre" (its shape kept
+    exactly, as in RTMO's released code).
+
+    Without `size`, `shortest` and `longest` override the policy's sizes, as in the released evaluation
+    (`Augment("none", shortest=800, longest=1333)`) or the paper's 512 px baselines (`Augment("released",
+    longest=512)`).
 
     `rotation` (degrees) and `zoom` override the policy's: `Augment("scenes", size=128, rotation=10,
     zoom=.15)`.
 
-    Returned target: as the input plus `size` (2,) = (width, height) of the picture in network-input pixels. A
+    Returned target: as the input plus `size` (2,) = (width, height) of the picture in network-input pixels (of
+    the whole frame if it is filled). A
     joint that leaves the picture gets visibility 0, an unlabelled joint the coordinates (0, 0), as in COCO's
     files. After a crop or a zoom, people without a joint that is seen (v = 2) are removed, as in the released
     code; after a rotation alone they stay. `to_original` (2, 3) float32 maps network-input pixels back to
     image pixels.
 
     Raises:
-        ValueError: an unknown policy.
+        ValueError: an unknown policy or alignment; a `pad` without `size`; the centre without a `pad`.
     """
 
     policy: str | Policy = "none"
     layout: Layout = COCO
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     shortest: int | None = None
     longest: int | None = None
     rotation: float | None = None
     zoom: float | None = None
+    align: str = "topleft"
+    pad: int | None = None
     steps: Policy = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.policy, str) and self.policy not in POLICIES:
             raise ValueError(f"unknown augmentation policy '{self.policy}'; there are {', '.join(POLICIES)}")
+        if self.align not in ("topleft", "centre"):
+            raise ValueError(f"a picture is aligned 'topleft' or in the 'centre', not '{self.align}'")
+        if self.align == "centre" and self.pad is None:
+            raise ValueError(
+                "align='centre' needs a pad value, for example pad=114: a padding mask lies right and below"
+            )
+        if self.pad is not None and (self.size is None or not 0 <= self.pad <= 255):
+            raise ValueError(
+                f"pad={self.pad} fills a letterbox of a given size with a grey value from 0 to 255; give size=..., too"
+            )
         steps = POLICIES[self.policy] if isinstance(self.policy, str) else self.policy
         changes = {
             "scales": None if self.shortest is None else (self.shortest,),
@@ -126,7 +144,7 @@ class Augment:
     ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
         height, width = image.shape[:2]
         matrix, size, flipped, cut = self.draw(width, height, rng)
-        image = affine.warp(image, matrix, size)
+        image = affine.warp(image, matrix, size, self.pad or 0)
         target = transform_target(
             target, matrix, (width, height), size, self.flip_order if flipped else None, cut
         )
@@ -136,6 +154,11 @@ class Augment:
             image = coarse_dropout(image, rng)
         if self.steps.colour:
             image = cv2.transform(image, colour_matrix(self.steps.colour, rng))
+        if self.pad is not None and size != frame_of(self.size):
+            picture, (width, height) = image, frame_of(self.size)
+            image = np.full((height, width, 3), self.pad, np.uint8)
+            image[: size[1], : size[0]] = picture
+            target["size"] = np.array([width, height])
         return image, target, affine.invert(matrix).astype(np.float32)
 
     def draw(
@@ -168,7 +191,11 @@ class Augment:
             size, cut = tuple(region), True
         if self.size is not None:
             relative = _pick(steps.scales, rng) / max(steps.scales) if steps.scales else 1.0
-            factor = self.size * relative / max(size)
+            frame = frame_of(self.size)
+            if self.align == "centre":
+                chain.append(affine.letterbox(*size, frame, relative))
+                return affine.compose(*chain), frame, flipped, cut
+            factor = min(frame[0] * relative / size[0], frame[1] * relative / size[1])
             final = (max(round(size[0] * factor), 1), max(round(size[1] * factor), 1))
         elif steps.scales:
             final = affine.size_with_aspect_ratio(*size, _pick(steps.scales, rng), steps.longest)
@@ -179,6 +206,11 @@ class Augment:
         if final != size:
             chain.append(affine.resize(*size, *final))
         return affine.compose(*chain), final, flipped, cut
+
+
+def frame_of(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of a `size` given as the side of a square or as (height, width)."""
+    return (size, size) if isinstance(size, (int, np.integer)) else (int(size[1]), int(size[0]))
 
 
 def _pick(values: tuple[int, ...], rng: np.random.Generator) -> int:
@@ -263,6 +295,21 @@ def coarse_dropout(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         else:
             where[:] = 0
     return image
+
+
+def hsv_jitter(image: np.ndarray, strengths: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+    """A copy of the image (H, W, 3) uint8 RGB with hue (of 180), saturation and value (of 255) moved by whole numbers.
+
+    Each of the three is moved in half of the pictures, by up to its strength; hue wraps around, the others stop at
+    0 and 255. On uint8 every outcome is in a table of 256 entries, so nothing is computed per pixel. As in YOLOX.
+    """
+    moves = (rng.uniform(-1, 1, 3) * strengths * rng.integers(0, 2, 3)).astype(int)
+    if not moves.any():
+        return image.copy()
+    levels = np.arange(256)
+    table = [(levels + moves[0]) % 180, *(np.clip(levels + move, 0, 255) for move in moves[1:])]
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    return cv2.cvtColor(cv2.LUT(hsv, np.stack(table, -1).astype(np.uint8)[None]), cv2.COLOR_HSV2RGB)
 
 
 LUMA = np.array([0.299, 0.587, 0.114])

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from posekit.data.augment import Augment
+from posekit.data.augment import Augment, frame_of
 from posekit.data.pictures import DataError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -29,15 +30,21 @@ class Loader:
     (n,), `ignore` (m, 4), `size` (2,) = (width, height) without padding, `to_original` (2, 3), and `image_id`
     (an int).
 
-    `augment`: anything called with (image, target, rng); None leaves pictures as they are. `augment.size`, if
-    set, is the side of the square that every picture is padded to. `workers=0` works in this process; more
+    `augment`: anything called with (image, target, rng); None leaves pictures as they are. An object with a
+    method `mix(dataset, index, rng) -> (image, target, to_original, broken)` reads its pictures itself, because
+    it needs several (see mosaic.py). `augment.size`, if set, is the side of the square, or the (height, width),
+    that every picture is padded to. `workers=0` works in this process; more
     start processes, kept from epoch to epoch. `device`: images travel there as bytes and are normalised
     there; targets stay on the CPU.
+
+    `sizes`: every batch is resized bilinearly to one of them, with keypoints, boxes, areas, `size` and
+    `to_original`; which one depends on (seed, epoch, number of the batch) alone. A number is the longer side (the
+    other one keeps the shape as well as a multiple of 32 can); a pair is (height, width).
 
     `drop_last` leaves out an incomplete batch, unless it is the only one. `rank` of `world` processes gets its share.
 
     A picture that cannot be read stops with its `DataError`; if the data set was opened with on_error="skip"
-    it is left out of its batch and added to `dataset.skipped`.
+    it is left out of its batch (a mosaic takes another partner) and added to `dataset.skipped`.
     """
 
     def __init__(
@@ -54,9 +61,12 @@ class Loader:
         device: str | torch.device = "cpu",
         rank: int = 0,
         world: int = 1,
+        sizes: Sequence[int | tuple[int, int]] = (),
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        if any(min(frame_of(size)) < 1 for size in sizes):
+            raise ValueError(f"sizes are whole numbers of pixels, at least 1, not {list(sizes)}")
         augment = augment or Augment("none", dataset.layout)
         mine, theirs = len(getattr(augment, "layout", dataset.layout)), len(dataset.layout)
         if mine != theirs:
@@ -67,7 +77,7 @@ class Loader:
         self.dataset, self.augment, self.batch_size = dataset, augment, batch_size
         self.seed, self.shuffle, self.workers = seed, shuffle, workers
         self.drop_last = drop_last and len(dataset) // world > batch_size
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.sizes = rank, world, tuple(sizes)
         self.device = torch.device(device)
         self.mean = torch.tensor(mean, device=self.device).view(3, 1, 1) * 255
         self.scale = 1 / (torch.tensor(std, device=self.device).view(3, 1, 1) * 255)
@@ -97,10 +107,17 @@ class Loader:
             [(epoch, int(i)) for i in order[first : first + self.batch_size]]
             for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size)
         ]
-        for stack in self._stacks(batches):
-            batch = self._finish(stack)
+        for number, stack in enumerate(self._stacks(batches), start):
+            batch = self._finish(stack, self.size_of(epoch, number))
             if batch is not None:
                 yield batch
+
+    def size_of(self, epoch: int, number: int) -> int | tuple[int, int] | None:
+        """The entry of `sizes` that batch `number` of an epoch gets, the same in all processes."""
+        if not self.sizes:
+            return None
+        stream = np.random.SeedSequence((self.seed, epoch, number), spawn_key=(2,))
+        return self.sizes[np.random.default_rng(stream).integers(len(self.sizes))]
 
     def _stacks(self, batches: list) -> Iterator[dict]:
         if not self.workers:
@@ -128,8 +145,8 @@ class Loader:
                 ) from None
             raise
 
-    def _finish(self, stack: dict) -> dict | None:
-        """Count the failures, normalise the images."""
+    def _finish(self, stack: dict, size: int | tuple[int, int] | None = None) -> dict | None:
+        """Count the failures, normalise the images, resize the batch to `size`."""
         for index, sentence in stack["failures"]:
             if getattr(self.dataset, "on_error", "raise") != "skip":
                 raise DataError(sentence)
@@ -141,6 +158,9 @@ class Loader:
         images = torch.empty((len(sizes), 3, height, width), device=self.device)
         images.copy_(pixels.permute(0, 3, 1, 2))
         images.sub_(self.mean).mul_(self.scale)
+        if size is not None:
+            width, height = resized(width, height, size)
+            images, sizes = resize_batch(images, sizes, stack["targets"], (width, height))
         mask = None
         if any(size != (width, height) for size in sizes):
             mask = torch.ones((len(sizes), height, width), dtype=torch.bool, device=self.device)
@@ -151,22 +171,57 @@ class Loader:
         return {"images": images, "padding_mask": mask, "targets": stack["targets"]}
 
 
+def resized(width: int, height: int, size: int | tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of a batch of width x height when its longer side, or its (height, width), becomes `size`."""
+    if not isinstance(size, (int, np.integer)):
+        return frame_of(size)
+    other = max(round(size * min(width, height) / max(width, height) / 32) * 32, 32)
+    if width == height:
+        return int(size), int(size)
+    return (size, other) if width > height else (other, size)
+
+
+def resize_batch(
+    images: torch.Tensor, sizes: list[tuple[int, int]], targets: list[dict], new: tuple[int, int]
+) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+    """Images (B, 3, H, W) resized bilinearly to `new` = (width, height), `sizes` and `targets` (in place) with
+    them."""
+    width, height = images.shape[3], images.shape[2]
+    if (width, height) == new:
+        return images, sizes
+    images = F.interpolate(images, size=new[::-1], mode="bilinear", align_corners=False)
+    x, y = new[0] / width, new[1] / height
+    factor, sizes = torch.tensor([x, y]), [(round(w * x), round(h * y)) for w, h in sizes]
+    for target, size in zip(targets, sizes, strict=True):
+        target["keypoints"] = target["keypoints"] * factor
+        target["boxes"], target["ignore"] = target["boxes"] * factor.repeat(2), target["ignore"] * factor.repeat(2)
+        target["areas"] = target["areas"] * (x * y)
+        target["size"] = torch.tensor(size)
+        back = target["to_original"]
+        target["to_original"] = torch.cat([back[:, :2] / factor, back[:, 2:]], dim=1)
+    return images, sizes
+
+
 class Items:
-    """`items[epoch, index]`: (picture, target, to_original, image id, padded size), or (index, why there is
-    none)."""
+    """`items[epoch, index]`: (picture, target, to_original, image id, padded size, broken partners), or (index,
+    why there is none)."""
 
     def __init__(self, dataset, augment, seed: int) -> None:
         self.dataset, self.augment, self.seed = dataset, augment, seed
 
     def __getitem__(self, key: tuple[int, int]) -> tuple:
         epoch, index = key
+        rng, broken = np.random.default_rng((self.seed, epoch, index)), []
         try:
-            image = self.dataset.image(index)
+            if hasattr(self.augment, "mix"):
+                image, target, to_original, broken = self.augment.mix(self.dataset, index, rng)
+            else:
+                image = self.dataset.image(index)
+                image, target, to_original = self.augment(image, self.dataset.target(index), rng)
         except DataError as error:
             return index, str(error)
-        rng = np.random.default_rng((self.seed, epoch, index))
-        image, target, to_original = self.augment(image, self.dataset.target(index), rng)
-        return image, target, to_original, int(self.dataset.ids[index]), getattr(self.augment, "size", None)
+        size = getattr(self.augment, "size", None)
+        return image, target, to_original, int(self.dataset.ids[index]), size, broken
 
 
 class Plan:
@@ -187,14 +242,14 @@ def stack_items(items: list) -> dict:
     corner."""
     failures = [item for item in items if len(item) == 2]
     items = [item for item in items if len(item) > 2]
+    failures += [failure for item in items for failure in item[5]]
     sizes = [(item[0].shape[1], item[0].shape[0]) for item in items]
-    fixed = [item[4] or 0 for item in items]
-    width = max([w for w, _ in sizes] + fixed, default=0)
-    height = max([h for _, h in sizes] + fixed, default=0)
+    frames = sizes + [frame_of(item[4]) for item in items if item[4] is not None]
+    width, height = max((w for w, _ in frames), default=0), max((h for _, h in frames), default=0)
     full = all(size == (width, height) for size in sizes)
     pixels = (torch.empty if full else torch.zeros)((len(items), height, width, 3), dtype=torch.uint8)
     view, targets = pixels.numpy(), []
-    for b, (image, target, to_original, image_id, _) in enumerate(items):
+    for b, (image, target, to_original, image_id, *_) in enumerate(items):
         view[b, : image.shape[0], : image.shape[1]] = image
         tensors = {name: torch.from_numpy(values) for name, values in target.items()}
         targets.append({**tensors, "to_original": torch.from_numpy(to_original), "image_id": image_id})
