@@ -128,7 +128,6 @@ def crop_people(
     if smooth:
         growth = np.sqrt(np.abs(np.linalg.det(linear)))
         shrink = (1 / growth.clip(1e-3)).astype(int).clip(1, max(min(image.shape[:2]), 1))
-    # Corner frame -> OpenCV's frame of pixel middles: half a pixel before and after.
     for factor in np.unique(shrink):
         chosen = np.flatnonzero(shrink == factor)
         source, stretch = image, np.ones(2)
@@ -137,7 +136,7 @@ def crop_people(
             source = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
             stretch = np.array(image.shape[1::-1]) / (width, height)
         part = linear[chosen] * stretch
-        # smaller's pixel s has its middle at stretch (s + .5) in the corner frame of the picture
+        # The middle of pixel i of the averaged picture lies at stretch (i + .5) of the picture, in the corner frame.
         offset = linear[chosen] @ (stretch * 0.5 + pixel_centre - 0.5)
         steps = np.concatenate([part, (offset + shift[chosen] - 0.5)[:, :, None]], axis=2)
         for i, step in zip(chosen, steps, strict=True):
@@ -145,7 +144,9 @@ def crop_people(
     return crops
 
 
-def normalise(crops: np.ndarray | Tensor, mean=IMAGENET_MEAN, std=IMAGENET_STD, device: str | torch.device = "cpu") -> Tensor:
+def normalise(
+    crops: np.ndarray | Tensor, mean=IMAGENET_MEAN, std=IMAGENET_STD, device: str | torch.device = "cpu"
+) -> Tensor:
     """uint8 (n, H, W, 3) RGB -> float32 (n, 3, H, W), (x / 255 - mean) / std, channels last in memory."""
     pixels = torch.as_tensor(crops).to(device)
     n, height, width, _ = pixels.shape

@@ -147,7 +147,8 @@ def crop_poses(
     values = values.clip(0, 1)
     scores = rescore(values)
     boxes = np.concatenate([np.zeros_like(sizes), sizes], axis=1).astype(np.float32)
-    return [Poses(keypoints[i : i + 1], values[i : i + 1], scores[i : i + 1], boxes[i : i + 1]) for i in range(len(points))]
+    people = (np.split(array, max(len(points), 1)) for array in (keypoints, values, scores, boxes))
+    return [Poses(*person) for person in zip(*people, strict=True)][: len(points)]
 
 
 def _quarter(maps: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -1,0 +1,88 @@
+"""The loss of a top-down model: masked mean squared error of heatmaps (Xiao, Wu, Wei 2018, section 2; ViTPose: Xu et
+al. 2022, one head per data set).
+
+    L = mean over crops of [ 1 / (K h w) * sum over joints and cells of (w_k (predicted - target))^2 ]
+
+K is the crop's own number of keypoints. With several data sets this is the published sum of one masked loss per head,
+each divided by all crops of the batch. Legend: B crops, K keypoints, (h, w) heatmap.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def heatmap_loss(predicted: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Scalar: mean over all crops, joints (invisible ones too) and cells of (w (predicted - target))^2.
+
+    predicted, target (B, K, h, w); weights (B, K), which multiply both maps, so they count squared; None = all 1.
+    """
+    return _per_crop(predicted, target, weights).mean() if len(predicted) else predicted.sum()
+
+
+def _per_crop(predicted: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
+    """(B,) the same per crop."""
+    error = (predicted.float() - target).square().mean((2, 3))
+    return (error if weights is None else error * weights.square()).mean(1)
+
+
+class HeatmapCriterion(nn.Module):
+    """`loss_heatmap` of crops, or `loss_heatmap_0`, `loss_heatmap_1` ... when the targets name their data sets.
+
+    Targets are dicts with `heatmaps` (K, h, w) and `weights` (K,), as `posekit.data.topdown` makes them, and, with
+    several heads, `dataset`: the number of the head. A crop may have fewer keypoints than the model's maps: the maps
+    that it does not have count nothing, neither in the sum nor in the mean.
+    """
+
+    def __init__(self, weighted: bool = True) -> None:
+        super().__init__()
+        self.weighted = weighted
+        self.weights: dict[str, float] = {"loss_heatmap": 1.0}
+
+    def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Unweighted terms; their sum is the loss.
+
+        Raises:
+            ValueError: as many targets as crops are needed, with no more keypoints than the model has and maps of the
+                same size.
+        """
+        predicted = outputs["heatmaps"]
+        if len(predicted) != len(targets):
+            raise ValueError(f"{len(predicted)} crops need as many targets, not {len(targets)}")
+        if not len(targets):
+            return {"loss_heatmap": predicted.sum()}
+        target, weights, share = self.stack(predicted, targets)
+        loss = _per_crop(predicted, target, weights) * share / len(targets)
+        sets = [one.get("dataset") for one in targets]
+        if sets[0] is None:
+            terms = {"loss_heatmap": loss.sum()}
+        else:
+            index = torch.tensor([int(one) for one in sets], device=loss.device)
+            terms = {f"loss_heatmap_{one}": loss[index == one].sum() for one in index.unique().tolist()}
+        self.weights = dict.fromkeys(terms, 1.0)
+        return terms
+
+    def stack(self, predicted: Tensor, targets: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Target maps like `predicted`, weights (B, K), and (B,) how many times a crop's mean over K must count."""
+        keypoints = [len(target["weights"]) for target in targets]
+        shape = tuple(predicted.shape[1:])
+        for one in targets:
+            maps = tuple(one["heatmaps"].shape)
+            if maps[0] > shape[0] or maps[1:] != shape[1:]:
+                raise ValueError(
+                    f"a target has heatmaps of shape {maps} and the model gives {shape}: build the model with "
+                    f"num_keypoints={maps[0]}, or make targets of {shape[2]} x {shape[1]} cells"
+                )
+        device = predicted.device
+        if min(keypoints) == shape[0]:
+            maps = torch.stack([one["heatmaps"] for one in targets]).to(device)
+            weights = torch.stack([one["weights"] for one in targets]).to(device)
+        else:
+            maps, weights = torch.zeros_like(predicted, dtype=torch.float32), predicted.new_zeros(predicted.shape[:2])
+            for b, one in enumerate(targets):
+                maps[b, : keypoints[b]], weights[b, : keypoints[b]] = one["heatmaps"], one["weights"]
+        if not self.weighted:
+            owned = torch.arange(shape[0], device=device) < torch.tensor(keypoints, device=device)[:, None]
+            weights = owned.to(weights.dtype)
+        return maps, weights.float(), shape[0] / torch.tensor(keypoints, device=device, dtype=torch.float32)
