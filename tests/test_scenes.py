@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posekit.data import scene_cache
+from posekit.data import DRAWN, open_dataset, scene_cache
 from posekit.data.drawing import CANVAS, capsules, place, to_pixels
 from posekit.data.pieces import PIECE, dress, shows_table
-from posekit.data.scenes import ID_SIZE, MIN_JOINTS, VERSION, Scenes, draw, segmentations
+from posekit.data.scenes import ID_SIZE, MIN_JOINTS, Scenes, draw, segmentations
 from posekit.data.skeleton import POINT, STYLES, pose
+from posekit.evaluation import BANDS, CROWD_STATS, band_of, crowd_index, evaluate
 from posekit.layouts import COCO, CROWDPOSE
 
-GOLDEN = 0x4863939C
+GOLDEN = {"people": 0xF7591F9B, "crowd": 0x60FAAD6D}
 DRAW_SUMS = (
     "import zlib; from posekit.data.scenes import draw;"
     "print([zlib.crc32(draw('people', 4, i, 96)[0].tobytes()) for i in range(6)])"
@@ -31,13 +32,22 @@ def checksum(annotation: dict) -> int:
     return total
 
 
-def test_annotations_are_the_same_on_every_machine():
+@pytest.mark.parametrize("style", STYLES)
+def test_annotations_are_the_same_on_every_machine(style):
     total = 0
     for index in range(12):
-        total = zlib.crc32(checksum(draw("people", 7, index, 64)[1]).to_bytes(4, "little"), total)
-    assert total == GOLDEN, (
-        f"generator {VERSION} draws other scenes than it did: raise VERSION; now {total:#x}"
+        total = zlib.crc32(checksum(draw(style, 7, index, 64)[1]).to_bytes(4, "little"), total)
+    assert total == GOLDEN[style], (
+        f"version {STYLES[style].version} of {style!r} draws other scenes than it did: raise it; now {total:#x}"
     )
+
+
+def test_styles_have_versions_of_their_own(tmp_path):
+    assert Scenes(count=12_000, size=128).fingerprint == "26231f5b19e0"  # trained models name it
+    for style, table in STYLES.items():
+        Scenes(style, count=1, size=16, cache=tmp_path, workers=1)
+        assert len(list(tmp_path.glob(f"{style}-v{table.version}-16-*"))) == 1
+    assert set(DRAWN) == set(STYLES)
 
 
 def test_another_process_draws_the_same_bytes():
@@ -98,9 +108,38 @@ def test_scales_cover_medium_and_large_and_joints_are_mostly_seen():
     assert (visibility == 0).mean() > 0.01 and (visibility == 1).mean() > 0.05
 
 
+def test_crowds_fill_the_bands_of_crowdpose():
+    notes = [draw("crowd", 3, index, 16)[1] for index in range(240)]
+    indices = np.array([crowd_index(a["keypoints"], a["visibility"], a["boxes"]) for a in notes])
+    for borders in ((0.1, 0.8), (0.2, 0.8)):
+        share = np.bincount(band_of(indices, borders), minlength=len(BANDS)) / len(notes)
+        assert share.min() > 0.13, share
+    counts = np.bincount([len(a["areas"]) for a in notes])
+    assert (counts[2:] > 0).all() and counts[:2].sum() == 0 and len(counts) == 11
+    visibility = np.concatenate([a["visibility"] for a in notes])
+    assert visibility.shape[1] == 14 and 0.1 < (visibility == 1).mean() < 0.3
+
+
+def test_crowd_data_set_tells_its_index_and_scores_one(tmp_path):
+    scenes = open_dataset("crowd", "val", count=30, size=64, cache=tmp_path)
+    truth = scenes.ground_truth
+    assert scenes.layout is CROWDPOSE and scenes.people == (2, 10)
+    assert truth["categories"][0]["keypoints"] == list(CROWDPOSE.keypoints)
+    target, image = scenes.target(4), truth["images"][4]
+    index = crowd_index(target["keypoints"], target["visibility"], target["boxes"])
+    assert image["crowdIndex"] == pytest.approx(index, abs=1e-4) and target["keypoints"].shape[1] == 14
+    rows = [
+        {"image_id": a["image_id"], "category_id": 1, "keypoints": a["keypoints"], "score": 1.0}
+        for a in truth["annotations"]
+    ]
+    stats = evaluate(truth, rows, area_scale=scenes.area_scale).stats
+    assert [stats[name] for name in ("AP", "AR", *CROWD_STATS)] == pytest.approx([1] * 5)
+    assert "crowdIndex" not in Scenes(count=1, size=16).ground_truth["images"][0]
+
+
 def turned_sideways():
     """Bodies seen from their left side."""
-    for index in range(400):
+    for index in range(800):
         rng = np.random.Generator(np.random.PCG64(index))
         body = pose(STYLES["people"], rng, 1)
         if body.trunk[0, 2, 0] > 0.95:
@@ -172,7 +211,7 @@ def test_every_joint_of_every_layout_has_pieces_that_show_it(layout):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (dict(style="pepole"), "no drawing style is called 'pepole'; known: people"),
+        (dict(style="pepole"), "no drawing style is called 'pepole'; known: people, crowd"),
         (dict(people=(0, 3)), "people=(0, 3) must be a range"),
         (dict(people=(2, 14)), "<= 13"),
         (dict(count=0), "count 0 must be at least 1"),
@@ -259,12 +298,14 @@ def test_a_cache_that_cannot_fit_says_so(tmp_path):
         Scenes(count=10**6, size=4096, cache=tmp_path)
 
 
-def test_coco_folder_scores_itself_at_one(tmp_path):
+@pytest.mark.parametrize("style", STYLES)
+def test_coco_folder_scores_itself_at_one(tmp_path, style):
     coco = pytest.importorskip("pycocotools.coco")
     evaluation = pytest.importorskip("pycocotools.cocoeval")
     import cv2
 
-    scenes = Scenes(seed=5, count=12, size=64)
+    layout = STYLES[style].layout
+    scenes = Scenes(style, seed=5, count=12, size=64)
     path = scenes.write_coco(tmp_path, size=256, extension="png")
     truth = coco.COCO(str(path))
     rows = [
@@ -272,6 +313,7 @@ def test_coco_folder_scores_itself_at_one(tmp_path):
         for a in truth.anns.values()
     ]
     run = evaluation.COCOeval(truth, truth.loadRes(rows), "keypoints")
+    run.params.kpt_oks_sigmas = layout.sigmas
     for area in run.params.areaRng[1:]:  # COCO's limits hold on the 512 canvas
         area[:] = [v * (256 / CANVAS) ** 2 for v in area]
     run.evaluate()
@@ -280,11 +322,12 @@ def test_coco_folder_scores_itself_at_one(tmp_path):
     np.testing.assert_allclose(run.stats, 1.0)
 
     picture = cv2.imread(str(tmp_path / "images" / truth.loadImgs([3])[0]["file_name"]))[..., ::-1]
-    np.testing.assert_array_equal(picture, draw("people", 5, 3, 256)[0])
+    np.testing.assert_array_equal(picture, draw(style, 5, 3, 256)[0])
+    assert ("crowdIndex" in truth.imgs[3]) == (style == "crowd")
     for row in truth.anns.values():
         assert abs(truth.annToMask(row).sum() - row["area"]) < 1e-3
         assert row["num_keypoints"] == sum(v > 0 for v in row["keypoints"][2::3])
-    assert truth.cats[1]["keypoints"] == list(COCO.keypoints) and min(truth.anns) == 1
+    assert truth.cats[1]["keypoints"] == list(layout.keypoints) and min(truth.anns) == 1
 
 
 def test_masks_do_not_overlap():

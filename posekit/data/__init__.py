@@ -7,7 +7,7 @@ from pathlib import Path
 
 from posekit.files import resolve
 
-DRAWN = ("people",)
+DRAWN = ("people", "crowd")
 DRAWN_COUNT = {"train": 12_000, "val": 300}
 
 
@@ -18,13 +18,14 @@ def open_dataset(
     size: int | None = None,
     seed: int = 0,
     cache: str | Path | None = "data/cache",
-    people: tuple[int, int] = (1, 6),
+    people: tuple[int, int] | None = None,
     **options,
 ):
     """The data set that `spec` names.
 
-    "people": drawn scenes (`posekit.data.scenes.Scenes`) of `size` pixels (128) with `people` = (fewest,
-    most) in each; `count` pictures (12,000 for "train", 300 for "val"), kept in the folder `cache`. The
+    "people", "crowd": drawn scenes (`posekit.data.scenes.Scenes`) of `size` pixels (128) with `people` =
+    (fewest, most) in each, or as many as the style usually has, (1, 6) and (2, 10); `count` pictures (12,000 for
+    "train", 300 for "val"), kept in the folder `cache`. The
     splits never share a picture: they use the seeds 2 * seed and 2 * seed + 1.
 
     Otherwise a folder in COCO's format, or its JSON (`posekit.data.coco.CocoFolder`, which takes the

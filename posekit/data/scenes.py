@@ -25,11 +25,11 @@ import cv2
 import numpy as np
 
 from posekit.data import backdrop, scene_cache
+from posekit.data.arrange import arrange
 from posekit.data.drawing import CANVAS, Figures, paint_ids, paint_person, place
 from posekit.data.pieces import dress, shows_table
 from posekit.data.skeleton import POINT, STYLES, Style, pose
 
-VERSION = 4  # of the generator: any change of what is drawn raises it; caches of other versions are not used
 ID_SIZE = 256  # pixels of the id buffer, whatever the size of the picture
 MIN_JOINTS, MIN_AREA = 4, 250.0  # every annotated person shows at least this many joints and square units
 MAX_PEOPLE = 13
@@ -39,9 +39,11 @@ _JOINTS = {name: np.array([POINT[k] for k in style.layout.keypoints]) for name, 
 
 
 def draw(
-    style: str, seed: int, index: int, size: int, people: tuple[int, int] = (1, 6)
+    style: str, seed: int, index: int, size: int, people: tuple[int, int] | None = None
 ) -> tuple[np.ndarray, dict]:
     """Draw scene `index` of the stream (style, seed): the picture and its annotation.
+
+    `people`: (fewest, most) in it; None: the style's own range.
 
     Returns:
         picture (size, size, 3) uint8 RGB, and a dict on the canvas (corner frame, `CANVAS` units wide,
@@ -63,7 +65,7 @@ def draw(
     n = people[0] + int(rng.random() * (people[1] - people[0] + 1))
 
     bodies, look = pose(table, rng, n), dress(table, rng, n)
-    height, centre = _arrange(table, rng, n)
+    height, centre = arrange(table, rng, bodies)
     behind = [backdrop.thing(rng, table, (0.03, 0.22)) for _ in range(2 + int(9 * rng.random()))]
     front = [
         (int(rng.random() * (n + 1)), backdrop.thing(rng, table, (0.05, 0.24)))
@@ -101,35 +103,12 @@ def draw(
 def _check(style: str, people) -> tuple[Style, tuple[int, int]]:
     if style not in STYLES:
         raise ValueError(f"no drawing style is called {style!r}; known: {', '.join(STYLES)}")
-    low, high = people
+    low, high = people or STYLES[style].people
     if not 1 <= low <= high <= MAX_PEOPLE:
         raise ValueError(
             f"people={tuple(people)} must be a range (low, high) with 1 <= low <= high <= {MAX_PEOPLE}"
         )
     return STYLES[style], (int(low), int(high))
-
-
-def _arrange(style: Style, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Heights (n,) and centres (n, 2), canvas units; in half the scenes those who look taller stand lower."""
-    low, high = style.heights
-    high = max(low + 0.1, high * min(1.0, (6 / n) ** 0.5))
-    height = low * (high / low) ** rng.random(n)
-    tries = style.layouts[0] + int((style.layouts[1] - style.layouts[0] + 1) * rng.random())
-    u = rng.random((4, tries, n))
-    slots = (np.argsort(u[0], axis=1) + 0.5 + min(1.4, 0.5 + 0.3 * n) * (u[1] - 0.5)) / n
-    spread = style.spread[0] + (style.spread[1] - style.spread[0]) * rng.random()
-    x = 0.5 + (slots - 0.5) * spread + (1 - spread) * (rng.random() - 0.5)
-    y = 0.2 + 0.6 * u[2]
-    if rng.random() < 0.5:
-        horizon = 0.25 + 0.25 * rng.random()
-        y = horizon + 0.45 * height + 0.25 * (u[2] - 0.5)
-    # Overlap of upright boxes, relative to the smaller person; the arrangement with the least of it is kept.
-    centre = np.clip(np.stack([x, y], axis=-1), 0.04, 0.96)
-    gap = np.abs(centre[:, :, None] - centre[:, None])
-    reach = 0.5 * (height[:, None] + height)[..., None] * np.array([0.34, 0.9])
-    overlap = np.maximum(reach - gap, 0).prod(-1) / np.minimum(height[:, None], height) ** 2
-    best = int(np.argmin(np.rint(overlap.sum((1, 2)) * 1e6)))
-    return height * CANVAS, CANVAS * centre[best]
 
 
 def _annotate(style: str, figures: Figures, nearness: np.ndarray, front) -> dict:
@@ -180,6 +159,9 @@ def segmentations(owner: np.ndarray, n: int, size: int) -> list[dict]:
 class Scenes:
     """A data set of `count` drawn scenes of `size` x `size` pixels with `people` = (low, high) people each.
 
+    `style`: "people" (17 COCO joints), "crowd" (14 CrowdPose joints, crowded on purpose; the images of `ground_truth`
+    have a `crowdIndex`) or "macaque" (17 COCO joints); `people` None: the style's own range.
+
     `seed` names the stream: two data sets share no picture when their seeds differ, so give validation a seed
     of its own. `cache`: a folder; the scenes are drawn once on `workers` processes (default: one per core),
     kept there as uint8 with a checksum and mapped into memory ever after; a damaged cache is drawn again.
@@ -189,7 +171,7 @@ class Scenes:
     `area_scale`, so that medium and large mean what they mean on the 512 x 512 canvas.
     """
 
-    def __init__(self, style="people", seed=0, count=1000, size=128, people=(1, 6), cache=None, workers=None):
+    def __init__(self, style="people", seed=0, count=1000, size=128, people=None, cache=None, workers=None):
         table, self.people = _check(style, people)
         if count < 1 or seed < 0 or size < 16:
             raise ValueError(
@@ -210,7 +192,7 @@ class Scenes:
     def _recipe(self) -> dict:
         return {
             "style": self.style,
-            "version": VERSION,
+            "version": STYLES[self.style].version,
             "seed": self.seed,
             "count": self.count,
             "size": self.size,
@@ -262,7 +244,7 @@ class Scenes:
     @cached_property
     def ground_truth(self) -> dict:
         """A COCO dict (images, annotations, categories) in pixels of the picture, without segmentation."""
-        return _coco(self.name, self.layout, self.size, [self.target(i) for i in range(self.count)], None)
+        return _coco(STYLES[self.style], self.size, [self.target(i) for i in range(self.count)], None)
 
     def write_coco(self, folder: str | Path, size: int = CANVAS, extension: str = "jpg") -> Path:
         """Draw the scenes at `size` pixels into `folder`: `images/` and `annotations/person_keypoints.json`.
@@ -284,7 +266,7 @@ class Scenes:
             targets.append(scene_cache.scaled(annotation, size / CANVAS))
             masks.append(segmentations(annotation["owner"], len(annotation["areas"]), size))
         path = folder / "annotations" / "person_keypoints.json"
-        path.write_text(json.dumps(_coco(self.name, self.layout, size, targets, masks, extension)))
+        path.write_text(json.dumps(_coco(STYLES[self.style], size, targets, masks, extension)))
         return path
 
 
@@ -292,10 +274,17 @@ _NO_BOXES = np.zeros((0, 4), np.float32)
 _NO_BOXES.setflags(write=False)
 
 
-def _coco(
-    name: str, layout, size: int, targets: list[dict], masks: list | None, extension: str = "jpg"
-) -> dict:
+def _coco(style: Style, size: int, targets: list[dict], masks: list | None, extension: str = "jpg") -> dict:
     annotations = []
+    images = [
+        {"id": i, "file_name": f"{i:012d}.{extension}", "width": size, "height": size} for i in range(len(targets))
+    ]
+    if style.crowding:
+        from posekit.evaluation.crowd import crowd_index
+
+        for image, target in zip(images, targets, strict=True):
+            index = crowd_index(target["keypoints"], target["visibility"], target["boxes"], style.layout)
+            image["crowdIndex"] = round(index, 4)
     for image_id, target in enumerate(targets):
         joints = np.concatenate(
             [target["keypoints"], target["visibility"][..., None]], axis=-1, dtype=np.float64
@@ -312,15 +301,14 @@ def _coco(
                 row["segmentation"] = masks[image_id][i]
             annotations.append(row)
     return {
-        "info": {"description": f"{name}: procedurally drawn, not photographs", "version": str(VERSION)},
+        "info": {
+            "description": f"drawn {style.name}: procedurally drawn, not photographs", "version": str(style.version)
+        },
         "licenses": [],
-        "images": [
-            {"id": i, "file_name": f"{i:012d}.{extension}", "width": size, "height": size}
-            for i in range(len(targets))
-        ],
+        "images": images,
         "annotations": annotations,
         "categories": [
-            {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(layout.keypoints),
-             "skeleton": [[a + 1, b + 1] for a, b in layout.limbs]}
+            {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(style.layout.keypoints),
+             "skeleton": [[a + 1, b + 1] for a, b in style.layout.limbs]}
         ],
     }  # fmt: skip

@@ -11,11 +11,11 @@ Shapes: N people, 2 sides (left, right), P named points, R a stack of 3x3 rotati
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from posekit.layouts import COCO, Layout
+from posekit.layouts import COCO, CROWDPOSE, Layout
 
 # Degrees of one side: flexion forwards, abduction outwards, twist inwards, elbow or knee, ankle.
 ARM_LIMITS = np.array([(-60, 180), (-20, 178), (-120, 100), (0, 148)], float)
@@ -136,9 +136,13 @@ class Style:
     `lengths`: ranges in units of the standing height. `heights`: the range of standing heights as a share of
     the canvas (drawn log-uniformly). `spread`: range of how far the group spreads over the canvas. `layouts`:
     of how many random arrangements the one with the least overlap is taken, a range. Colours are RGB 0-255.
+    `version`: any change of what the style draws raises it; caches of other versions are not used. `people`: how many
+    a scene has, unless told otherwise. `crowding` > 0: people stand together on purpose, except in this share of the
+    scenes (`layouts[1]` arrangements are then tried).
     """
 
     name: str
+    version: int
     layout: Layout
     families: tuple[Family, ...]
     lengths: dict[str, tuple[float, float]]
@@ -147,12 +151,15 @@ class Style:
     heights: tuple[float, float] = (0.28, 0.85)
     spread: tuple[float, float] = (0.8, 1.0)
     layouts: tuple[int, int] = (3, 16)
+    people: tuple[int, int] = (1, 6)
+    crowding: float = 0.0
     clothed: bool = True
 
 
 STYLES = {
     "people": Style(
         name="people",
+        version=4,
         layout=COCO,
         families=PEOPLE,
         lengths={
@@ -171,6 +178,18 @@ STYLES = {
         ),
     ),
 }  # fmt: skip
+
+STYLES["crowd"] = replace(
+    STYLES["people"],
+    name="crowd",
+    version=1,
+    layout=CROWDPOSE,
+    heights=(0.24, 0.75),
+    spread=(0.15, 1.1),
+    layouts=(64, 64),
+    people=(2, 10),
+    crowding=0.25,
+)
 
 SIDED = ("eye", "ear", "mouth", "shoulder", "elbow", "wrist", "hand", "hip", "knee", "ankle", "toe")
 POINTS = ("pelvis", "waist", "neck", "head", "top_head", "nose") + tuple(
