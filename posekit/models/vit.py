@@ -123,7 +123,7 @@ class ViT(nn.Module):
         self.stride, self.grid = embed.stride, embed.grid(crop_size[1], crop_size[0])
         self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1] + 1, dim))
         self.patch_embed = embed
-        hidden, rates = int(dim * mlp_ratio), torch.linspace(0, drop_path, depth).tolist()
+        hidden, rates = int(dim * mlp_ratio), [drop_path * block / max(depth - 1, 1) for block in range(depth)]
         self.blocks = nn.ModuleList(
             Block(
                 dim,
