@@ -15,6 +15,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from posekit.models import checkpoints_rtmo as rtmo
+from posekit.models import checkpoints_vitpose as vitpose
+
 # DETR's heads and queries mean boxes; POET learns its own
 DETR_ONLY = ("class_embed.", "bbox_embed.", "query_embed.")
 BACKBONE = "backbone.0.body."
@@ -57,8 +60,12 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Tensor]) ->
         FileNotFoundError: there is no such file.
         ValueError: the weights are of another model or another size; the sentence lists what differs.
     """
+    if vitpose.is_vitpose(model):
+        return vitpose.load_vitpose(model, source)
     state, label = _state(source)
     own = model.state_dict()
+    if rtmo.is_published(state):
+        state = rtmo.from_published(state)
     state = _without_counters(state, own)
     missing, unknown, shapes = _differences(own, state)
     if not (missing or unknown or shapes):
@@ -68,7 +75,9 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Tensor]) ->
         raise ValueError(
             f"{label} is of DETR, which predicts boxes: a POET can start from it (load_detr), but not be it"
         )
-    if _kinds(own) == _kinds(state):
+    if rtmo.is_rtmo(own) and rtmo.is_rtmo(state):
+        sentence = f"{label} is of another RTMO: {rtmo.difference(own, state)}"
+    elif _kinds(own) == _kinds(state):
         sentence = f"{label} is of another size: {_sizes(size(own), size(state))}"
     elif len(missing) == len(own):
         sentence = f"{label} is of another kind of model: it shares no name with this one"
@@ -88,7 +97,11 @@ def start_from(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> l
     Raises:
         FileNotFoundError, ValueError: as `load_weights`, `load_detr` and `load_backbone`.
     """
-    state, _ = _state(source)
+    if vitpose.is_vitpose(model):
+        return vitpose.start_vitpose(model, source)
+    state, label = _state(source)
+    if rtmo.is_rtmo(model.state_dict()):
+        return rtmo.load_rtmo(model, state, label)
     if any(name.startswith("bbox_embed.") for name in state):
         return load_detr(model, source)
     if any(name.startswith(("transformer.", "kpt_embed.")) for name in state):
@@ -190,11 +203,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_pickle(path: Path):
     import argparse
 
+    import numpy as np
     import torch
 
+    # POET's and DETR's files keep their arguments, mmpose's the data set's numbers as NumPy 1 writes arrays
+    dtypes = {type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64, np.uint8, np.bool_)}
+    arrays = [(np._core.multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
     try:
-        # POET's and DETR's files keep their arguments
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace, np.ndarray, np.dtype, *dtypes, *arrays]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(

@@ -20,11 +20,11 @@ from posekit.models.backbones import ResNet50Pyramid
 from posekit.models.coordinate_classifier import classifier
 from posekit.models.csp_darknet import ConvBN, CSPDarknet, csp_darknet, fuse_batch_norms
 from posekit.models.hybrid_encoder import HybridEncoder, RepVGG
-from posekit.models.poet import Input
+from posekit.models.input import Input
 from posekit.poses import Poses
 
-RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3}  # published RTMO sees numbers from 0 to 255
-PADDING = 114 / 255  # grey, as in training
+GREY = {"pad": 114, "align": "centre"}  # a picture lies in the middle of grey
+RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3, **GREY}  # published RTMO sees numbers from 0 to 255
 COARSEST = 32  # the last level's stride: heights and widths must be multiples
 SIZES = {  # factors of width and depth, input size in pixels
     "t": (0.375, 0.33, 416),
@@ -117,13 +117,11 @@ class RTMO(nn.Module):
         )
         options = {} if decoding == "regression" else {"bins": bins, "dim": keypoint_dim, "attention_dim": keypoint_dim}
         self.classifier = classifier(pose_dim, num_keypoints, decoding, reach=input.size / 2, **options)
-        grey = [(PADDING - mean) / std for mean, std in zip(input.mean, input.std, strict=True)]
-        self.register_buffer("padding", torch.tensor(grey).view(3, 1, 1), persistent=False)
 
     def forward(
         self, images: Tensor, padding_mask: Tensor | None = None, proxies: bool | None = None
     ) -> dict[str, Tensor]:
-        """images (B, 3, H, W) normalised as `input` says, padding_mask (B, H, W) True = padding, painted grey.
+        """images (B, 3, H, W) normalised as `input` says, padding_mask is not used: padding is grey picture to it.
 
         Returns `cls_logits` (B, N), `boxes` (B, N, 4) x0 y0 x1 y1 px, `box_raw` (B, N, 4) as the losses want it,
         `vis_logits` (B, N, K), `pose_features` (B, N, P), `priors` (N, 3) = x, y px and stride, and `classifier`, the
@@ -139,8 +137,6 @@ class RTMO(nn.Module):
                 f"RTMO needs pictures whose height and width are multiples of {COARSEST}, not {height} x {width}; "
                 "resize or pad them"
             )
-        if padding_mask is not None:
-            images = torch.where(padding_mask[:, None], self.padding.to(images.dtype), images)
         proxies = self.training if proxies is None else proxies
         raw = self.head(self.neck(self.backbone(images)), proxies)
         raw = {name: value.float() for name, value in raw.items()}  # bf16 has no room for pixels
@@ -158,12 +154,8 @@ class RTMO(nn.Module):
 
     def priors(self, height: int, width: int, device: torch.device | None = None) -> Tensor:
         """(N, 3) = x, y, stride of every cell, the finest level first, row by row; pixel centres on integers."""
-        levels = []
-        for stride in (2**level for level in self.features):
-            y, x = (torch.arange(n // stride, device=device) * stride + (stride - 1) / 2 for n in (height, width))
-            y, x = torch.meshgrid(y, x, indexing="ij")
-            levels.append(torch.stack([x, y, torch.full_like(x, stride)], -1).flatten(0, 1))
-        return torch.cat(levels)
+        strides = [2**level for level in self.features]
+        return grid_priors([(height // stride, width // stride) for stride in strides], strides, device)
 
     @torch.no_grad()
     def decode(
@@ -214,6 +206,19 @@ class RTMO(nn.Module):
         return fused.requires_grad_(False)
 
 
+def grid_priors(sizes: list[tuple[int, int]], strides: list[int], device: torch.device | None = None) -> Tensor:
+    """(N, 3) = x, y px and stride of the cells of grids of `sizes` (rows, columns), row by row.
+
+    # differs from YOLOX: a prior is the middle of its cell's pixels counted from 0, not from 1/2.
+    """
+    levels = []
+    for size, stride in zip(sizes, strides, strict=True):
+        y, x = (torch.arange(n, device=device) * stride + (stride - 1) / 2 for n in size)
+        y, x = torch.meshgrid(y, x, indexing="ij")
+        levels.append(torch.stack([x, y, torch.full_like(x, stride)], -1).flatten(0, 1))
+    return torch.cat(levels)
+
+
 def decode_boxes(raw: Tensor, places: Tensor, stride: Tensor) -> Tensor:
     """raw (..., N, 4) = offset of the centre and log of the size, in strides -> x0 y0 x1 y1 px."""
     center, half = raw[..., :2] * stride + places, raw[..., 2:].exp() * stride / 2
@@ -257,7 +262,7 @@ def rtmo_r50(pretrained: bool = False, **overrides) -> RTMO:
 
     The paper does not give its neck; this is RTMO-l's. `pretrained` downloads torchvision's ImageNet weights.
     """
-    options = {"input": Input(size=640)} | _scaled(1.0, 1.0) | overrides
+    options = {"input": Input(size=640, **GREY)} | _scaled(1.0, 1.0) | overrides
     return RTMO(ResNet50Pyramid(pretrained), **options)
 
 
@@ -266,8 +271,8 @@ def rtmo_tiny(
 ) -> RTMO:
     """RTMO for pictures of 128 pixels on two CPU cores: strides 8 and 16, bins of about two pixels."""
     options = {
-        "input": Input(size=128), "features": (3, 4), "dim": 64, "heads": 4, "feedforward": 128, "fusion_width": 48,
-        "fusion_depth": 1, "width": 48, "group_width": 48, "groups": 1, "pose_dim": 128, "bins": (48, 64),
+        "input": Input(size=128, **GREY), "features": (3, 4), "dim": 64, "heads": 4, "feedforward": 128,
+        "fusion_width": 48, "fusion_depth": 1, "width": 48, "group_width": 48, "groups": 1, "pose_dim": 128, "bins": (48, 64),
         "keypoint_dim": 64,
     } | overrides  # fmt: skip
     return RTMO(CSPDarknet(widths, blocks), **options)
