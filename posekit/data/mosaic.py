@@ -33,13 +33,15 @@ class Mix:
     """What may happen to a picture. Probabilities in [0, 1].
 
     `mosaic`: probability of four pictures instead of one. `meeting`: range of the point where they meet, in sides of
-    the result. `scale`, `rotation` (degrees), `shear` (degrees), `shift` (of the side): of the random affine map, drawn
+    the result. `centre`: what the view is without `shift`: "released", the canvas's top-left quarter, or "yolox", its
+    middle. `scale`, `rotation` (degrees), `shear` (degrees), `shift` (of the side): of the random affine map, drawn
     uniformly. `mixup`: probability of a second picture at half strength, `mixup_scale`: range of its size, 1 = fits.
     `hsv`: largest moves of hue (of 180), saturation and value (of 255). `flip`: probability of a mirrored result.
     """
 
     mosaic: float = 0.0
     meeting: tuple[float, float] = (0.5, 1.5)
+    centre: str = "released"
     scale: tuple[float, float] = (1.0, 1.0)
     rotation: float = 0.0
     shear: float = 0.0
@@ -56,8 +58,10 @@ MIXES = {
     "rtmo_t": replace(_COCO, mixup=0.0),
     "rtmo_crowdpose": replace(_COCO, scale=(0.5, 1.5), rotation=30, shift=0.2, mixup_scale=(0.6, 1.6)),
     "rtmo_late": Mix(),  # the last epochs: a letterbox, colour, flip
-    # Ours, for drawn people: as large as they will be when tested, turned little, and half of them in peace.
-    "rtmo_scenes": Mix(mosaic=0.5, scale=(0.8, 1.1), rotation=10, shear=1, shift=0.05, hsv=(5, 20, 20)),
+    # Ours, for drawn people: about as large as they will be when tested, turned little, and half of them in peace.
+    "rtmo_scenes": Mix(
+        mosaic=0.5, centre="yolox", scale=(0.75, 1.1), rotation=10, shear=1, shift=0.05, hsv=(5, 20, 20)
+    ),
 }
 
 
@@ -86,8 +90,8 @@ class Mosaic:
     value where no picture lies. `layout` says which keypoints swap in a flip; one without left/right pairs is not
     flipped.
 
-    `centre="released"`: the view is the canvas's top-left quarter, moved a little, so the first picture is nearly
-    always large and the last one rarely seen. `centre="yolox"`: the view is the middle of the canvas.
+    `centre` overrides the policy's. "released": the view is the canvas's top-left quarter, moved a little, so the first
+    picture is nearly always large and the last one rarely seen. "yolox": the view is the middle of the canvas.
     # differs from paper: the pipeline "from YOLOX" was released without YOLOX's shift to the middle.
 
     Returned target: people of all pictures, those of picture `index` first; `size` (2,) = (width, height) of the
@@ -105,17 +109,19 @@ class Mosaic:
     layout: Layout = COCO
     size: int | tuple[int, int] = 640
     pad: int = 114
-    centre: str = "released"
+    centre: str | None = None
     steps: Mix = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.policy, str) and self.policy not in MIXES:
             raise ValueError(f"unknown mosaic policy '{self.policy}'; there are {', '.join(MIXES)}")
-        if self.centre not in ("released", "yolox"):
-            raise ValueError(f"the centre of a mosaic is 'released' or 'yolox', not '{self.centre}'")
         if not 0 <= self.pad <= 255:
             raise ValueError(f"pad is a grey value from 0 to 255, not {self.pad}")
         self.steps = MIXES[self.policy] if isinstance(self.policy, str) else self.policy
+        if self.centre is not None:
+            self.steps = replace(self.steps, centre=self.centre)
+        if self.steps.centre not in ("released", "yolox"):
+            raise ValueError(f"the centre of a mosaic is 'released' or 'yolox', not '{self.steps.centre}'")
         self.flip_order = self.layout.flip
         if (self.flip_order == np.arange(len(self.layout))).all() and len(self.layout) > 1:
             self.steps = replace(self.steps, flip=0.0)  # sides that the names do not tell cannot be swapped
@@ -160,7 +166,7 @@ class Mosaic:
     def _view(self, rng: np.random.Generator, four: bool) -> np.ndarray:
         """The random map from the canvas into the result, without the flip."""
         steps, (width, height) = self.steps, self.frame
-        middle = (width, height) if four and self.centre == "yolox" else (width / 2, height / 2)
+        middle = (width, height) if four and steps.centre == "yolox" else (width / 2, height / 2)
         factor, degrees = rng.uniform(*steps.scale), rng.uniform(-1, 1) * steps.rotation
         shift, lean = rng.uniform(-1, 1, 2) * steps.shift, rng.uniform(-1, 1, 2) * steps.shear
         end = (width * (0.5 + shift[0]), height * (0.5 + shift[1]))
