@@ -1,0 +1,203 @@
+"""People as a data set: one item is one person's crop with its heatmap target (ViTPose: Xu et al. 2022, section 4.1).
+
+`Loader(People(dataset), CropAugment("vitpose"), batch_size)` gives batches as of any other data set, each a pure
+function of (seed, epoch, index). Besides the usual, a crop's target holds `heatmaps` (K, h, w) and `weights` (K,), what
+the loss compares, and `box` (4,), `window` (2,) = (width, height) of what was cut out, both in pixels of the picture,
+and `box_score`, which `posekit.evaluation.pose_nms.gather` needs to make a picture's poses of its crops.
+
+Frame: COCO's, of the crop. K keypoints, n people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from posekit.data.crops import box_faults
+from posekit.data.pictures import DataError
+
+
+class People:
+    """The people of a data set, one by one; a data set for `Loader` with a `CropAugment`.
+
+    `boxes`: where they come from. "truth": the annotated boxes of people with a labelled joint. The path of a COCO
+    detections file (rows `image_id`, `category_id`, `bbox` x y w h, `score`), or one entry per picture: `Poses` of a
+    one-stage model, or arrays (n, 4) x0 y0 x1 y1. People of given boxes have no annotation: all weights are 0.
+
+    `min_score`: boxes below it are left out. `on_bad`: boxes that are empty, not finite or outside the picture are
+    left out and counted in `skipped` ("drop"), or stop with a `DataError` ("raise").
+
+    Attributes: `ids` the picture's id of every person, `pictures` (n,) its index, `boxes` (n, 4), `scores` (n,),
+    `persons` (n,) the row of the picture's target or -1; `ground_truth`, `layout`, `area_scale` of the data set.
+    """
+
+    def __init__(self, dataset, boxes="truth", min_score: float = 0.0, on_bad: str = "drop") -> None:
+        if on_bad not in ("raise", "drop"):
+            raise ValueError(f"on_bad is {on_bad!r}; choose 'raise' or 'drop'")
+        self.dataset, self.layout = dataset, dataset.layout
+        self.name = f"people of {dataset.name}"
+        self.area_scale, self.on_error = getattr(dataset, "area_scale", 1.0), getattr(dataset, "on_error", "raise")
+        self.skipped: list[str] = []
+        truth = isinstance(boxes, str) and boxes == "truth"
+        if truth:
+            found = [_annotated(dataset.target(i)) for i in range(len(dataset))]
+        elif isinstance(boxes, str | Path):
+            found = read_detections(boxes, dataset)
+        else:
+            found = _given(boxes, len(dataset))
+        counts = [len(rows) for rows, _, _ in found]
+        self.pictures = np.repeat(np.arange(len(dataset)), counts)
+        empty = [(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))]  # a data set without any picture
+        self.boxes, self.scores, self.persons = (np.concatenate(part) for part in zip(*(found or empty), strict=True))
+        self._keep(self.scores >= min_score)
+        self._check(on_bad, inside=not truth)
+        self.ids = [int(dataset.ids[i]) for i in self.pictures]
+        self._last: tuple[int, np.ndarray] | None = None
+
+    def _keep(self, chosen: np.ndarray) -> None:
+        for name in ("pictures", "boxes", "scores", "persons"):
+            setattr(self, name, getattr(self, name)[chosen])
+
+    def _check(self, on_bad: str, inside: bool) -> None:
+        """Leave out what cannot be cut out and, with `inside`, what lies outside its picture."""
+        faults = box_faults(self.boxes)
+        if inside and hasattr(self.dataset, "ground_truth"):
+            sizes = {row["id"]: (row["width"], row["height"]) for row in self.dataset.ground_truth["images"]}
+            sizes = [sizes.get(self.dataset.ids[i], (np.inf, np.inf)) for i in self.pictures]
+            outside = (self.boxes[:, :2] >= np.reshape(sizes, (-1, 2))).any(1) | (self.boxes[:, 2:] <= 0).any(1)
+            for i in np.flatnonzero(outside):
+                faults.setdefault(int(i), f"box {i}, {self.boxes[i].tolist()}, lies outside the picture")
+        for i, sentence in sorted(faults.items()):
+            sentence = f"{self.dataset.name}, image {self.dataset.ids[self.pictures[i]]}: {sentence}"
+            if on_bad == "raise":
+                raise DataError(f"{sentence} (on_bad='drop' leaves such boxes out and counts them)")
+            self.skipped.append(sentence)
+        self._keep(np.array([i not in faults for i in range(len(self.boxes))], bool))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __repr__(self) -> str:
+        return f"People({self.dataset.name}: {len(self)} people in {len(self.dataset)} pictures)"
+
+    @property
+    def ground_truth(self) -> dict:
+        """Of the data set: crops are scored as the pictures they come from."""
+        return self.dataset.ground_truth
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(str(self.dataset.fingerprint).encode())
+        digest.update(np.ascontiguousarray(self.boxes, np.float64).tobytes() + self.pictures.tobytes())
+        return digest.hexdigest()[:12]
+
+    def image(self, i: int) -> np.ndarray:
+        """The picture of person i; read once for neighbours of the same picture."""
+        picture = int(self.pictures[i])
+        if self._last is None or self._last[0] != picture:
+            self._last = picture, self.dataset.image(picture)
+        return self._last[1]
+
+    def target(self, i: int) -> dict[str, np.ndarray]:
+        """Person i in pixels of the picture: as of a data set, with one row or, without annotation, none; one box."""
+        rows = self.dataset.target(int(self.pictures[i]))
+        part = slice(self.persons[i], self.persons[i] + 1) if self.persons[i] >= 0 else slice(0, 0)
+        return {
+            "keypoints": rows["keypoints"][part].reshape(-1, len(self.layout), 2),
+            "visibility": rows["visibility"][part].reshape(-1, len(self.layout)),
+            "boxes": self.boxes[i : i + 1],
+            "areas": rows["areas"][part],
+            "ignore": np.zeros((0, 4), np.float32),
+            "box_score": np.array(self.scores[i], np.float32),
+        }
+
+    def skip(self, i: int, sentence: str) -> None:
+        """The picture of person i turned out to be unreadable."""
+        self.dataset.skip(int(self.pictures[i]), sentence)
+        self.skipped.append(sentence)
+
+
+class Together:
+    """Several data sets of people as one; every target says by `dataset` which it belongs to (and so which head).
+
+    Goes with `CropAugment(layout=first.layout, others=(second.layout, ...))`.
+    """
+
+    def __init__(self, parts: Sequence[People]) -> None:
+        self.parts, self.layout = list(parts), parts[0].layout
+        self.name = " + ".join(part.name for part in parts)
+        self.ids = [one for part in parts for one in part.ids]
+        self.on_error = "skip" if all(part.on_error == "skip" for part in parts) else "raise"
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(" ".join(part.fingerprint for part in self.parts).encode()).hexdigest()[:12]
+
+    def where(self, i: int) -> tuple[int, int]:
+        """(data set, index in it)"""
+        which = int(np.searchsorted(self._ends, i, side="right"))
+        return which, i - int(self._ends[which] - len(self.parts[which]))
+
+    def image(self, i: int) -> np.ndarray:
+        which, index = self.where(i)
+        return self.parts[which].image(index)
+
+    def target(self, i: int) -> dict[str, np.ndarray]:
+        which, index = self.where(i)
+        return self.parts[which].target(index) | {"dataset": np.array(which)}
+
+    def skip(self, i: int, sentence: str) -> None:
+        which, index = self.where(i)
+        self.parts[which].skip(index, sentence)
+
+
+Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes (n, 4), scores (n,), rows of the picture's target (n,) or -1
+
+
+def _annotated(target: dict[str, np.ndarray]) -> Found:
+    rows = np.flatnonzero((target["visibility"] > 0).any(1))
+    return target["boxes"][rows].astype(np.float64), np.ones(len(rows)), rows
+
+
+def _given(boxes: Sequence, pictures: int) -> list[Found]:
+    if len(boxes) != pictures:
+        raise ValueError(f"{pictures} pictures need as many entries of boxes, not {len(boxes)}")
+    found = []
+    for entry in boxes:
+        rows = np.asarray(getattr(entry, "boxes", entry), np.float64).reshape(-1, 4)
+        scores = np.asarray(getattr(entry, "scores", np.ones(len(rows))), np.float64)
+        found.append((rows, scores, np.full(len(rows), -1)))
+    return found
+
+
+def read_detections(path: str | Path, dataset) -> list[Found]:
+    """A COCO detections file, sorted by the pictures of the data set; other pictures and categories are left out.
+
+    Raises:
+        DataError: not such a file; the sentence names it and the entry.
+    """
+    try:
+        rows = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{path}' is not a COCO detections file: {error}") from None
+    if not isinstance(rows, list):
+        raise DataError(f"'{path}' is not a COCO detections file: it holds a {type(rows).__name__}, not a list of rows")
+    person = dataset.ground_truth["categories"][0]["id"] if hasattr(dataset, "ground_truth") else 1
+    by_picture: dict[int, list] = {int(one): [] for one in dataset.ids}
+    for number, row in enumerate(rows):
+        try:
+            if row.get("category_id", person) == person and row["image_id"] in by_picture:
+                x, y, width, height = row["bbox"]
+                by_picture[row["image_id"]].append((x, y, x + width, y + height, row["score"]))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise DataError(f"'{path}': entry {number} lacks image_id, bbox (x, y, w, h) or score") from None
+    tables = (np.array(found, np.float64).reshape(-1, 5) for found in by_picture.values())
+    return [(table[:, :4], table[:, 4], np.full(len(table), -1)) for table in tables]
