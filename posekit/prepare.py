@@ -13,7 +13,8 @@ from posekit import models, runs
 from posekit.data import open_dataset
 from posekit.data.augment import Augment
 from posekit.data.loader import Loader
-from posekit.models.poet import Input
+from posekit.data.mosaic import MIXES, Mosaic
+from posekit.models.input import Input
 from posekit.recipes import Recipe
 
 FAMILIES = ("poet", "rtmo")
@@ -121,11 +122,17 @@ def with_options(make: Callable, options: Mapping[str, Any], first, field: str =
 
 
 def training_loader(recipe: Recipe, dataset, see: Input, policy: str, **share: int) -> Loader:
-    """Shuffled pictures under an augmentation policy, at the recipe's size."""
-    fit = {"size": recipe.size or see.size} if see.fit == "letterbox" else {"longest": recipe.max_size}
+    """Shuffled pictures under a policy of augment.py or mosaic.py, at the recipe's size or sizes."""
+    size = recipe.size or see.size
+    if policy in MIXES:
+        augment = Mosaic(policy, dataset.layout, size, pad=see.pad or 0)
+    elif see.fit == "letterbox":
+        augment = Augment(policy, dataset.layout, size=size, pad=see.pad, align=see.align)
+    else:
+        augment = Augment(policy, dataset.layout, longest=recipe.max_size)
     return Loader(
-        dataset, Augment(policy, dataset.layout, **fit), recipe.batch_size, seed=recipe.seed, workers=recipe.workers,
-        drop_last=True, mean=see.mean, std=see.std, **share,
+        dataset, augment, recipe.batch_size, seed=recipe.seed, workers=recipe.workers, drop_last=True, mean=see.mean,
+        std=see.std, sizes=recipe.sizes, **share,
     )  # fmt: skip
 
 
@@ -134,7 +141,7 @@ def evaluation_loader(
 ) -> Loader:
     """Pictures in order, unaugmented, at the size that the model wants (or `size`)."""
     if see.fit == "letterbox":
-        fit, batch = Augment("none", dataset.layout, size=size or see.size), 50
+        fit, batch = Augment("none", dataset.layout, size=size or see.size, pad=see.pad, align=see.align), 50
     else:
         fit, batch = Augment("none", dataset.layout, shortest=min(see.size, max_size), longest=max_size), 2
     return Loader(

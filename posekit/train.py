@@ -229,7 +229,7 @@ class Loop:
         """Tells the criterion where in the run it is, if it wants to know: a function of the step alone."""
         if hasattr(self.criterion, "at_stage"):
             late = schedules.is_late(self.step, self.recipe)
-            self.criterion.at_stage(schedules.stage(self.step, self.recipe), late=late)
+            self.criterion.at_stage(schedules.stage(self.step, self.recipe), auxiliary=late)
 
     # --- validation ------------------------------------------------------------------------------------------------
 

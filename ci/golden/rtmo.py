@@ -15,7 +15,7 @@ from golden.report import Report
 TITLE = "RTMO"
 PARTS = [
     import_module(f"golden.{name}")
-    for name in ("rtmo_forward", "rtmo_losses", "rtmo_geometry")
+    for name in ("rtmo_forward", "rtmo_losses", "rtmo_geometry", "rtmo_schedule")
     if find_spec(f"golden.{name}")
 ]
 
