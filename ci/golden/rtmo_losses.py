@@ -1,6 +1,6 @@
 """RTMO's assignment and the parts of its loss: `simota.npz`, `dcc_target_heatmap.npz` and some of `components.npz`.
 
-All in the published pixel-index frame. M people, N priors, K keypoints.
+Whole training steps are in rtmo_steps.py. All in the published pixel-index frame.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from golden.report import Report
+from golden.rtmo_steps import losses as steps
 from posekit.layouts import COCO
 from posekit.losses.coordinates import mle_loss, target_heatmap
 from posekit.losses.overlaps import box_iou, joint_oks, pose_oks
@@ -126,4 +127,9 @@ def components(file: Path, report: Report) -> None:
         row(f"mlecc.grad_{axis}_of_mean", gradient)
 
 
-HANDLERS = [("simota*.npz", simota), ("dcc_target_heatmap*.npz", target_heatmaps), ("components*.npz", components)]
+HANDLERS = [
+    ("simota*.npz", simota),
+    ("dcc_target_heatmap*.npz", target_heatmaps),
+    ("components*.npz", components),
+    ("loss_*.npz", steps),
+]

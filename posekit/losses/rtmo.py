@@ -74,7 +74,7 @@ class RtmoCriterion(nn.Module):
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
-        self.register_buffer("sigmas", torch.as_tensor(sigmas, dtype=torch.float32).clone(), persistent=False)
+        self.register_buffer("sigmas", torch.tensor([float(sigma) for sigma in sigmas]), persistent=False)
         self.center, self.dynamic_k, self.coordinate_loss = center, dynamic_k, coordinate_loss
         self.mle, self.kld_sigma, self.overlaps_power = mle, kld_sigma, _pair(overlaps_power)
         self.coefficients = {
