@@ -58,9 +58,9 @@ class CropAugment:
     """`CropAugment("vitpose")(image, target, rng) -> (crop, target, to_original)` for a target of one person.
 
     `policy`: "none", "scenes" (drawn people), "vitpose" (as published), or a `Policy`. `layout`: of the data set, and
-    `others` of the further ones where several are mixed (`Together`). `crop_size`: (width, height), `stride`: pixels of the
-    crop per heatmap cell. `udp`, `style`, `sigma`: see `heatmaps.heatmap_targets` and `crops`. `pixel_centre=0,
-    smooth=False` samples pictures as the published code does, for published weights.
+    `others` of the further ones where several are mixed (`Together`). `crop_size`: (width, height); `stride`: pixels of
+    the crop per heatmap cell. `udp`, `style`, `sigma`: see `heatmaps.heatmap_targets` and `crops`. `pixel_centre=0` and
+    `smooth=False` sample pictures as the published code does, for published weights.
 
     Target returned: as the input, in pixels of the crop, with `heatmaps` and `weights`. A joint outside the crop has
     visibility 0; a part of its map may still reach in and is learnt, as published.
