@@ -7,7 +7,7 @@ from pathlib import Path
 
 from posekit.files import resolve
 
-DRAWN = ("people", "crowd")
+DRAWN = ("people", "crowd", "macaque")
 DRAWN_COUNT = {"train": 12_000, "val": 300}
 
 
@@ -23,10 +23,10 @@ def open_dataset(
 ):
     """The data set that `spec` names.
 
-    "people", "crowd": drawn scenes (`posekit.data.scenes.Scenes`) of `size` pixels (128) with `people` =
-    (fewest, most) in each, or as many as the style usually has, (1, 6) and (2, 10); `count` pictures (12,000 for
-    "train", 300 for "val"), kept in the folder `cache`. The
-    splits never share a picture: they use the seeds 2 * seed and 2 * seed + 1.
+    "people", "crowd", "macaque": drawn scenes (`posekit.data.scenes.Scenes`) of `size` pixels (128) with
+    `people` = (fewest, most) in each, or as many as the style usually has; `count` pictures (12,000 for "train",
+    300 for "val"), kept in the folder `cache`. The splits never share a picture: they use the seeds 2 * seed and
+    2 * seed + 1.
 
     Otherwise a folder in COCO's format, or its JSON (`posekit.data.coco.CocoFolder`, which takes the
     `options` annotations, images, layout, on_error, with_people); `count` limits the number of images. Unless

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from posekit.data.drawing import CANVAS
-from posekit.data.skeleton import POINT, Bodies, Style
+from posekit.data.skeleton import POINT, Bodies
+from posekit.data.styles import Style
 
 
 def arrange(style: Style, rng: np.random.Generator, bodies: Bodies) -> tuple[np.ndarray, np.ndarray]:

@@ -11,16 +11,19 @@ import cv2
 import numpy as np
 
 from posekit.data.drawing import CANVAS, SHIFT, capsules, to_pixels
-from posekit.data.skeleton import Style
+from posekit.data.styles import Style
 
 FIELD = 128  # pixels of the ground before it is resized to the picture
 
 
-def _field(rng: np.random.Generator, contrast: float) -> np.ndarray:
-    """(FIELD, FIELD, 3) uint8: a smooth field of colours around one base colour."""
+def _field(rng: np.random.Generator, contrast: float, palette: tuple = ()) -> np.ndarray:
+    """(FIELD, FIELD, 3) uint8: a smooth field of colours around one base colour, of the palette if there is one."""
     cells = 2 + int(4 * rng.random())
     base = 40 + 175 * rng.random(3)
     base = base.mean() + (base - base.mean()) * 0.9 * rng.random()
+    if palette:
+        base = 0.15 * base + 0.85 * np.array(palette[int(len(palette) * rng.random())])
+        contrast = 0.5 * contrast
     light, tint = rng.random((cells, cells, 1)) - 0.5, rng.random((cells, cells, 3)) - 0.5
     lattice = np.clip(base + contrast * 255 * (0.8 * light + 0.45 * tint), 0, 255).astype(np.uint8)
     return cv2.resize(lattice, (FIELD, FIELD), interpolation=cv2.INTER_LINEAR_EXACT)
@@ -40,14 +43,17 @@ def _pattern(rng: np.random.Generator) -> np.ndarray:
     return (2 * bars - 1) * np.int16(amplitude)
 
 
-def ground(rng: np.random.Generator, size: int) -> np.ndarray:
-    """(size, size, 3) uint8 RGB: one or two colour fields, perhaps a pattern, cloudy and fine texture."""
-    picture = _field(rng, 0.15 + 0.75 * rng.random())
+def ground(rng: np.random.Generator, size: int, palette: tuple = ()) -> np.ndarray:
+    """(size, size, 3) uint8 RGB: one or two colour fields, perhaps a pattern, cloudy and fine texture.
+
+    With a palette (`Style.grounds`) the fields have its colours, and nothing has a pattern.
+    """
+    picture = _field(rng, 0.15 + 0.75 * rng.random(), palette)
     if rng.random() < 0.6:
         row = int(FIELD * (0.3 + 0.5 * rng.random()))
-        picture[row:] = _field(rng, 0.1 + 0.4 * rng.random())[row:]
+        picture[row:] = _field(rng, 0.1 + 0.4 * rng.random(), palette)[row:]
     shade = np.zeros((FIELD, FIELD), np.int16)
-    for _ in range(int(2.2 * rng.random())):
+    for _ in range(0 if palette else int(2.2 * rng.random())):
         pattern = _pattern(rng)
         edge = int(FIELD * rng.random())
         part = rng.random()
@@ -76,6 +82,8 @@ def thing(
     at = CANVAS * (1.1 * rng.random(2) - 0.05)
     colour = 255 * rng.random(3)
     colour = colour.mean() + (colour - colour.mean()) * u[0]
+    if style.grounds:
+        colour = 0.3 * colour + 0.7 * np.array(style.grounds[int(u[7] * len(style.grounds))])
     long = CANVAS * (extent[0] + (extent[1] - extent[0]) * u[1] ** 2)
     angle = 2 * np.pi * u[2] if u[3] < 0.5 else 0.0
     axis = np.array([np.cos(angle), np.sin(angle)])

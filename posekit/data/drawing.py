@@ -7,7 +7,7 @@ Frames: shapes live on the canvas, `CANVAS` x `CANVAS` units, corner (0, 0), wha
 OpenCV puts pixel centres on integers, so a canvas point p lands on `p * size / CANVAS - 0.5`; `SHIFT` bits of
 it are fractions.
 
-Shapes: N people, C = 19 pieces per person (`PIECES`), V vertices.
+Shapes: N people, C = 23 pieces per person (`PIECES`), V vertices.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from posekit.data.pieces import CAPSULES, FACE_PIECE, HAIR, HEAD, NECK, PELVIS, PIECE, SKIRT, TORSO, Looks
+from posekit.data.pieces import CAPSULES, FACE_PIECE, HAIR, HEAD, MUZZLE, NECK, PELVIS, PIECE, SKIRT, TAIL, TORSO, Looks
 from posekit.data.skeleton import FACE, POINT, Bodies
 
 CANVAS = 512
@@ -99,6 +99,8 @@ def _facing(bodies: Bodies, look: Looks) -> np.ndarray:
 
 
 _A, _B = np.array([c[1] for c in CAPSULES]), np.array([c[2] for c in CAPSULES])
+_TAIL_A, _TAIL_B = [c[1] for c in TAIL], [c[2] for c in TAIL]
+_TAIL_RA, _TAIL_RB = np.array([c[3] for c in TAIL]), np.array([c[4] for c in TAIL])
 _RA, _RB = np.array([c[3] for c in CAPSULES]), np.array([c[4] for c in CAPSULES])
 
 
@@ -132,9 +134,11 @@ def _polygons(bodies: Bodies, points: np.ndarray, height: np.ndarray, radius: np
     centre, r = xy[:, POINT["head"]], radius
     oval = _RING @ _oval(bodies.head)
     heads = centre[:, None] + oval * ((r * np.where(look.bald, 1.02, 1.09)) + grow[..., 0])[..., None, None]
-    rim, in_view = _hairline(bodies.head, np.where(look.hat, 1.12, 1.33))
+    rim, in_view = _hairline(bodies.head, np.where(look.hat, 1.12, 0.92 if look.furry else 1.33))
     faces = centre[:, None] + rim * (r * np.where(_away(bodies.head), 1.09, 1.0))[:, None, None]
     face_seen = in_view & ~look.bald
+    if look.furry:  # a small face is the convex part only while it looks at the viewer
+        face_seen &= ~_away(bodies.head)
     nape = centre + bodies.head[:, :2, 1] * (r * 1.5)[:, None] - bodies.head[:, :2, 2] * (r * 0.35)[:, None]
     hair = capsules(
         np.broadcast_to(centre, (2, n, 2)),
@@ -143,6 +147,12 @@ def _polygons(bodies: Bodies, points: np.ndarray, height: np.ndarray, radius: np
         r * 0.8 + grow[..., 0],
     )
 
+    if look.furry:
+        radii = [r * girth[:, None] + grow for r in (_TAIL_RA, _TAIL_RB)]
+        tails = capsules(xy[None, :, _TAIL_A], xy[None, :, _TAIL_B], *radii)
+        jaw = centre + bodies.head[:, :2] @ np.array([0.0, 0.38, 0.45]) * r[:, None]
+        nose = xy[:, POINT["nose"]] + bodies.head[:, :2] @ np.array([0.0, 0.12, -0.12]) * r[:, None]
+        muzzles = capsules(np.stack([jaw] * 2), np.stack([nose] * 2), r * 0.5 + grow[..., 0], r * 0.36 + grow[..., 0])
     outer, inner = [], []
     for i in range(n):
         for edge, out in ((0, outer), (1, inner)):
@@ -154,7 +164,8 @@ def _polygons(bodies: Bodies, points: np.ndarray, height: np.ndarray, radius: np
                 + lower
                 + [heads[edge, i], faces[i] if face_seen[i] else None]
             )
-            out.append(pieces + [hair[edge, i] if look.long_hair[i] else None])
+            pieces.append(hair[edge, i] if look.long_hair[i] else None)
+            out.append(pieces + [*tails[edge, i], muzzles[edge, i]] if look.furry else pieces)
     return outer, inner
 
 
@@ -191,6 +202,7 @@ def _hairline(head: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 _LEGS = [[PIECE[f"{s}_{p}"] for p in ("thigh", "shin", "foot")] for s in ("left", "right")]
+_TAIL = [PIECE[c[0]] for c in TAIL]
 _ARMS = [[PIECE[f"{s}_{p}"] for p in ("upper_arm", "forearm", "hand")] for s in ("left", "right")]
 
 
@@ -212,6 +224,7 @@ def _order(points: np.ndarray, height: np.ndarray, look: Looks) -> list[list[lis
     head = np.where(np.abs(head) < 0.14, 0.02, head)
     depth = np.concatenate([leg, arm, np.zeros((len(z), 1)), head[:, None]], axis=1)
     leg_forward, arm_forward = ankle >= knee, wrist >= elbow
+    tail = z[:, POINT["tail_2"]] - z[:, POINT["pelvis"]]
     hair_first = z[:, POINT["nose"]] > z[:, POINT["head"]]
     orders = []
     for i, ranks in enumerate(np.argsort(depth, axis=1, kind="stable")):
@@ -226,10 +239,14 @@ def _order(points: np.ndarray, height: np.ndarray, look: Looks) -> list[list[lis
                 order += [[SKIRT if look.skirt[i] else PELVIS], [NECK], [TORSO]]
             elif look.long_hair[i]:
                 order.append([HAIR, HEAD])
+            elif look.furry:
+                order += [[HEAD], [MUZZLE]] if hair_first[i] else [[MUZZLE], [HEAD]]
             else:
                 order.append([HEAD])
         if look.long_hair[i] and hair_first[i]:  # seen from the front, long hair falls behind the shoulders
             order = [[HAIR]] + [[HEAD] if HEAD in group else group for group in order]
+        if look.furry:
+            order = order + [_TAIL] if tail[i] > 0 else [_TAIL, *order]
         orders.append(order)
     return orders
 
@@ -253,6 +270,9 @@ def paint_person(picture: np.ndarray, figures: Figures, look: Looks, i: int) -> 
             fill(picture, inner[piece], colours[piece], cv2.LINE_AA, SHIFT)
             if piece == HEAD:
                 _paint_face(picture, figures, look, i, inner[FACE_PIECE], colours[FACE_PIECE])
+            elif piece == MUZZLE:
+                _paint_eyes(picture, figures, look, i)  # again, where the muzzle covers them
+                _paint_nose(picture, figures, look, i)
 
 
 def _paint_face(picture, figures: Figures, look: Looks, i: int, rim, rim_colour) -> None:
@@ -266,11 +286,29 @@ def _paint_face(picture, figures: Figures, look: Looks, i: int, rim, rim_colour)
             cv2.circle(picture, at[POINT[side]], int(0.24 * unit), skin, -1, cv2.LINE_AA, SHIFT)
     if rim is not None:
         cv2.fillConvexPoly(picture, rim, rim_colour, cv2.LINE_AA, SHIFT)
+    _paint_eyes(picture, figures, look, i)
+    if not look.furry:
+        _paint_nose(picture, figures, look, i)
+
+
+def _paint_eyes(picture, figures: Figures, look: Looks, i: int) -> None:
+    size = picture.shape[0]
+    unit = (1 << SHIFT) * size / CANVAS * figures.radius[i]
+    at = to_pixels(figures.points[i, :, :2], size).tolist()
+    facing = figures.facing[i]
+    white = (214, 176, 120) if look.furry else (240, 240, 240)
     for side in ("left_eye", "right_eye"):
         if facing[POINT[side]]:
-            cv2.circle(picture, at[POINT[side]], int(0.19 * unit), (240, 240, 240), -1, cv2.LINE_AA, SHIFT)
+            cv2.circle(picture, at[POINT[side]], int(0.19 * unit), white, -1, cv2.LINE_AA, SHIFT)
             cv2.circle(picture, at[POINT[side]], int(0.11 * unit), (20, 20, 30), -1, cv2.LINE_AA, SHIFT)
-    if facing[POINT["nose"]]:
+
+
+def _paint_nose(picture, figures: Figures, look: Looks, i: int) -> None:
+    """Nose and mouth."""
+    size = picture.shape[0]
+    unit = (1 << SHIFT) * size / CANVAS * figures.radius[i]
+    at = to_pixels(figures.points[i, :, :2], size).tolist()
+    if figures.facing[i, POINT["nose"]]:
         shade = (look.skin[i] * 0.72).tolist()
         cv2.circle(picture, at[POINT["nose"]], int(0.13 * unit), shade, -1, cv2.LINE_AA, SHIFT)
         lips = (look.skin[i] * [0.62, 0.38, 0.38]).tolist()

@@ -1,6 +1,6 @@
 """What a drawn body is made of and wears: the pieces, which joint each of them shows, skin, hair and clothes.
 
-Shapes: N people, C = 19 pieces per person (`PIECES`), K joints of a layout.
+Shapes: N people, C = 23 pieces per person (`PIECES`), K joints of a layout.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posekit.data.skeleton import POINT, Style
+from posekit.data.skeleton import POINT
+from posekit.data.styles import Style
 from posekit.layouts import Layout
 
 _LIMBS = (  # end points and radii in standing heights
@@ -24,16 +25,22 @@ CAPSULES = tuple(
     (f"{side}_{name}", POINT[f"{side}_{a}"], POINT[f"{side}_{b}"], ra, rb)
     for part in (_LIMBS[:3], _LIMBS[3:]) for side in ("left", "right") for name, a, b, ra, rb in part
 ) + (("neck", POINT["neck"], POINT["head"], 0.030, 0.028),)  # fmt: skip
+TAIL = (  # of those who have one, as `CAPSULES`
+    ("tail_root", POINT["pelvis"], POINT["tail_1"], 0.026, 0.021),
+    ("tail_middle", POINT["tail_1"], POINT["tail_2"], 0.021, 0.017),
+    ("tail_tip", POINT["tail_2"], POINT["tail_3"], 0.017, 0.010),
+)
 PIECES = tuple(c[0] for c in CAPSULES) + ("torso", "pelvis", "skirt", "head", "face", "hair")
+PIECES += tuple(c[0] for c in TAIL) + ("muzzle",)
 PIECE = {name: i for i, name in enumerate(PIECES)}
-NECK, TORSO, PELVIS, SKIRT, HEAD, FACE_PIECE, HAIR = (
-    PIECE[p] for p in ("neck", "torso", "pelvis", "skirt", "head", "face", "hair")
+NECK, TORSO, PELVIS, SKIRT, HEAD, FACE_PIECE, HAIR, MUZZLE = (
+    PIECE[p] for p in ("neck", "torso", "pelvis", "skirt", "head", "face", "hair", "muzzle")
 )
 
 # A joint is seen where the picture shows one of these pieces of the same person.
 _SHOWS = {
-    "nose": ("head",),
-    "eye": ("head",),
+    "nose": ("head", "muzzle"),
+    "eye": ("head", "muzzle"),
     "ear": ("head",),
     "top_head": ("head", "hair"),
     "neck": ("neck", "torso", "head", "hair"),
@@ -61,7 +68,10 @@ def shows_table(layout: Layout) -> np.ndarray:
 
 @dataclass
 class Looks:
-    """How N people look: colours (N, C, 3) uint8 RGB of the pieces, `skin` (N, 3), and habits (N,) bool."""
+    """How N people look: colours (N, C, 3) uint8 RGB of the pieces, `skin` (N, 3), and habits (N,) bool.
+
+    `furry`: all of them have fur, a muzzle and a tail.
+    """
 
     colours: np.ndarray
     skin: np.ndarray
@@ -69,6 +79,7 @@ class Looks:
     hat: np.ndarray
     long_hair: np.ndarray
     skirt: np.ndarray
+    furry: bool = False
 
 
 def dress(style: Style, rng: np.random.Generator, n: int) -> Looks:
@@ -80,8 +91,8 @@ def dress(style: Style, rng: np.random.Generator, n: int) -> Looks:
     grey = cloth.mean(-1, keepdims=True)
     cloth = 25 + 205 * (grey + (cloth - grey) * np.array([1.0, 0.6, 0.4])[:, None])
     cloth[:, 2] *= 0.7
-    bald, hat = u[:, 4] < 0.08, (u[:, 4] > 0.87)
-    long_hair = (u[:, 5] < 0.22) & ~bald & ~hat
+    bald, hat = u[:, 4] < 0.08 * style.clothed, (u[:, 4] > 0.87) & style.clothed
+    long_hair = (u[:, 5] < 0.22) & ~bald & ~hat & style.clothed
     skirt = u[:, 6] < 0.10 * style.clothed
     colours = np.empty((n, len(PIECES), 3))
     colours[:] = skin[:, None]
@@ -95,9 +106,16 @@ def dress(style: Style, rng: np.random.Generator, n: int) -> Looks:
             colours[:, PIECE[f"{s}_forearm"]] = np.where(u[:, 8:9] < 0.45, cloth[:, 0], skin)
         colours[:, TORSO] = cloth[:, 0]
         colours[:, PELVIS] = colours[:, SKIRT] = np.where(u[:, 9:10] < 0.12, cloth[:, 0], cloth[:, 1])
+    else:
+        colours[:] = hair[:, None]
+        paws = [PIECE[f"{side}_{name}"] for side in ("left", "right") for name in ("hand", "foot")]
+        colours[:, paws] = 0.75 * skin[:, None]
+        colours[:, FACE_PIECE] = colours[:, MUZZLE] = skin
+        pale = (0.15 + 0.25 * u[:, 7])[:, None]  # the belly is lighter than the back
+        colours[:, TORSO] = hair + pale * (235 - hair) * (u[:, 8:9] < 0.5)
     colours[:, HEAD] = np.where(bald[:, None], skin, np.where(hat[:, None], 255 - cloth[:, 0], hair))
     colours[:, HAIR] = hair
-    return Looks(np.clip(colours, 0, 255).astype(np.uint8), skin, bald, hat, long_hair, skirt)
+    return Looks(np.clip(colours, 0, 255).astype(np.uint8), skin, bald, hat, long_hair, skirt, not style.clothed)
 
 
 def _shade(palette, pick: np.ndarray, tone: np.ndarray) -> np.ndarray:

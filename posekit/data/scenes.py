@@ -28,7 +28,8 @@ from posekit.data import backdrop, scene_cache
 from posekit.data.arrange import arrange
 from posekit.data.drawing import CANVAS, Figures, paint_ids, paint_person, place
 from posekit.data.pieces import dress, shows_table
-from posekit.data.skeleton import POINT, STYLES, Style, pose
+from posekit.data.skeleton import POINT, pose
+from posekit.data.styles import STYLES, Style
 
 ID_SIZE = 256  # pixels of the id buffer, whatever the size of the picture
 MIN_JOINTS, MIN_AREA = 4, 250.0  # every annotated person shows at least this many joints and square units
@@ -87,7 +88,7 @@ def draw(
             height[i] = max(0.9 * height[i], 0.18 * CANVAS)
             nearness = np.append(nearness[nearness != i], i)
 
-    picture = backdrop.ground(rng, size)
+    picture = backdrop.ground(rng, size, table.grounds)
     outlined = rng.random() < 0.6
     for thing in behind:
         backdrop.paint_thing(picture, thing, outlined)

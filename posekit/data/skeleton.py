@@ -1,4 +1,4 @@
-"""An articulated body: proportions, joint angles with limits, and the pose families that drawn people take.
+"""An articulated body: joint angles with limits and forward kinematics; `styles` holds the proportions and poses.
 
 Forward kinematics over all N people of a scene at once; the length unit is the standing height of the body.
 
@@ -11,11 +11,11 @@ Shapes: N people, 2 sides (left, right), P named points, R a stack of 3x3 rotati
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from posekit.layouts import COCO, CROWDPOSE, Layout
+from posekit.data.styles import GESTURES, STYLES, Style
 
 # Degrees of one side: flexion forwards, abduction outwards, twist inwards, elbow or knee, ankle.
 ARM_LIMITS = np.array([(-60, 180), (-20, 178), (-120, 100), (0, 148)], float)
@@ -25,176 +25,10 @@ TRUNK_LIMITS = np.array(
     [(-25, 80), (-28, 28), (-35, 35), (-75, 75), (-35, 40), (-25, 25), (-15, 30), (-95, 95)], float
 )
 
-# gesture: (flexion, abduction, twist, elbow), each a range
-GESTURES = {
-    "hang": ((-14, 14), (4, 15), (-10, 40), (4, 32)),
-    "back": ((-45, -10), (4, 14), (0, 30), (10, 60)),
-    "fore": ((15, 50), (4, 14), (0, 30), (20, 90)),
-    "akimbo": ((-32, -10), (35, 55), (60, 95), (85, 115)),
-    "fold": ((15, 35), (5, 15), (50, 85), (85, 115)),
-    "carry": ((10, 38), (5, 20), (0, 30), (65, 105)),
-    "wave": ((0, 30), (70, 112), (-112, -60), (60, 120)),
-    "up": ((-10, 20), (140, 175), (-30, 30), (0, 45)),
-    "reach": ((115, 165), (0, 22), (-30, 30), (0, 60)),
-    "point": ((65, 105), (-5, 38), (-30, 30), (0, 30)),
-    "side": ((-10, 15), (68, 108), (-60, 30), (0, 50)),
-    "throw": ((0, 40), (80, 130), (-100, -40), (50, 110)),
-    "guard": ((40, 75), (0, 20), (0, 40), (98, 135)),
-    "phone": ((40, 65), (18, 40), (20, 60), (122, 145)),
-    "lap": ((15, 45), (5, 15), (0, 40), (30, 80)),
-}
-
-
-@dataclass(frozen=True)
-class Family:
-    """One family of poses: ranges of the legs' and the trunk's angles, and the gestures of the arms.
-
-    `legs`: (flexion, abduction, twist, knee, ankle) of one leg and of the other; which of them is the left
-    one is drawn. `lean` forwards, `roll` of the whole body in the picture, degrees.
-    """
-
-    name: str
-    weight: float
-    legs: tuple
-    arms: tuple[str, ...]
-    lean: tuple[float, float] = (-4, 9)
-    roll: tuple[float, float] = (-5, 5)
-
-
-PEOPLE = (
-    Family(
-        "stand", 0.34,
-        legs=(
-            ((-6, 8), (1, 10), (-25, 5), (0, 10), (-4, 6)),
-            ((-6, 10), (1, 12), (-25, 5), (0, 18), (-4, 8)),
-        ),
-        arms=("hang",) * 5 + ("back", "akimbo", "fold", "carry", "phone", "point"),
-    ),
-    Family(
-        "walk", 0.16,
-        legs=(
-            ((14, 34), (0, 6), (-12, 5), (2, 22), (-8, 8)),
-            ((-28, -6), (0, 6), (-12, 5), (8, 42), (0, 25)),
-        ),
-        arms=("hang", "hang", "back", "fore", "carry", "phone"), lean=(-2, 10),
-    ),
-    Family(
-        "run", 0.12,
-        legs=(
-            ((32, 78), (0, 8), (-10, 8), (30, 95), (-5, 20)),
-            ((-38, -10), (0, 8), (-10, 8), (15, 85), (5, 40)),
-        ),
-        arms=("back", "fore", "fore", "carry"), lean=(5, 25),
-    ),
-    Family(
-        "arms up", 0.14,
-        legs=(
-            ((-8, 12), (2, 20), (-25, 5), (0, 14), (-4, 8)),
-            ((-8, 12), (2, 20), (-25, 5), (0, 20), (-4, 8)),
-        ),
-        arms=("up", "up", "reach", "wave", "side", "throw"), lean=(-8, 8), roll=(-8, 8),
-    ),
-    Family(
-        "sit", 0.10,
-        legs=(
-            ((72, 98), (2, 18), (-15, 10), (68, 104), (-6, 10)),
-            ((72, 98), (2, 18), (-15, 10), (60, 104), (-6, 10)),
-        ),
-        arms=("lap", "lap", "carry", "fold", "phone", "wave"), lean=(-10, 22),
-    ),
-    Family(
-        "squat", 0.04,
-        legs=(
-            ((85, 118), (8, 30), (-25, 0), (95, 138), (-20, 0)),
-            ((85, 118), (8, 30), (-25, 0), (95, 138), (-20, 0)),
-        ),
-        arms=("lap", "fore", "point", "guard"), lean=(15, 45),
-    ),
-    Family(
-        "sport", 0.09,
-        legs=(
-            ((15, 75), (5, 38), (-25, 10), (10, 85), (-10, 30)),
-            ((-35, 20), (5, 38), (-25, 10), (5, 60), (0, 40)),
-        ),
-        arms=("throw", "side", "guard", "reach", "up", "point", "back"), lean=(-10, 30), roll=(-15, 15),
-    ),
-    Family(
-        "lie", 0.01,
-        legs=(
-            ((-8, 35), (0, 15), (-20, 5), (0, 50), (0, 40)),
-            ((-8, 35), (0, 15), (-20, 5), (0, 70), (0, 40)),
-        ),
-        arms=("hang", "fold", "up", "lap"), roll=(70, 95),
-    ),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Style:
-    """A kind of drawn creature as a table of numbers: what differs between people and their later relatives.
-
-    `lengths`: ranges in units of the standing height. `heights`: the range of standing heights as a share of
-    the canvas (drawn log-uniformly). `spread`: range of how far the group spreads over the canvas. `layouts`:
-    of how many random arrangements the one with the least overlap is taken, a range. Colours are RGB 0-255.
-    `version`: any change of what the style draws raises it; caches of other versions are not used. `people`: how many
-    a scene has, unless told otherwise. `crowding` > 0: people stand together on purpose, except in this share of the
-    scenes (`layouts[1]` arrangements are then tried).
-    """
-
-    name: str
-    version: int
-    layout: Layout
-    families: tuple[Family, ...]
-    lengths: dict[str, tuple[float, float]]
-    skins: tuple[tuple[int, int, int], ...]
-    hairs: tuple[tuple[int, int, int], ...]
-    heights: tuple[float, float] = (0.28, 0.85)
-    spread: tuple[float, float] = (0.8, 1.0)
-    layouts: tuple[int, int] = (3, 16)
-    people: tuple[int, int] = (1, 6)
-    crowding: float = 0.0
-    clothed: bool = True
-
-
-STYLES = {
-    "people": Style(
-        name="people",
-        version=4,
-        layout=COCO,
-        families=PEOPLE,
-        lengths={
-            "torso": (0.265, 0.30), "shoulder": (0.096, 0.122), "hip": (0.05, 0.066), "neck": (0.068, 0.085),
-            "head": (0.06, 0.078), "upper_arm": (0.158, 0.185), "forearm": (0.132, 0.155),
-            "hand": (0.05, 0.062), "thigh": (0.225, 0.255), "shin": (0.215, 0.245), "foot": (0.085, 0.105),
-            "girth": (1.0, 1.55),
-        },
-        skins=(
-            (255, 224, 196), (241, 194, 152), (224, 172, 130), (198, 134, 88), (160, 104, 66), (118, 74, 48),
-            (84, 54, 38),
-        ),
-        hairs=(
-            (28, 22, 20), (62, 40, 26), (104, 66, 36), (150, 104, 52), (214, 178, 104), (150, 58, 26),
-            (176, 174, 172),
-        ),
-    ),
-}  # fmt: skip
-
-STYLES["crowd"] = replace(
-    STYLES["people"],
-    name="crowd",
-    version=1,
-    layout=CROWDPOSE,
-    heights=(0.24, 0.75),
-    spread=(0.15, 1.1),
-    layouts=(64, 64),
-    people=(2, 10),
-    crowding=0.25,
-)
-
 SIDED = ("eye", "ear", "mouth", "shoulder", "elbow", "wrist", "hand", "hip", "knee", "ankle", "toe")
 POINTS = ("pelvis", "waist", "neck", "head", "top_head", "nose") + tuple(
     f"{side}_{name}" for name in SIDED for side in ("left", "right")
-)
+) + ("tail_1", "tail_2", "tail_3")
 POINT = {name: i for i, name in enumerate(POINTS)}
 SIDE = np.array([1.0, -1.0])
 # Outward normals of the face points on the head's sphere (x is mirrored for the right side).
@@ -237,10 +71,12 @@ def _between(ranges: np.ndarray, u: np.ndarray) -> np.ndarray:
 
 
 def _tables(style: Style) -> tuple[np.ndarray, ...]:
-    """The style's families as arrays: cumulative weights (F,), legs (F, 2, 5, 2), lean and roll (F, 2)."""
+    """The style's families as arrays: cumulative weights (F,), legs (F, 2, 5, 2), lean and roll (F, 2, 2), nod and
+    turn (F, 2)."""
     weights = np.cumsum([f.weight for f in style.families])
     legs = np.array([f.legs for f in style.families], float)
-    return weights / weights[-1], legs, np.array([(f.lean, f.roll) for f in style.families], float)
+    body = np.array([(f.lean, f.roll) for f in style.families], float)
+    return weights / weights[-1], legs, body, np.array([(f.nod, f.turn) for f in style.families], float)
 
 
 _GESTURE_NAMES = list(GESTURES)
@@ -254,7 +90,7 @@ def pose(style: Style, rng: np.random.Generator, n: int) -> Bodies:
     length = {name: _between(np.array(r), build[:, i]) for i, (name, r) in enumerate(style.lengths.items())}
 
     u = rng.random((n, 8))
-    weights, leg_table, body_table = _TABLES[style.name]
+    weights, leg_table, body_table, head_table = _TABLES[style.name]
     family = np.minimum(np.searchsorted(weights, u[:, 0], side="right"), len(style.families) - 1)
     gesture = np.empty((n, 2), int)
     for i, f in enumerate(family):
@@ -274,16 +110,34 @@ def pose(style: Style, rng: np.random.Generator, n: int) -> Bodies:
     centred = v - 0.5
     # Four in five look roughly at the viewer, the others anywhere.
     yaw = np.where(u[:, 5] < 0.8, 110.0 * (u[:, 6] - 0.5), 360.0 * u[:, 6])
+    yaw = yaw + head_table[family, 1] * np.where(u[:, 4] < 0.5, 1, -1)
     trunk = np.stack(
         [_between(body_table[family, 0], v[:, 0]), 18 * centred[:, 1], 30 * centred[:, 2], 64 * centred[:, 3],
          6 + 36 * centred[:, 4], 24 * centred[:, 5], -6 + 26 * v[:, 6],
          _between(body_table[family, 1], v[:, 7]) * np.where(u[:, 7] < 0.5, 1, -1)], axis=-1
     )  # fmt: skip
     trunk = np.clip(trunk, TRUNK_LIMITS[:, 0], TRUNK_LIMITS[:, 1])
-    return _kinematics(length, arm, leg, trunk, yaw)
+    trunk[:, 4] += head_table[family, 0]
+    bodies, root = _kinematics(length, arm, leg, trunk, yaw)
+    if style.tailed:
+        _grow_tail(bodies, root, rng.random((n, 4)))
+    return bodies
 
 
-def _kinematics(length, arm, leg, trunk, yaw) -> Bodies:
+def _grow_tail(bodies: Bodies, root: np.ndarray, u: np.ndarray) -> None:
+    """Put the three ends of the tail's parts behind the pelvis, in place: raised or hanging, curling up or down."""
+    rise, curl = np.deg2rad(-75 + 120 * u[:, 0]), np.deg2rad(70 * (u[:, 1] - 0.35))
+    aside = np.deg2rad(70 * (u[:, 2] - 0.5))
+    at = bodies.points[:, POINT["pelvis"]] - 0.04 * root[:, :, 2]
+    for part in range(3):
+        angle = rise + part * curl
+        local = np.stack([np.cos(angle) * np.sin(aside), -np.sin(angle), -np.cos(angle) * np.cos(aside)], axis=-1)
+        at = at + (root @ local[..., None])[..., 0] * bodies.lengths["tail"][:, None] / 3
+        bodies.points[:, POINT[f"tail_{part + 1}"]] = at
+
+
+def _kinematics(length, arm, leg, trunk, yaw) -> tuple[Bodies, np.ndarray]:
+    """The bodies, and the frame of the pelvis (N, 3, 3)."""
     n = len(yaw)
     camera = _rotation(trunk[:, 7], 2) @ _rotation(
         -trunk[:, 6], 0
@@ -310,7 +164,8 @@ def _kinematics(length, arm, leg, trunk, yaw) -> Bodies:
     put("top_head", centre - 1.15 * radius * head[:, :, 1])
     for name, normal in FACE.items():
         if name == "nose":
-            put(name, centre + 0.93 * radius * (head @ np.array(normal)))
+            reach = 0.93 + length["muzzle"][:, None] if "muzzle" in length else 0.93
+            put(name, centre + reach * radius * (head @ np.array(normal)))
         else:
             normals = np.array(normal) * np.stack([SIDE, np.ones(2), np.ones(2)], axis=-1)
             put_sides(name, centre[:, None] + 0.93 * radius[:, None] * (normals @ head.transpose(0, 2, 1)))
@@ -339,4 +194,4 @@ def _kinematics(length, arm, leg, trunk, yaw) -> Bodies:
     lower = upper @ _rotation(-leg[..., 3], 0)
     ankle = put_sides("ankle", along(knee, lower, length["shin"]))
     put_sides("toe", along(ankle, lower @ _rotation(78 - leg[..., 4], 0), length["foot"]))
-    return Bodies(points, head, chest, length)
+    return Bodies(points, head, chest, length), root
