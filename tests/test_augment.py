@@ -15,6 +15,7 @@ from posekit.data.augment import (
     Augment,
     coarse_dropout,
     colour_matrix,
+    hsv_jitter,
     random_crop,
     transform_target,
 )
@@ -308,3 +309,105 @@ def test_the_same_generator_gives_the_same_picture():
             Augment(policy, size=64)(image, target, np.random.default_rng((0, 1, 2))) for _ in range(2)
         )
         assert (one[0] == two[0]).all() and all((one[1][key] == two[1][key]).all() for key in one[1])
+
+
+def test_the_published_letterbox():
+    """The numbers of RTMO's released code: whole and fractional borders, wide, tall and enlarged pictures."""
+    for row in json.loads((Path(__file__).parent / "golden/rtmo/geometry.json").read_text())["letterbox"]:
+        width, height = row["image_wh"]
+        augment = Augment("none", size=tuple(row["input_wh"][::-1]), pad=114, align="centre")
+        matrix, size, _, _ = augment.draw(width, height, np.random.default_rng(0))
+        assert list(size) == row["input_wh"]
+        assert np.abs(matrix - row["warp_2x3"]).max() < 1e-3
+        inside = affine.transform_points(matrix, np.array(row["points"]))
+        assert np.abs(inside - row["points_in_input"]).max() < 1e-3
+        assert np.abs(affine.transform_points(affine.invert(matrix), inside) - row["points"]).max() < 1e-3
+
+
+@given(
+    seed=seeds,
+    align=st.sampled_from(["topleft", "centre"]),
+    policy=st.sampled_from(["none", "scenes", "released"]),
+    size=st.sampled_from([96, (64, 160), (160, 96)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_filled_letterbox_maps_back(seed, align, policy, size):
+    rng = np.random.default_rng(seed)
+    width, height = (int(value) for value in rng.integers(30, 400, 2))
+    target = random_people(rng, 3, width, height)
+    image = np.full((height, width, 3), 200, np.uint8)
+    augment = Augment(policy, size=size, align=align, pad=114)
+    filled, moved, back = augment(image, target, rng)
+    frame = (size, size) if isinstance(size, int) else size
+    assert filled.shape == (*frame, 3) and moved["size"].tolist() == [frame[1], frame[0]]
+    labelled = moved["visibility"] > 0
+    original = affine.transform_points(back, moved["keypoints"])[labelled]
+    distances = np.linalg.norm(original[:, None] - target["keypoints"].reshape(1, -1, 2), axis=2).min(1)
+    assert (distances < 1e-3 * max(1, width / frame[1], height / frame[0])).all()
+    assert (moved["keypoints"] >= 0).all() and (moved["keypoints"] <= moved["size"]).all()
+
+
+def test_padding_is_filled_where_the_alignment_says():
+    image, target = np.full((50, 100, 3), 200, np.uint8), make_target([[[50, 25]]], boxes=[[0, 0, 100, 50]])
+    for align, top in (("topleft", 0), ("centre", 32)):
+        augment = Augment("none", layout_for(["nose"]), size=128, pad=114, align=align)
+        filled, moved, _ = augment(image, target, np.random.default_rng(0))
+        inner = filled[:, 1:-1]
+        assert (inner[top + 1 : top + 63] == 200).all()
+        assert (inner[: max(top - 1, 0)] == 114).all() and (inner[top + 65 :] == 114).all()  # one row is blended
+        assert moved["boxes"].tolist() == [[0, top, 128, top + 64]]
+        assert moved["keypoints"].tolist() == [[[64, top + 32]]]
+        assert moved["areas"].tolist() == pytest.approx([100 * 1.28**2])
+    turned = Augment("scenes", size=128, pad=114, align="centre", rotation=25)(
+        np.full((100, 100, 3), 200, np.uint8), make_target(np.zeros((0, 17, 2))), np.random.default_rng(2)
+    )[0]
+    assert turned.min() > 60  # no black corner
+
+
+def test_without_padding_value_nothing_is_filled():
+    image, target = np.full((50, 100, 3), 200, np.uint8), make_target(np.zeros((0, 17, 2)))
+    picture, moved, _ = Augment("none", size=(64, 96))(image, target, np.random.default_rng(0))
+    assert picture.shape == (48, 96, 3) and moved["size"].tolist() == [96, 48]
+    picture, _, _ = Augment("none", size=(24, 96))(image, target, np.random.default_rng(0))
+    assert picture.shape == (24, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"align": "center"}, "aligned 'topleft' or in the 'centre', not 'center'"),
+        ({"align": "centre", "size": 64}, "align='centre' needs a pad value"),
+        ({"pad": 114}, "pad=114 fills a letterbox of a given size .*give size"),
+        ({"pad": 256, "size": 64}, "pad=256 .* from 0 to 255"),
+    ],
+)
+def test_wrong_letterboxes_are_named(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Augment("none", **options)
+
+
+def test_hsv_jitter_moves_within_its_strengths():
+    rng = np.random.default_rng(0)
+    hsv = rng.integers((0, 90, 90), (180, 160, 160), (40, 40, 3))
+    image = cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB)
+    before = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(int)
+    moves = []
+    for seed in range(60):
+        after = cv2.cvtColor(hsv_jitter(image, (5, 30, 30), np.random.default_rng(seed)), cv2.COLOR_RGB2HSV)
+        move = after.astype(int) - before
+        move[..., 0] = (move[..., 0] + 90) % 180 - 90
+        moves.append(np.median(move, axis=(0, 1)))
+        assert np.abs(move - moves[-1]).max() <= 6  # the same move everywhere, up to the rounding of colours
+    moves = np.array(moves)
+    assert (np.abs(moves).max(0) <= (6, 31, 31)).all() and (np.abs(moves).max(0) >= (4, 20, 20)).all()
+    assert 0.25 < (np.abs(moves[:, 2]) > 1).mean() < 0.75  # each one moves in half of the pictures
+
+
+def test_hsv_jitter_wraps_hue_stops_at_the_ends_and_spares_the_input():
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[..., 0] = 255
+    seen = {tuple(hsv_jitter(red, (5, 0, 60), np.random.default_rng(seed))[0, 0].tolist()) for seed in range(60)}
+    assert (red[..., 0] == 255).all() and (red[..., 1:] == 0).all()
+    assert any(g > 0 for _, g, _ in seen) and any(b > 0 for _, _, b in seen)  # both ways round the circle
+    assert max(r for r, _, _ in seen) == 255 and min(r for r, _, _ in seen) >= 195
+    assert (hsv_jitter(red, (0, 0, 0), np.random.default_rng(0)) == red).all()

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from posekit.data.augment import Augment
-from posekit.data.loader import IMAGENET_MEAN, IMAGENET_STD, Loader
+from posekit.data.loader import IMAGENET_MEAN, IMAGENET_STD, Loader, resize_batch
+from posekit.data.mosaic import Mosaic
 from posekit.data.pictures import DataError
 from posekit.layouts import COCO, CROWDPOSE
 
@@ -184,3 +185,122 @@ def test_processes_share_the_pictures():
     shares = [Loader(data, batch_size=2, rank=rank, world=3).order(4).tolist() for rank in range(3)]
     assert [len(share) for share in shares] == [3, 3, 3]
     assert len({index for share in shares for index in share}) == 9
+
+
+class Mixing:
+    """A `mix` that reads the picture and the next one; `broken` partners are reported."""
+
+    size, layout = (32, 40), COCO
+
+    def mix(self, dataset, index, rng):
+        image, broken = dataset.image(index), []
+        partner = (index + 1) % len(dataset)
+        try:
+            image = (image // 2 + dataset.image(partner) // 2)[:32, :40]
+        except DataError as error:
+            if dataset.on_error != "skip":
+                raise
+            broken.append((partner, str(error)))
+        target = {**dataset.target(index), "size": np.array([40, 32])}
+        noise = rng.integers(0, 9, (32, 40, 3), dtype=np.uint8)
+        noise[: image.shape[0]] += image[:32, :40] // 2
+        return noise, target, np.float32([[1, 0, 0], [0, 1, 0]]), broken
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_augmentation_may_read_other_pictures(workers):
+    whole = list(Loader(Pictures(), Mixing(), 3, seed=4).epoch(7))
+    assert [batch["images"].shape for batch in whole] == [(3, 3, 32, 40)] * 3 + [(1, 3, 32, 40)]
+    assert all(batch["padding_mask"] is None for batch in whole)
+    assert same(list(Loader(Pictures(), Mixing(), 3, seed=4, workers=workers).epoch(7, 2)), whole[2:])
+    assert not same(list(Loader(Pictures(), Mixing(), 3, seed=5).epoch(7)), whole)
+    assert not same(list(Loader(Pictures(), Mixing(), 3, seed=4).epoch(8)), whole)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_partner_follows_the_data_set(workers):
+    with pytest.raises(DataError, match="image 105: 'x.jpg' is truncated"):
+        list(Loader(Pictures(bad=[5]), Mixing(), 2, shuffle=False, workers=workers).epoch(0))
+    data = Pictures(bad=[5], on_error="skip")
+    batches = list(Loader(data, Mixing(), 2, shuffle=False, workers=workers).epoch(0))
+    ids = [target["image_id"] for batch in batches for target in batch["targets"]]
+    assert ids == [100, 101, 102, 103, 104, 106, 107, 108, 109]  # the partner is left out, the picture is not
+    assert set(data.left_out) == {5} and "truncated" in data.skipped[0]
+
+
+def test_mosaics_resume_exactly():
+    def loader(workers=0):
+        return Loader(
+            Pictures(), Mosaic("rtmo", size=(64, 96)), 3, seed=2, workers=workers, sizes=(64, 96, (32, 64), 128)
+        )
+
+    whole = list(loader().epoch(3))
+    assert whole[0]["padding_mask"] is None and len({batch["images"].shape[2:] for batch in whole}) > 1
+    assert same(list(loader(workers=1).epoch(3, 1)), whole[1:])
+
+
+def test_sizes_are_a_pure_function_of_seed_epoch_and_batch():
+    sizes = tuple(range(480, 801, 32))
+    loader = Loader(Pictures(), None, 2, seed=3, sizes=sizes)
+    drawn = [loader.size_of(epoch, number) for epoch in range(20) for number in range(20)]
+    assert set(drawn) == set(sizes)
+    other = Loader(Pictures(), None, 2, seed=3, sizes=sizes, rank=1, world=2)
+    assert drawn == [other.size_of(epoch, number) for epoch in range(20) for number in range(20)]
+    assert Loader(Pictures(), None, 2, seed=3).size_of(0, 0) is None
+    with pytest.raises(ValueError, match="sizes are whole numbers of pixels, at least 1, not .*0"):
+        Loader(Pictures(), None, 2, sizes=(0,))
+
+
+FITS = [None, Augment("none", size=64), Augment("none", size=(48, 64), pad=114, align="centre")]
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("size", [96, 32, (64, 32)])
+def test_a_resized_batch_takes_its_targets_along(fit, size):
+    data = Pictures(sizes=((40, 30), (24, 48)))
+    (before,) = Loader(data, fit, 10, shuffle=False).epoch(0)
+    (after,) = Loader(data, fit, 10, shuffle=False, sizes=(size,)).epoch(0)
+    old, new = before["images"].shape[:1:-1], after["images"].shape[:1:-1]
+    assert max(new) == size if isinstance(size, int) else new == (32, 64)
+    x, y = new[0] / old[0], new[1] / old[1]
+    assert torch.allclose(
+        after["images"].mean((2, 3))[2], before["images"].mean((2, 3))[2], atol=0.35
+    )  # the same picture
+    for one, two in zip(before["targets"], after["targets"], strict=True):
+        factor = torch.tensor([x, y])
+        assert torch.allclose(two["keypoints"], one["keypoints"] * factor)
+        assert torch.allclose(two["boxes"], one["boxes"] * factor.repeat(2))
+        assert torch.allclose(two["ignore"], one["ignore"] * factor.repeat(2))
+        assert torch.allclose(two["areas"], one["areas"] * x * y)
+        assert (two["size"] - one["size"] * factor).abs().max() <= 0.5
+        back = [t["keypoints"] @ t["to_original"][:, :2].T + t["to_original"][:, 2] for t in (one, two)]
+        assert torch.allclose(*back, atol=1e-3)
+    mask = after["padding_mask"]
+    assert (mask is None) == (before["padding_mask"] is None)
+    if mask is not None:
+        areas = [int(target["size"].prod()) for target in after["targets"]]
+        assert (~mask).sum((1, 2)).tolist() == areas
+        assert (after["images"].permute(0, 2, 3, 1)[mask] == 0).all()
+
+
+def test_resizing_is_bilinear_in_the_frame_of_corners():
+    """A ramp stays a ramp: pixel centres, not corners, are what a resize by s moves to s x."""
+    ramp = torch.arange(64.0).add(0.5).expand(1, 3, 64, 64)
+    target = {"keypoints": torch.zeros(0, 17, 2), "boxes": torch.zeros(0, 4), "ignore": torch.zeros(0, 4)}
+    target |= {"areas": torch.zeros(0), "to_original": torch.eye(2, 3)}
+    resized, sizes = resize_batch(ramp, [(64, 48)], [target], (96, 96))
+    expected = (torch.arange(96.0) + 0.5) * 64 / 96
+    assert (resized[0, 0, 5, 2:-2] - expected[2:-2]).abs().max() < 1e-4
+    assert sizes == [(96, 72)] and target["size"].tolist() == [96, 72]
+
+
+def test_filled_pictures_have_no_mask():
+    data = Pictures(sizes=((40, 30), (24, 48)))
+    (batch,) = Loader(data, Augment("none", size=(32, 64), pad=114), 10, shuffle=False).epoch(0)
+    assert batch["images"].shape == (10, 3, 32, 64) and batch["padding_mask"] is None
+    grey = (torch.tensor(114 / 255) - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
+    assert torch.allclose(batch["images"][0, :, 5, -1], grey, atol=1e-5)
+    assert all(target["size"].tolist() == [64, 32] for target in batch["targets"])
+    (batch,) = Loader(data, Augment("none", size=(32, 64)), 10, shuffle=False).epoch(0)
+    assert batch["images"].shape == (10, 3, 32, 64)
+    assert (~batch["padding_mask"][0]).sum() == 32 * 43 and (~batch["padding_mask"][1]).sum() == 32 * 16
