@@ -73,7 +73,7 @@ class Attention(nn.Module):
         seen_everywhere = []
         if self.pool:
             share = None if plan.share is None else plan.share.to(x)
-            seen_everywhere.append([_means(part, batch, share) for part in (own_k, own_v)])
+            seen_everywhere.append([_means(part, plan.count, share) for part in (own_k, own_v)])
         if others.shape[1]:
             other_q, other_k, other_v = self._split(self.qkv(others))
             seen_everywhere.append([other_k, other_v])
@@ -89,11 +89,11 @@ class Attention(nn.Module):
         out = _joined(F.scaled_dot_product_attention(q, k, v, mask))
         result = out_of_windows(self.proj(out), plan, batch)
         if others.shape[1]:
-            all_k = torch.cat([_all_cells(own_k, batch), other_k], 2)
-            all_v = torch.cat([_all_cells(own_v, batch), other_v], 2)
+            all_k = torch.cat([_all_cells(own_k, plan.count), other_k], 2)
+            all_v = torch.cat([_all_cells(own_v, plan.count), other_v], 2)
             real = None
             if plan.real is not None:
-                real = F.pad(plan.real.to(x.device).flatten(), (0, others.shape[1]), value=True)
+                real = F.pad(plan.real.to(x.device).flatten(), (0, others.shape[1]), value=True)[None]
             seen = F.scaled_dot_product_attention(other_q, all_k, all_v, real)
             result = torch.cat([result, self.proj(_joined(seen))], 1)
         return result
@@ -130,7 +130,7 @@ def plan_windows(grid: tuple[int, int], window: tuple[int, int], shift: tuple[in
     real = mask = share = None
     if padded != grid:
         real = into_windows(torch.ones(1, grid[0] * grid[1], 1), bare)[..., 0] > 0
-        share = real / real.sum(1, keepdim=True)  # no window is padding alone, rolled or not
+        share = real.double() / real.sum(1, keepdim=True)  # no window is padding alone, rolled or not
     if any(shift):
         # What came round from the other side of the grid is no neighbour: it belongs to another region
         rows, columns = ((torch.arange(size) + s >= size).long() for size, s in zip(padded, shift, strict=True))
@@ -183,9 +183,9 @@ def _joined(heads: Tensor) -> Tensor:
     return heads.transpose(1, 2).flatten(2)
 
 
-def _means(part: Tensor, batch: int, share: Tensor | None) -> Tensor:
+def _means(part: Tensor, count: int, share: Tensor | None) -> Tensor:
     """Keys or values (B n, H, L, d) -> their means per window (B, H, n, d)."""
-    part = part.unflatten(0, (batch, -1))
+    part = part.unflatten(0, (len(part) // count, count))
     mean = part.mean(3) if share is None else torch.einsum("bnhld,nl->bnhd", part, share)
     return mean.transpose(1, 2)
 
@@ -195,6 +195,6 @@ def _to_every_window(part: Tensor, count: int) -> Tensor:
     return part[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1)
 
 
-def _all_cells(part: Tensor, batch: int) -> Tensor:
+def _all_cells(part: Tensor, count: int) -> Tensor:
     """(B n, H, L, d) -> (B, H, n L, d)."""
-    return part.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2, 3)
+    return part.unflatten(0, (len(part) // count, count)).transpose(1, 2).flatten(2, 3)
