@@ -47,6 +47,8 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
     train = open_dataset(recipe.dataset, "train", count=recipe.images or None, **options)
     val = open_dataset(recipe.dataset, "val", count=recipe.val_images or None, **options)
     model = build_model(recipe, num_keypoints=len(train.layout))
+    if family == "rtmo":
+        check_rtmo(recipe, model.input)
     criterion = (poet_criterion if family == "poet" else rtmo_criterion)(recipe, train.layout)
     shared = {"rank": rank, "world": world}
     late = None
@@ -69,6 +71,15 @@ def family_of(model: str) -> str:
     if family not in FAMILIES:
         raise ValueError(f"there is no training for the model {model!r}; its name starts with {' or '.join(FAMILIES)}")
     return family
+
+
+def check_rtmo(recipe: Recipe, see: Input) -> None:
+    """Raises ValueError for what an RTMO cannot be trained with."""
+    odd = [size for size in (recipe.size or see.size, *recipe.sizes) if size % 32]
+    if odd:
+        raise ValueError(f"RTMO sees pictures whose sides are multiples of 32, not {odd[0]}; change size or sizes")
+    if recipe.backbone_steps:
+        raise ValueError(f"backbone_steps is {recipe.backbone_steps}: only POET's backbones are trained alone first")
 
 
 def build_model(recipe: Recipe, num_keypoints: int) -> nn.Module:

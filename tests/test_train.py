@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from posekit import runs, train
+from posekit.prepare import prepare
 from posekit.recipes import Recipe, recipe
 
 
@@ -23,6 +24,13 @@ def small(**changes) -> Recipe:
 def one_thread(monkeypatch, tmp_path_factory):
     torch.set_num_threads(1)
     monkeypatch.chdir(tmp_path_factory.mktemp("house"))
+
+
+def small_rtmo(**changes) -> Recipe:
+    """Crosses everything that a step decides: both stages, the late steps, the loader without mosaic."""
+    options = {"images": 24, "val_images": 8, "batch_size": 4, "steps": 9, "warmup": 2, "size": 64}
+    options |= {"stage2_at": 0.4, "late_at": 0.6, "model_options": {"widths": [8, 8, 16, 16, 16], "bins": [12, 16]}}
+    return recipe("rtmo_tiny", **(options | changes))
 
 
 def weights(folder):
@@ -65,24 +73,25 @@ def test_done_is_done(tmp_path):
     assert "is done" in lines[0] and (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("small", "at"), [(small, 8), (small_rtmo, 3), (small_rtmo, 8)])
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch, small, at):
     train.train(small(), tmp_path / "whole", report=lambda line: None)
     whole, step = train.Loop.train_batch, []
 
-    def stop_at_eight(loop, batch):
+    def stop(loop, batch):
         step.append(1)
-        if len(step) == 8:
+        if len(step) == at:
             raise KeyboardInterrupt
         whole(loop, batch)
 
-    monkeypatch.setattr(train.Loop, "train_batch", stop_at_eight)
+    monkeypatch.setattr(train.Loop, "train_batch", stop)
     with pytest.raises(KeyboardInterrupt):
         train.train(small(), tmp_path / "cut", report=lambda line: None)
     assert runs.load_run(tmp_path / "cut")["status"] == "interrupted"
     monkeypatch.undo()
     lines = []
     train.train(small(), tmp_path / "cut", report=lines.append)
-    assert "resumed at step 7 of 9" in lines[0]
+    assert f"resumed at step {at - 1} of 9" in lines[0]
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     logs = [runs.read_log(tmp_path / name / "log.csv") for name in ("whole", "cut")]
     kept = [[{k: v for k, v in row.items() if k != "minutes"} for row in log] for log in logs]
@@ -117,22 +126,77 @@ def test_a_killed_process_resumes_and_ends_with_the_same_weights(tmp_path):
 
 def test_a_loss_that_is_not_a_number_names_the_pictures_and_keeps_the_checkpoint(tmp_path, monkeypatch):
     from posekit.losses.poet import PoetCriterion
+    from posekit.losses.rtmo import RtmoCriterion
 
-    calls = []
+    for criterion, options, spoilt in (
+        (PoetCriterion, small(), "pose"),
+        (RtmoCriterion, small_rtmo(), "proxy_keypoints"),
+    ):
+        calls, forward = [], criterion.forward
 
-    forward = PoetCriterion.forward
+        def poisoned(self, outputs, targets, calls=calls, forward=forward, spoilt=spoilt):
+            calls.append(1)
+            if len(calls) == 5:
+                outputs = {**outputs, spoilt: outputs[spoilt] * float("nan")}
+            return forward(self, outputs, targets)
 
-    def poisoned(self, outputs, targets):
-        calls.append(1)
-        if len(calls) == 5:
-            outputs = {**outputs, "pose": outputs["pose"] * float("nan")}
-        return forward(self, outputs, targets)
+        monkeypatch.setattr(criterion, "forward", poisoned)
+        folder = tmp_path / options.model
+        words = r"epoch 1, step 5, images \d+, .*not finite.*last checkpoint is kept"
+        with pytest.raises(FloatingPointError, match=words):
+            train.train(options, folder, checkpoint_seconds=0, report=lambda line: None)
+        assert (folder / "resume.ckpt").exists()
+        assert runs.load_run(folder)["status"] == "failed"
 
-    monkeypatch.setattr(PoetCriterion, "forward", poisoned)
-    with pytest.raises(FloatingPointError, match=r"epoch 1, step 5, images \d+, .*not finite.*last checkpoint is kept"):
-        train.train(small(), tmp_path / "run", checkpoint_seconds=0, report=lambda line: None)
-    assert (tmp_path / "run" / "resume.ckpt").exists()
-    assert runs.load_run(tmp_path / "run")["status"] == "failed"
+
+def test_the_stages_of_rtmo_follow_the_step(tmp_path, monkeypatch):
+    from posekit.data.mosaic import Mosaic
+
+    seen, step, mixes, mix = [], train.Loop.train_batch, [], Mosaic.mix
+
+    def watched(loop, batch):
+        step(loop, batch)
+        seen.append((loop.criterion.stage, loop.criterion.auxiliary))
+
+    def mixed(self, *arguments):
+        mixes.append(self.policy)
+        return mix(self, *arguments)
+
+    monkeypatch.setattr(train.Loop, "train_batch", watched)
+    monkeypatch.setattr(Mosaic, "mix", mixed)
+    metrics = train.train(small_rtmo(steps=14), tmp_path / "run", report=lambda line: None)
+    assert seen == [(1, False)] * 6 + [(2, False)] * 2 + [(2, True)] * 6
+    assert set(mixes[: 12 * 4]) == {"rtmo_scenes"}  # the epoch that holds the change ends as it began
+    assert set(mixes[12 * 4 :]) == {"rtmo_late"}
+    row = runs.read_log(tmp_path / "run" / "log.csv")[-1]
+    assert row["train_loss_bbox_aux"] is not None and row["val_loss_mle"] is not None
+    assert row["AP"] == metrics["AP"] and (tmp_path / "run" / "predictions.json").exists()
+
+
+def test_people_in_crowds_are_scored_in_bands(tmp_path):
+    options = small_rtmo(dataset="crowd", steps=2, people=(2, 4))
+    metrics = train.train(options, tmp_path / "run", report=lambda line: None)
+    assert {"AP", "APeasy", "APmedium", "APhard"} <= set(metrics)
+    assert runs.load_run(tmp_path / "run")["results"]["step"] == 2
+
+
+def test_pictures_of_several_sizes_resume_exactly(tmp_path):
+    options = small_rtmo(sizes=(64, 96), steps=4)
+    train.train(options, tmp_path / "a", report=lambda line: None)
+    train.train(options, tmp_path / "b", report=lambda line: None)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_a_run_of_an_older_version_is_the_same_run(tmp_path):
+    """Its record lacks the fields that came later."""
+    train.train(small(), tmp_path / "run", report=lambda line: None)
+    record = runs.load_run(tmp_path / "run")
+    for name in ("loss_options", "stage2_at", "sizes", "ema_ramp"):
+        del record["parameters"][name]
+    runs.write_json(tmp_path / "run" / "run.json", record)
+    lines = []
+    train.train(small(), tmp_path / "run", report=lines.append)
+    assert "is done" in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +204,13 @@ def test_a_loss_that_is_not_a_number_names_the_pictures_and_keeps_the_checkpoint
     [
         (lambda: recipe("poet"), "no recipe is called 'poet'; known: poet_tiny"),
         (lambda: recipe("poet_tiny", step=3), "a recipe has no field step; it has model"),
+        (lambda: prepare(small_rtmo(model_options={"bin": [3, 4]})), "names 'bin', which rtmo_tiny does not know"),
+        (lambda: prepare(small_rtmo(loss_options={"w_ols": 1})), "names 'w_ols', which RtmoCriterion does not know"),
+        (lambda: prepare(small_rtmo(model_options={"num_keypoints": 3})), "num_keypoints, which comes from elsewhere"),
+        (lambda: prepare(small_rtmo(loss_options={"mle": "mine"})), "mle is 'mine'; choose one of"),
+        (lambda: prepare(small_rtmo(size=72)), "multiples of 32"),
+        (lambda: prepare(small_rtmo(backbone_steps=5)), "backbone_steps"),
+        (lambda: prepare(small(model="simple_baseline_r50")), "there is no training for the model"),
     ],
 )
 def test_wrong_recipes_give_a_sentence(call, words):
