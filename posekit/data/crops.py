@@ -12,6 +12,7 @@ published weights. The numbers of boxes, joints and matrices are the same either
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -150,11 +151,19 @@ def normalise(
     """uint8 (n, H, W, 3) RGB -> float32 (n, 3, H, W), (x / 255 - mean) / std, channels last in memory."""
     pixels = torch.as_tensor(crops).to(device)
     n, height, width, _ = pixels.shape
-    # A row of colours is long enough to be computed in one sweep; three channels alone are not.
-    scale = (1 / (255 * torch.tensor(std))).repeat(width).to(device)
-    offset = (torch.tensor(mean) / torch.tensor(std)).repeat(width).to(device)
+    scale, offset = _colour_rows(tuple(mean), tuple(std), width, pixels.device)
     rows = pixels.view(n, height, width * 3).float().mul_(scale).sub_(offset)
     return rows.view(n, height, width, 3).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=8)
+def _colour_rows(mean: tuple, std: tuple, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What a row of pixels (3 width,) is multiplied by, and what is then taken away.
+
+    A row of colours is long enough to be computed in one sweep; three channels alone are not.
+    """
+    means, deviations = torch.tensor(mean), torch.tensor(std)
+    return (1 / (255 * deviations)).repeat(width).to(device), (means / deviations).repeat(width).to(device)
 
 
 @dataclass

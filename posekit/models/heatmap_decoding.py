@@ -43,8 +43,8 @@ def highest(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Raises:
         ValueError: a map with NaN.
     """
-    n, k, _, width = maps.shape
-    flat = maps.reshape(n * k, -1)
+    n, k, height, width = maps.shape
+    flat = maps.reshape(n * k, height * width)
     where = flat.argmax(1)  # NaN, where there is one, is the argmax
     values = flat[np.arange(n * k), where].reshape(n, k)
     if np.isnan(values).any():
@@ -149,6 +149,28 @@ def crop_poses(
     boxes = np.concatenate([np.zeros_like(sizes), sizes], axis=1).astype(np.float32)
     people = (np.split(array, max(len(points), 1)) for array in (keypoints, values, scores, boxes))
     return [Poses(*person) for person in zip(*people, strict=True)][: len(points)]
+
+
+def picture_poses(
+    heatmaps: Tensor | np.ndarray,
+    to_original: np.ndarray,
+    boxes: np.ndarray,
+    crop_size: tuple[int, int] = (192, 256),
+    box_scores: np.ndarray | float = 1.0,
+    **options,
+) -> Poses:
+    """All people of one picture at once, in pixels of the picture, in the order of the boxes.
+
+    to_original: (N, 2, 3), boxes: (N, 4) picture pixels, as `posekit.data.crops.Crops` has them. A person's score is
+    the box's times the mean of the joint values above 0.2. `options` go to `locate`.
+    """
+    points, values = locate(heatmaps, **options)
+    points = to_crop(points, heatmaps.shape[:1:-1], crop_size, options.get("udp", True))
+    values = values.clip(0, 1)
+    keypoints = points @ to_original[:, :, :2].transpose(0, 2, 1) + to_original[:, None, :, 2]
+    return Poses(
+        keypoints.astype(np.float32), values, rescore(values, box_scores), np.asarray(boxes, np.float32).reshape(-1, 4)
+    )
 
 
 def _quarter(maps: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
