@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posekit.data import affine
-from posekit.data.mosaic import CORNERS, MIXES, Mix, Mosaic, Pane, merge, paint, paste, quarter, visible
+from posekit.data.mosaic import CORNERS, MIXES, Mix, Mosaic, Pane, merge, outline, paint, paste, quarter, visible
 from posekit.data.pictures import DataError
 from posekit.layouts import COCO, layout_for
 
@@ -238,7 +238,7 @@ def test_the_four_panes_never_overlap_and_stay_on_the_canvas(seed):
         q = quarter(corner, meeting, canvas)
         assert q[0] <= x0 <= x1 <= q[2] and q[1] <= y0 <= y1 <= q[3]
         seen[y0:y1, x0:x1] += 1
-        assert visible((x0, y0, x1, y1), affine.identity(), canvas) in ((x0, y0, x1, y1), None)
+        assert visible(outline((x0, y0, x1, y1), affine.identity()), canvas) in ((x0, y0, x1, y1), None)
     assert seen.max() == 1
 
 

@@ -14,6 +14,7 @@ height).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -131,14 +132,13 @@ class Mosaic:
         self, dataset, index: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray, list[tuple[int, str]]]:
         """Picture `index` of the data set and its random partners, all drawn from `rng`; see the class."""
-        width, height = self.frame
-        steps, broken = self.steps, []
+        (width, height), steps, broken = self.frame, self.steps, []
         flips = rng.random() < steps.flip
         four, two = rng.random() < steps.mosaic, rng.random() < steps.mixup
         partners = rng.integers(len(dataset), size=4)
         view = self._view(rng, four)
-        mirror = affine.hflip(width) if flips else affine.identity()
-        view = affine.compose(view, mirror)
+        mirror = [affine.hflip(width)] if flips else []
+        view = affine.compose(view, *mirror)
         own = dataset.image(index), dataset.target(index)
         if four:
             meeting = [int(rng.uniform(*steps.meeting) * side) for side in self.frame]
@@ -146,7 +146,7 @@ class Mosaic:
         else:
             h, w = own[0].shape[:2]
             place = affine.letterbox(w, h, self.frame)
-            shown = tuple(affine.transform_boxes(place, np.array([[0.0, 0.0, w, h]]))[0])
+            shown = (*place[:, 2], *(place @ (w, h, 1)))
             panes = [Pane(*own, place, shown, shown, view, flips)]
         image = np.full((height, width, 3), self.pad, np.uint8)
         for pane in panes:
@@ -177,15 +177,15 @@ class Mosaic:
         canvas = (2 * self.frame[0], 2 * self.frame[1])
         panes = []
         for corner, partner in zip(CORNERS, (None, *partners[:3]), strict=True):
-            seen = visible(quarter(corner, meeting, canvas), view, self.frame)
-            if partner is not None and seen is None:
+            reach = outline(quarter(corner, meeting, canvas), view)
+            if partner is not None and visible(reach, self.frame) is None:
                 continue
             image, target = own if partner is None else self._read(dataset, int(partner), own, rng, broken)
             h, w = image.shape[:2]
             factor = min(self.frame[0] / w, self.frame[1] / h)
             patch = max(int(w * factor), 1), max(int(h * factor), 1)
             shown, cut = paste(corner, meeting, patch, canvas)
-            place = affine.compose(affine.scale(factor), affine.crop(cut[0] - shown[0], cut[1] - shown[1]))
+            place = np.array([[factor, 0, shown[0] - cut[0]], [0, factor, shown[1] - cut[1]]])
             panes.append(Pane(image, target, place, (0, 0, *canvas), shown, view, flips))
         return panes
 
@@ -200,7 +200,7 @@ class Mosaic:
             place, turns = affine.compose(place, affine.hflip(canvas[0])), True
             shown = (canvas[0] - shown[2], 0, canvas[0], shown[3])
         left, top = (int(rng.integers(max(a - b, 0) + 1)) for a, b in zip(canvas, self.frame, strict=True))
-        view = affine.compose(affine.crop(left, top), mirror)
+        view = affine.compose(affine.crop(left, top), *mirror)
         return Pane(image, target, place, (0, 0, *canvas), shown, view, flips != turns)
 
     def _read(self, dataset, index: int, own, rng, broken: list) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -236,26 +236,33 @@ def paste(
     return (x, y, x + width, y + height), (u, v, u + width, v + height)
 
 
-def visible(region, view: np.ndarray, frame: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """Whole pixels x0, y0, x1, y1 of the frame that may show the region (x0, y0, x1, y1) of the canvas, or None."""
-    x0, y0, x1, y1 = affine.transform_boxes(view, np.array([region], float), frame)[0]
-    x0, y0, x1, y1 = int(np.floor(x0)), int(np.floor(y0)), int(np.ceil(x1)), int(np.ceil(y1))
+def outline(region, view: np.ndarray) -> np.ndarray:
+    """(4, 2) corners of the region x0, y0, x1, y1 of the canvas, in the view."""
+    x0, y0, x1, y1 = region
+    return affine.transform_points(view, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], float))
+
+
+def visible(corners: np.ndarray, frame: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Whole pixels x0, y0, x1, y1 of the frame around the corners (4, 2), or None if none of them is in it."""
+    x, y = corners[:, 0].tolist(), corners[:, 1].tolist()
+    x0, y0 = max(math.floor(min(x)), 0), max(math.floor(min(y)), 0)
+    x1, y1 = min(math.ceil(max(x)), frame[0]), min(math.ceil(max(y)), frame[1])
     return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
 
 def paint(image: np.ndarray, pane: Pane) -> None:
     """Draw what the frame `image` (H, W, 3) shows of a pane into it: one warp of the visible rectangle."""
-    box = visible(pane.shown, pane.view, image.shape[1::-1])
+    corners = outline(pane.shown, pane.view)
+    box = visible(corners, image.shape[1::-1])
     if box is None:
         return
     x0, y0, x1, y1 = box
-    matrix = affine.compose(pane.place, pane.view, affine.crop(x0, y0))
+    matrix = affine.compose(pane.place, pane.view)
+    matrix[:, 2] -= x0, y0
     patch = affine.warp(pane.image, matrix, (x1 - x0, y1 - y0), border=None)
-    left, top, right, bottom = pane.shown
-    outline = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
-    outline = affine.transform_points(pane.view, outline) - (x0 + 0.5, y0 + 0.5)  # to OpenCV's pixel centres
     mask = np.zeros(patch.shape[:2], np.uint8)
-    cv2.fillConvexPoly(mask, np.round(outline * 16).astype(np.int32), 255, shift=4)
+    corners = np.rint((corners - (x0 + 0.5, y0 + 0.5)) * 16).astype(np.int32)  # OpenCV's pixel centres, 1/16 px
+    cv2.fillConvexPoly(mask, corners, 255, shift=4)
     cv2.copyTo(patch, mask, image[y0:y1, x0:x1])
 
 
@@ -281,8 +288,8 @@ def merge(panes: list[Pane], frame: tuple[int, int], flip_order: np.ndarray) -> 
     points = np.where(turned[:, None, None], points[:, flip_order], points)
     visibility = np.where(turned[:, None], visibility[:, flip_order], visibility)
     boxes = _move_boxes(place[whose], view[whose], window[whose], boxes, frame)
-    growth = np.abs(np.linalg.det(place[:, :, :2]) * np.linalg.det(view[:, :, :2]))
-    areas = (areas * growth[whose]).astype(np.float32)
+    growth = [affine.determinant(pane.place) * affine.determinant(pane.view) for pane in panes]
+    areas = (areas * np.array(growth)[whose]).astype(np.float32)
     keep = (visibility > 0).any(1) & (boxes[:, 2:] - boxes[:, :2] > 1).all(1)
     crowds = np.repeat(np.arange(len(panes)), [len(pane.target["ignore"]) for pane in panes])
     ignore = np.concatenate([pane.target["ignore"] for pane in panes])
