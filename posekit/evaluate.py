@@ -19,6 +19,7 @@ from posekit.data import DRAWN, open_dataset
 from posekit.evaluation import evaluate, evaluate_by_people, per_joint_oks
 from posekit.evaluation.centers import compare_centers, true_centers
 from posekit.evaluation.pairs import Pairs, pair_people
+from posekit.evaluation.pose_nms import THRESHOLD
 from posekit.evaluation.visibility import compare_visibility
 from posekit.layouts import Layout
 from posekit.poses import Poses
@@ -38,6 +39,7 @@ def evaluate_run(
     on_error: str = "raise",
     device: str = "auto",
     report: Callable[[str], None] = print,
+    boxes: str = "truth",
 ) -> dict:
     """Scores the weights of a run folder, or of shipped weights, and writes what was found; returns the metrics.
 
@@ -47,11 +49,14 @@ def evaluate_run(
             used of its own data, all of another folder.
         folder: where the files go; None = the run's own folder. on_error: "skip" leaves out and counts pictures and
             annotations of a COCO folder that cannot be used.
+        boxes: whom a top-down model looks at. "truth" = annotated boxes; the path of a COCO detections file; or a run
+            folder of a one-stage model, whose `predictions.json` tells where people are.
 
     Files: `predictions.json` (COCO result rows of the last layer), `metrics.json` (what is returned), `layers.csv` (the
-    ten numbers per decoder layer), `matches.csv` (a row per annotated person with the prediction that it was paired
-    with, one to one by the largest sum of OKS), `visibility.csv` (a row per joint of these people: annotated flag 0,
-    1, 2 and predicted visibility). Centre columns are empty where the model predicts none or the person has none.
+    ten numbers per decoder layer; a model without layers counts as one), `matches.csv` (a row per annotated person with
+    the prediction that it was paired with, one to one by the largest sum of OKS), `visibility.csv` (a row per joint of
+    these people: annotated flag 0, 1, 2 and predicted visibility). Centre columns are empty where the model predicts
+    none or the person has none. Where images have a `crowdIndex`, the numbers go on with the AP of its three bands.
     `run.json` of another folder tells what was evaluated; in the run's own folder it gets an entry `evaluation`.
 
     Raises:
@@ -74,12 +79,12 @@ def evaluate_run(
     made = runs.provenance(
         {
             "model": recipe.model, "evaluated": runs.relative(run), "weights": _fingerprint(run / WEIGHTS),
-            **dict(zip(ASKED, (dataset, split, images, on_error), strict=True)),
+            **dict(zip(ASKED, (dataset, split, images, on_error), strict=True)), **asked_boxes(model, boxes),
         },
         seed=record["provenance"]["seed"], data=data, device=device,
     )  # fmt: skip
     start = time.monotonic()
-    seen, layers = forward(model.to(device), data, recipe, device, report)
+    seen, layers = forward(model.to(device), data, recipe, device, report, boxes)
     metrics, tables = score(data, seen, layers)
     made["seconds"] = round(time.monotonic() - start, 3)
 
@@ -153,14 +158,38 @@ def examples(folder: str | Path, count: int = 4, people: int = 2) -> tuple[list[
     return [example(i) for i in good], [example(i) for i in bad], data.layout
 
 
-def forward(model, data, recipe: Recipe, device, report: Callable[[str], None]) -> tuple[list[int], list[list[Poses]]]:
+def asked_boxes(model, boxes: str) -> dict[str, str]:
+    """What the record says about boxes: nothing for a model that needs none."""
+    return {"boxes": boxes} if model.input.fit == "crop" else {}
+
+
+def boxes_of(boxes: str, data) -> str | list[Poses]:
+    """`boxes` of `evaluate_run` as `posekit.data.topdown.People` takes them."""
+    if boxes == "truth" or runs.resolve(boxes).is_file():
+        return boxes if boxes == "truth" else str(runs.resolve(boxes))
+    found: dict[int, list[dict]] = {image_id: [] for image_id in data.ids}
+    for row in runs.read_json(runs.resolve(boxes) / "predictions.json"):
+        if row["image_id"] in found:
+            found[row["image_id"]].append(row)
+    return [Poses.from_coco(rows, len(data.layout)) for rows in found.values()]
+
+
+def forward(
+    model, data, recipe: Recipe, device, report: Callable[[str], None], boxes: str = "truth"
+) -> tuple[list[int], list[list[Poses]]]:
     """One pass over the data: indices of the images seen (I,), and per layer the poses of every image.
 
     A model whose outputs carry no layers (POET's do: `logits` (L, B, Q, C)) counts as one layer.
     """
     import torch
 
-    loader = evaluation_loader(data, model.input, size=recipe.size, max_size=recipe.max_size, device=device)
+    crops = model.input.fit == "crop"
+    options = {"size": recipe.size, "max_size": recipe.max_size, "device": device}
+    loader = evaluation_loader(data, model, boxes=boxes_of(boxes, data) if crops else "truth", **options)
+    if crops:
+        # annotated boxes are one per person already; found ones may be several
+        found = predict.poses_of_crops(model, loader, data.ids, None if boxes == "truth" else THRESHOLD)
+        return list(range(len(data))), [found]
     index = {image_id: i for i, image_id in enumerate(data.ids)}
     seen, layers, clock = [], [], time.monotonic()
     with torch.inference_mode():
@@ -240,7 +269,8 @@ def result_rows(poses: list[Poses], ids: list[int], category_id: int = 1) -> lis
     """COCO result rows, as `Poses.to_coco` makes them: the third number of a joint is its predicted visibility."""
     found = columns(poses, ids)
     seen = np.round(np.concatenate([p.visibility for p in poses]).astype(float), 3)
-    triples = np.concatenate([found["keypoints"], seen[..., None]], axis=2).reshape(len(seen), -1)
+    triples = np.concatenate([found["keypoints"], seen[..., None]], axis=2)
+    triples = triples.reshape(len(seen), 3 * seen.shape[1])
     rows = zip(found["image_id"].tolist(), triples.tolist(), found["score"].tolist(), strict=True)
     return [
         {"image_id": image, "category_id": category_id, "keypoints": numbers, "score": score}

@@ -5,7 +5,7 @@ Keypoints come back in pixels of the picture that was given (COCO's frame).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,9 +16,10 @@ from torch import nn
 
 from posekit import models, runs
 from posekit.data.pictures import read_image
+from posekit.evaluation.pose_nms import THRESHOLD, gather
 from posekit.layouts import layout_for
 from posekit.poses import Poses
-from posekit.prepare import evaluation_loader
+from posekit.prepare import evaluation_loader, plain_options
 from posekit.train import decode
 
 WEIGHTS = "data/weights"  # our own reference models, shipped with the repository
@@ -46,7 +47,8 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
     record, recipe = path.with_name("run.json"), {}
     if record.is_file():  # what the run changed about the model
         recipe = runs.read_json(record)["parameters"]
-        overrides = {key: recipe[key] for key in ("num_queries",) if recipe.get(key)} | overrides
+        queries = {"num_queries": recipe["num_queries"]} if recipe.get("num_queries") else {}
+        overrides = queries | plain_options(recipe.get("model_options", {})) | overrides
     model = models.build(name, **overrides)
     load_weights(model, path)
     if recipe.get("size") and model.input.fit == "letterbox":  # it sees pictures as it was trained to
@@ -57,13 +59,30 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
 class Predictor:
     """A model with everything around it: reading, resizing, batching, decoding.
 
-    `size`: input size in pixels, 0 = the model's own. `threshold`: people with a lower score are left out.
+    `size`: input size in pixels, 0 = the model's own. `threshold`: people with a lower score are left out. A top-down
+    model needs `people`: another `Predictor`, or anything else called with a list of pictures, whose `Poses` say by
+    their boxes and scores where people are.
+
+    Raises:
+        ValueError: a top-down model without `people`.
     """
 
     def __init__(
-        self, model: nn.Module, *, size: int = 0, threshold: float = 0.0, device: str | torch.device = "cpu"
+        self,
+        model: nn.Module,
+        *,
+        size: int = 0,
+        threshold: float = 0.0,
+        device: str | torch.device = "cpu",
+        people: Callable[[list[np.ndarray]], list[Poses]] | None = None,
     ) -> None:
+        if people is None and model.input.fit == "crop":
+            raise ValueError(
+                "a top-down model looks at one person at a time and must be told where people are: give "
+                'people=Predictor(load("rtmo_tiny", "scenes")), or another function from pictures to Poses'
+            )
         self.model, self.size, self.threshold, self.device = model.eval().to(device), size, threshold, device
+        self.people = people
 
     def __call__(self, images, batch_size: int = 8) -> Poses | list[Poses]:
         """Poses for one picture, or a list of them for several.
@@ -80,6 +99,10 @@ class Predictor:
         """The same for any iterable, the frames of a video for example: a batch at a time, in order."""
         images = iter(images)
         while group := [as_array(image) for image in islice(images, batch_size)]:
+            if self.people is not None:
+                for poses in self.of_crops(group):
+                    yield poses.select(poses.scores >= self.threshold)
+                continue
             for outputs, batch in self.forward(group):
                 for poses in decode(self.model, outputs, batch):
                     yield poses.select(poses.scores >= self.threshold)
@@ -87,10 +110,17 @@ class Predictor:
     @torch.inference_mode()
     def forward(self, arrays: list[np.ndarray], **options) -> list[tuple[dict, dict]]:
         """The model's raw outputs and the batch, once for all arrays; `options` go to the model (`attention=True`)."""
-        dataset = Pictures(arrays, self.model.num_keypoints)
-        see, batch_size = self.model.input, len(arrays)
-        loader = evaluation_loader(dataset, see, size=self.size, batch_size=batch_size, device=self.device)
+        loader = evaluation_loader(
+            Pictures(arrays, self.model.num_keypoints), self.model, size=self.size, batch_size=len(arrays),
+            device=self.device,
+        )  # fmt: skip
         return [(self.model(batch["images"], batch["padding_mask"], **options), batch) for batch in loader.epoch(0)]
+
+    def of_crops(self, arrays: list[np.ndarray]) -> list[Poses]:
+        """The poses of the people that `people` finds, one pass for the crops of all arrays."""
+        dataset = Pictures(arrays, self.model.num_keypoints)
+        loader = evaluation_loader(dataset, self.model, boxes=self.people(arrays), device=self.device)
+        return poses_of_crops(self.model, loader, dataset.ids)
 
 
 @dataclass
@@ -117,6 +147,21 @@ class Pictures:
             "boxes": np.zeros((0, 4), np.float32), "areas": np.zeros(0, np.float32),
             "ignore": np.zeros((0, 4), np.float32),
         }  # fmt: skip
+
+
+@torch.inference_mode()
+def poses_of_crops(model: nn.Module, loader, ids: list[int], threshold: float | None = THRESHOLD) -> list[Poses]:
+    """A top-down model over a loader of crops: the poses of the pictures `ids`, in that order.
+
+    `threshold`: similarity above which the less sure of two poses is dropped; None keeps all.
+    """
+    poses, targets = [], []
+    for batch in loader.epoch(0):
+        outputs = model(batch["images"].to(loader.device))
+        poses += model.decode(outputs, np.stack([target["size"] for target in batch["targets"]]))
+        targets += batch["targets"]
+    found = gather(poses, targets, loader.dataset.layout.sigmas, threshold, ids=ids)
+    return [found[image_id] for image_id in ids]
 
 
 def as_array(image) -> np.ndarray:

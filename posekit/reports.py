@@ -6,6 +6,8 @@ is missing is said with the notebook that makes it.
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,11 +22,13 @@ from posekit.evaluation import STATS
 from posekit.poses import Poses
 from posekit.recipes import RECIPES, Recipe, from_record
 
-# What 10_train lets one change about a recipe.
+# What 10_train lets one change about a recipe by a parameter of its own; the rest goes through `more`, but for what it
+# derives from these and what does not change the weights.
 CHANGES = (
     "dataset", "steps", "images", "val_images", "batch_size", "size", "augment", "lr", "w_class", "w_abs", "w_ctr",
-    "w_deltas", "w_vis", "visible", "num_queries", "ema", "backbone_steps",
+    "w_deltas", "w_vis", "visible", "num_queries", "ema", "backbone_steps", "precision",
 )  # fmt: skip
+UNTOLD = ("model", "note", "seed", "warmup", "lr_backbone", "workers")
 MADE_BY = {"log.csv": "10_train", "predictions.json": "10_train", "metrics.json": "10_train"}
 
 
@@ -130,13 +134,16 @@ class RunFiles:
     @property
     def command(self) -> str:
         """What trains these weights again, but for the seed."""
+        mine = vars(self.recipe)
         changed = {
-            name: [k for k in CHANGES if getattr(self.recipe, k) != getattr(known, k)]
+            name: {k: v for k, v in mine.items() if k not in UNTOLD and v != getattr(known, k)}
             for name, known in RECIPES.items()
             if known.model == self.recipe.model
         }
         nearest = min(changed, key=lambda name: len(changed[name]))
-        words = "".join(f" -p {name} {getattr(self.recipe, name)}" for name in changed[nearest])
+        words = "".join(f" -p {name} {value}" for name, value in changed[nearest].items() if name in CHANGES)
+        more = {name: value for name, value in changed[nearest].items() if name not in CHANGES}
+        words += f" -p more {shlex.quote(json.dumps(more))}" if more else ""
         return f"ci/execute.py notebooks/10_train.ipynb build/10.ipynb -p recipe {nearest}{words}"
 
     def index(self, image_id: int) -> int:
@@ -156,7 +163,7 @@ class RunFiles:
 
         view = View(self.data, list(indices))
         loader = evaluation_loader(
-            view, self.model.input, size=self.recipe.size, max_size=self.recipe.max_size, batch_size=1
+            view, self.model, size=self.recipe.size, max_size=self.recipe.max_size, batch_size=1
         )
         for place, batch in enumerate(loader.epoch(0)):
             with torch.inference_mode():
@@ -173,7 +180,7 @@ class RunFiles:
         facts = {
             "method": self.recipe.model, "model": self.recipe.model, "data set": self.dataset + canvas,
             "seed": self.recipe.seed, "scaled down": self.budget + told, "params_m": trained / 1e6,
-            "stride": self.model.backbone[0].stride, "command": self.command,
+            "stride": stride_of(self.model), "command": self.command,
         }  # fmt: skip
         return facts | {name: self.metrics[name] if self.metrics[name] >= 0 else np.nan for name in STATS}
 
@@ -197,6 +204,14 @@ class View:
 
     def target(self, place: int) -> dict[str, np.ndarray]:
         return self.whole.target(self.indices[place])
+
+
+def stride_of(model) -> int:
+    """Pixels of the picture per cell of a model's features; of several levels, the finest that finds people."""
+    if hasattr(model, "features"):
+        return 2 ** min(model.features)
+    backbone = model.backbone
+    return backbone.stride if hasattr(backbone, "stride") else backbone[0].stride
 
 
 def by_picture(matches: pd.DataFrame) -> pd.DataFrame:
