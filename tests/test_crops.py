@@ -1,0 +1,304 @@
+"""Boxes to crops: published values, geometry that comes back, bad boxes; people as a data set of crops."""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posekit.data import open_dataset
+from posekit.data.crop_augment import POLICIES, CropAugment, Policy, half_body, upper_body
+from posekit.data.crops import (
+    box_matrices,
+    crop_people,
+    cut_out,
+    inverses,
+    normalise,
+    to_index,
+    window_matrices,
+    windows,
+)
+from posekit.data.loader import IMAGENET_MEAN, IMAGENET_STD, Loader
+from posekit.data.pictures import DataError
+from posekit.data.topdown import People, Together
+from posekit.layouts import COCO, CROWDPOSE, LAYOUTS
+from posekit.poses import Poses
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "ci"))
+
+from golden import vitpose_crops  # noqa: E402
+from golden.report import Report  # noqa: E402
+
+BOX = np.array([[20.0, 30.0, 80.0, 110.0]])
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return open_dataset("people", "val", count=6, cache=None)
+
+
+@pytest.mark.parametrize("file", [name for name, _ in vitpose_crops.HANDLERS])
+def test_agrees_with_the_published_code(file):
+    report = Report(ROOT / "tests" / "golden" / "vitpose")
+    dict(vitpose_crops.HANDLERS)[file](Path(file), report)
+    assert report.rows and [row for row in report.rows if not row.passed] == []
+    assert report.opened[Path(file)].keys() == report.opened[Path(file)].read
+
+
+finite = st.floats(-200, 600)
+
+
+@settings(max_examples=50, deadline=None)
+@given(finite, finite, st.floats(2, 400), st.floats(2, 400), st.floats(-180, 180), st.booleans(), st.booleans())
+def test_every_window_comes_back(x, y, width, height, degrees, udp, mirror):
+    centres, extents = windows(np.array([[x, y, x + width, y + height]]))
+    matrix = window_matrices(centres, extents, degrees=degrees, udp=udp, mirror=mirror)
+    points = np.random.default_rng(0).uniform(-100, 400, (20, 2))
+    there = points @ matrix[0, :, :2].T + matrix[0, :, 2]
+    back = inverses(matrix)[0].astype(float)
+    assert np.abs(there @ back[:, :2].T + back[:, 2] - points).max() < 1e-2 * max(width, height) / 100 + 1e-2
+    middle = centres[0] @ matrix[0, :, :2].T + matrix[0, :, 2]
+    assert middle == pytest.approx([96, 128], abs=1e-6)
+    assert (np.linalg.det(matrix[0, :, :2]) < 0) == mirror
+
+
+def test_udp_puts_the_window_from_first_to_last_pixel_middle():
+    centres, extents = windows(BOX)
+    corners = np.stack([centres[0] - extents[0] / 2, centres[0] + extents[0] / 2])
+    for udp, expected in ((True, [[0.5, 0.5], [191.5, 255.5]]), (False, [[0, 0], [192, 256]])):
+        matrix = box_matrices(BOX, udp=udp)[0]
+        assert corners @ matrix[:, :2].T + matrix[:, 2] == pytest.approx(np.array(expected))
+
+
+@pytest.mark.parametrize("size", [(192, 256), (72, 96), (64, 64), (128, 96)])
+def test_windows_have_the_crops_shape_and_hold_the_padded_box(size):
+    centres, extents = windows(BOX, size)
+    assert extents[0, 0] / extents[0, 1] == pytest.approx(size[0] / size[1])
+    assert (extents[0] >= [60 * 1.25 - 1e-9, 80 * 1.25 - 1e-9]).all()
+    assert np.isclose(extents[0], [75, 100]).any() and centres[0].tolist() == [50, 70]
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+@pytest.mark.parametrize("scale", [0.6, 3.4])
+def test_the_crop_shows_what_the_matrix_says(scale, smooth):
+    """A blob's centre of mass lands where its point does, also where the picture is averaged first."""
+    rows, columns = np.mgrid[:400, :500] + 0.5
+    blob = np.exp(-((columns - 213.3) ** 2 + (rows - 187.8) ** 2) / (2 * (7 * scale) ** 2))
+    image = np.repeat((255 * blob)[..., None], 3, 2).round().astype(np.uint8)
+    extent = np.array([[48.0, 64.0]]) * scale
+    matrices = window_matrices(np.array([[210.0, 190.0]]), extent, (48, 64), degrees=20, udp=True)
+    crop = crop_people(image, matrices, (48, 64), smooth=smooth)[0, ..., 0].astype(float)
+    rows, columns = np.mgrid[:64, :48] + 0.5
+    found = np.array([(crop * columns).sum(), (crop * rows).sum()]) / crop.sum()
+    expected = matrices[0, :, :2] @ [213.3, 187.8] + matrices[0, :, 2]
+    assert np.abs(found - expected).max() < 0.1
+    shifted = crop_people(image, matrices, (48, 64), pixel_centre=0.0, smooth=smooth)[0, ..., 0].astype(float)
+    moved = np.array([(shifted * columns).sum(), (shifted * rows).sum()]) / shifted.sum()
+    # the published frame sees the picture half a pixel further to the left and above
+    assert np.abs(found - moved - matrices[0, :, :2] @ [0.5, 0.5]).max() < 0.1
+
+
+def test_opencv_samples_with_the_index_matrix():
+    image = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 255, (90, 120, 3), dtype=np.uint8), (5, 5), 1)
+    matrices = box_matrices(BOX, (48, 64), udp=True)
+    by_hand = cv2.warpAffine(image, to_index(matrices)[0], (48, 64))
+    assert (crop_people(image, matrices, (48, 64), smooth=False)[0] == by_hand).all()
+
+
+def test_normalised_crops_are_channels_last():
+    crops = np.random.default_rng(0).integers(0, 255, (3, 16, 12, 3), dtype=np.uint8)
+    images = normalise(crops)
+    assert images.shape == (3, 3, 16, 12) and images.is_contiguous(memory_format=torch.channels_last)
+    expected = (crops / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    assert np.abs(images.permute(0, 2, 3, 1).numpy() - expected).max() < 1e-5
+    assert normalise(crops[:0]).shape == (0, 3, 16, 12)
+
+
+IMAGE = np.zeros((90, 120, 3), np.uint8)
+BAD = {
+    "not finite": [np.nan, 10, 50, 60],
+    "no area": [40, 10, 40, 60],
+    "outside the picture of 120 x 90": [130, 10, 180, 60],
+}
+
+
+@pytest.mark.parametrize("why", BAD)
+def test_a_bad_box_is_named_or_dropped_and_the_others_stay(why):
+    boxes = np.array([[10, 10, 50, 60], BAD[why], [-20, -20, 30, 40]], float)
+    with pytest.raises(ValueError, match=rf"box 1, .*{why}.*on_bad='drop'"):
+        cut_out(IMAGE, boxes)
+    crops = cut_out(IMAGE, boxes, on_bad="drop")
+    assert crops.kept.tolist() == [0, 2] and len(crops) == 2 and crops.to_original.shape == (2, 2, 3)
+    nobody = cut_out(IMAGE, boxes[1:2], size=(48, 64), on_bad="drop")
+    assert nobody.pixels.shape == (0, 64, 48, 3) and nobody.to_original.shape == (0, 2, 3)
+
+
+def test_no_boxes_give_no_crops_and_options_are_checked():
+    crops = cut_out(IMAGE, np.zeros((0, 4)))
+    assert crops.pixels.shape == (0, 256, 192, 3) and crops.boxes.shape == (0, 4)
+    with pytest.raises(ValueError, match="on_bad is 'keep'"):
+        cut_out(IMAGE, BOX, on_bad="keep")
+    with pytest.raises(ValueError, match="unknown augmentation policy 'wild'"):
+        CropAugment("wild")
+
+
+# --- augmentation ------------------------------------------------------------------------------------------------
+
+
+def test_the_upper_body_by_name():
+    assert np.flatnonzero(upper_body(COCO)).tolist() == list(range(11))
+    assert np.flatnonzero(upper_body(CROWDPOSE)).tolist() == [0, 1, 2, 3, 4, 5, 12, 13]
+
+
+def test_half_bodies_need_joints_with_some_distance():
+    points = np.random.default_rng(2).uniform(0, 100, (17, 2))
+    upper, labelled = upper_body(COCO), np.zeros(17, bool)
+    assert half_body(points, labelled, upper, True) is None
+    labelled[[0, 5]] = True
+    centre, extent = half_body(points, labelled, upper, False)  # the lower body has no joint
+    assert centre == pytest.approx(points[[0, 5]].mean(0)) and extent[0] / extent[1] == pytest.approx(0.75)
+    labelled[11:17] = True
+    centre, _ = half_body(points, labelled, upper, True)  # two upper joints are too few beside six
+    assert centre == pytest.approx(points[11:17].mean(0))
+    assert half_body(np.ones((17, 2)), labelled, upper, True) is None
+
+
+@pytest.mark.parametrize("policy", [*POLICIES, Policy(flip=1.0), Policy(half_body=1.0, half_body_joints=3)])
+def test_joints_come_back_from_every_augmented_crop(scenes, policy):
+    people, augment = People(scenes), CropAugment(policy, crop_size=(72, 96), stride=3)
+    order = COCO.flip if isinstance(policy, Policy) and policy.flip == 1 else np.arange(17)
+    for i in range(len(people)):
+        target = people.target(i)
+        crop, made, back = augment(people.image(i), target, np.random.default_rng((3, i)))
+        assert crop.shape == (96, 72, 3) and made["heatmaps"].shape == (17, 32, 24)
+        seen = made["visibility"][0] > 0
+        original = made["keypoints"][0] @ back[:, :2].astype(float).T + back[:, 2]
+        distances = np.linalg.norm(original[:, None] - target["keypoints"], axis=-1)
+        if policy in ("none", *([policy] if isinstance(policy, Policy) else [])):
+            assert distances[np.arange(17), order][seen].max(initial=0) < 1e-3
+        assert distances[seen].min(1).max(initial=0) < 1e-3
+        rows, columns = np.divmod(made["heatmaps"].reshape(17, -1).argmax(1), 24)
+        cell = np.stack([columns * 71 / 23, rows * 95 / 31], 1) + 0.5
+        assert np.abs(cell - made["keypoints"][0])[seen].max(initial=0) < 1.6
+
+
+# --- people as a data set ----------------------------------------------------------------------------------------
+
+
+def test_batches_of_people_resume_exactly(scenes):
+    people = People(scenes)
+    augment = CropAugment("vitpose", crop_size=(72, 96), stride=3)
+    assert len(people) == sum(len(scenes.target(i)["areas"]) for i in range(6)) and people.skipped == []
+    whole = list(Loader(people, augment, 4, seed=3).epoch(2))
+    part = list(Loader(People(scenes), augment, 4, seed=3).epoch(2, start=2))
+    assert len(whole) - 2 == len(part) > 0
+    for one, two in zip(whole[2:], part, strict=True):
+        assert torch.equal(one["images"], two["images"]) and one["padding_mask"] is None
+        for a, b in zip(one["targets"], two["targets"], strict=True):
+            assert a["image_id"] == b["image_id"] and torch.equal(a["heatmaps"], b["heatmaps"])
+    target = whole[0]["targets"][0]
+    assert target["weights"].shape == (17,) and target["keypoints"].shape == (1, 17, 2)
+    assert {"to_original", "box", "window", "box_score", "size"} <= target.keys()
+    assert people.fingerprint == People(scenes).fingerprint != People(scenes, _poses(scenes)).fingerprint
+    assert people.ground_truth is scenes.ground_truth
+
+
+def _poses(scenes):
+    """What a one-stage model might have found: the first person of every picture but the last."""
+    found = []
+    for i in range(len(scenes)):
+        target = scenes.target(i)
+        n = int(i < len(scenes) - 1)
+        scores = np.full(n, 0.7, np.float32)
+        found.append(Poses(target["keypoints"][:n], np.ones((n, 17)), scores, target["boxes"][:n]))
+    return found
+
+
+def test_given_boxes_come_from_poses_arrays_or_a_detections_file(scenes, tmp_path):
+    poses = _poses(scenes)
+    from_poses = People(scenes, poses)
+    assert len(from_poses) == 5 and from_poses.scores == pytest.approx(0.7) and (from_poses.persons == -1).all()
+    target = CropAugment("none")(from_poses.image(0), from_poses.target(0), np.random.default_rng(0))[1]
+    assert target["keypoints"].shape == (0, 17, 2) and not target["weights"].any() and not target["heatmaps"].any()
+    assert len(People(scenes, [p.boxes for p in poses])) == 5
+    assert len(People(scenes, poses, min_score=0.8)) == 0
+    rows = [
+        {"image_id": i, "category_id": 1, "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]], "score": 0.5}
+        for i, p in enumerate(poses)
+        for b in p.boxes.tolist()
+    ]
+    extra = [
+        {"image_id": 999, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 1},
+        {"image_id": 0, "category_id": 2, "bbox": [0, 0, 5, 5], "score": 1},
+    ]
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(rows + extra))
+    from_file = People(scenes, path)
+    assert from_file.boxes == pytest.approx(from_poses.boxes, abs=1e-3)
+    with pytest.raises(ValueError, match="6 pictures need as many entries of boxes, not 5"):
+        People(scenes, poses[:5])
+    path.write_text('[{"image_id": 0}]')
+    with pytest.raises(DataError, match="entry 0 lacks"):
+        People(scenes, str(path))
+    path.write_text("{}")
+    with pytest.raises(DataError, match="holds a dict, not a list"):
+        People(scenes, path)
+    with pytest.raises(DataError, match="is not a COCO detections file"):
+        People(scenes, tmp_path / "missing.json")
+
+
+def test_bad_boxes_of_a_data_set_are_counted_or_stop(scenes):
+    boxes = [np.zeros((0, 4))] * 5 + [np.array([[5, 5, 60, 90], [np.nan, 0, 1, 1], [9, 9, 9, 20], [500, 0, 600, 9]])]
+    people = People(scenes, boxes)
+    assert len(people) == 1 and len(people.skipped) == 3 and "image 5: box 1" in people.skipped[0]
+    with pytest.raises(DataError, match="image 5: box 1.*not finite"):
+        People(scenes, boxes, on_bad="raise")
+    nobody = People(scenes, [np.zeros((0, 4))] * 6)
+    assert len(nobody) == 0 and list(Loader(nobody, CropAugment()).epoch(0)) == []
+
+
+def test_data_sets_with_other_keypoints_train_together(scenes):
+    class Crowd:
+        name, layout, ids, fingerprint = "crowd", LAYOUTS["crowdpose"], [70, 71], "abc"
+
+        def __len__(self):
+            return 2
+
+        def image(self, i):
+            return np.full((64, 64, 3), 90, np.uint8)
+
+        def target(self, i):
+            points = np.random.default_rng(i).uniform(10, 50, (1, 14, 2)).astype(np.float32)
+            box = np.float32([[5, 5, 55, 60]])
+            return {
+                "keypoints": points, "visibility": np.full((1, 14), 2, np.uint8), "boxes": box,
+                "areas": np.float32([900]), "ignore": np.zeros((0, 4), np.float32),
+            }  # fmt: skip
+
+    both = Together([People(scenes), People(Crowd())])
+    augment = CropAugment("vitpose", crop_size=(48, 64), others=(CROWDPOSE,))
+    targets = [t for batch in Loader(both, augment, 8, seed=1).epoch(0) for t in batch["targets"]]
+    assert len(targets) == len(both) and sum(int(t["dataset"]) for t in targets) == 2
+    for target in targets:
+        assert len(target["weights"]) == (14 if target["image_id"] >= 70 else 17)
+
+
+def test_our_decoding_is_nearer_to_the_published_one_than_transformers(monkeypatch):
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.syspath_prepend(ROOT / "ci" / "bench")
+    import crops as bench
+
+    distances = bench.agreement(transformers.VitPoseImageProcessor())
+    assert distances["ours"].max() < 1e-3 < 0.1 < distances["transformers"].mean()
+    image, boxes, maps = bench.scene(2)
+    processor = transformers.VitPoseImageProcessor()
+    ours, theirs = bench.ours(image, boxes, maps), bench.theirs(image, boxes, maps, processor)
+    assert ours["crop"]().shape == theirs["crop"]().shape == (2, 3, 256, 192)
+    found = np.stack([person["keypoints"].numpy() for person in theirs["decode"]()[0]])
+    assert np.abs(ours["decode"]().keypoints - found).max() < 1.0
