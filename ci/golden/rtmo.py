@@ -6,18 +6,13 @@ knows its name sees it.
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
+from golden import rtmo_forward, rtmo_geometry, rtmo_losses, rtmo_schedule
 from golden.report import Report
 
 TITLE = "RTMO"
-PARTS = [
-    import_module(f"golden.{name}")
-    for name in ("rtmo_forward", "rtmo_losses", "rtmo_geometry", "rtmo_schedule")
-    if find_spec(f"golden.{name}")
-]
+PARTS = [rtmo_forward, rtmo_losses, rtmo_geometry, rtmo_schedule]
 
 
 def replay(file: Path, report: Report) -> None:
