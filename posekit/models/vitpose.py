@@ -201,8 +201,10 @@ def vitpose(
 
 
 def vitpose_tiny(**overrides) -> ViTPose:
-    """ViTPose at a size that two CPU cores train in minutes: crops of 96 x 72 pixels (height x width), patches of 12, so
-    48 tokens; heatmaps of 32 x 24 cells; 0.67 M parameters, 37 million multiply-adds a crop."""
+    """ViTPose at a size that two CPU cores train in minutes: crops of 96 x 72 pixels (height x width), 48 tokens.
+
+    Patches of 12 pixels, heatmaps of 32 x 24 cells; 0.67 M parameters, 37 million multiply-adds a crop.
+    """
     options = {
         "dim": 128, "depth": 4, "heads": 4, "mlp_ratio": 2.0, "drop_path": 0.0, "patch": 12, "padding": 0,
         "crop_size": (72, 96), "heatmap_stride": 3, "filters": 32, "part": 32,
