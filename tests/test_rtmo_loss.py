@@ -90,9 +90,6 @@ def criterion(**options):
     return RtmoCriterion(SIGMAS, **options)
 
 
-# --- the published values ------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["simota.npz", "dcc_target_heatmap.npz", "components.npz"])
 def test_agrees_with_the_published_code(name):
     report = Report(GOLDEN)
@@ -119,9 +116,6 @@ def test_a_whole_step_agrees_with_the_published_code():
         assert len(names) >= 3
         for name in [*names, f"eval.{case}.gradnorm.head.head_module.out_cls.0.weight"]:
             assert ours[name] == pytest.approx(arrays[name], rel=1e-3, abs=1e-5), name
-
-
-# --- SimOTA --------------------------------------------------------------------------------------------------------
 
 
 def plain_simota(logits, boxes, keypoints, target, center, dynamic_k):
@@ -191,9 +185,6 @@ def test_a_person_far_outside_the_picture_leaves_the_others_alone():
     terms = criterion()(outputs_for([target]), [both])
     assert all(value.isfinite() for value in terms.values())
     assert all(value.isfinite() for value in criterion()(outputs_for([far]), [far]).values())
-
-
-# --- the criterion -------------------------------------------------------------------------------------------------
 
 
 def test_exact_outputs_cost_no_more_than_the_joints_that_do_not_count():
@@ -331,9 +322,6 @@ def test_other_coordinate_losses_take_the_place_of_the_likelihood(options, term,
     assert outputs["pose_features"].grad.abs().sum() > 0
 
 
-# --- switches and errors -------------------------------------------------------------------------------------------
-
-
 def test_stages_switch_the_published_weights():
     loss = criterion(**PUBLISHED["coco_m"])
     assert loss.weights == {"loss_cls": 1, "loss_bbox": 5, "loss_oks": 30, "loss_vis": 1, "loss_mle": 0.01}
@@ -379,9 +367,6 @@ def test_outputs_and_targets_that_do_not_fit_are_refused():
     del outputs["proxy_keypoints"]
     with pytest.raises(ValueError, match="no proxy_keypoints: call the model with proxies=True"):
         criterion()(outputs, [crowd(0)])
-
-
-# --- with the model ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("decoding", "options"), [("dcc", {}), ("regression", {"coordinate_loss": "oks"})])
