@@ -78,6 +78,55 @@ def test_in_its_own_folder_the_training_record_stays(run):
     assert evaluate_run(run, **QUIET) == metrics  # and a second time the same comes out
 
 
+def other_run(folder, name, photos, model, **fields):
+    """A run folder of another model with random weights."""
+    recipe = Recipe(model=name, dataset=str(photos), val_images=0, images=0, **fields)
+    runs.save_tensors(folder / "model.safetensors", model.state_dict())
+    record = runs.provenance(vars(recipe), seed=0, data={"name": "photos", "images": 6})
+    parameters = record.pop("parameters") | {"dataset": str(photos)}
+    runs.write_json(folder / "run.json", {"status": "done", "parameters": parameters, "provenance": record})
+    return folder
+
+
+@pytest.mark.parametrize("bias", [-5.0, 1.0])
+def test_a_model_that_finds_nobody_or_too_many(photos, tmp_path, bias):
+    torch.manual_seed(0)
+    model = models.build("rtmo_tiny", bins=(12, 16))
+    for layer in model.head.out_cls:
+        torch.nn.init.constant_(layer.bias, bias)
+    options = {"model_options": {"bins": [12, 16]}, "groups": "rtmo"}
+    run = other_run(tmp_path / "rtmo", "rtmo_tiny", photos, model, **options)
+    metrics = evaluate_run(run, folder=tmp_path / "out", **QUIET)
+    rows = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    layers, found = (pd.read_csv(tmp_path / "out" / name) for name in ("layers.csv", "matches.csv"))
+    assert layers.layer.tolist() == [1] and "centers" not in metrics
+    if bias < 0:
+        assert rows == [] and metrics["AP"] == 0 and metrics["unpaired"] == metrics["people"] and found.empty
+    else:
+        assert len(rows) > 6 and len({row["image_id"] for row in rows}) == 6 and "boxes" not in json.dumps(metrics)
+        assert len(found) + metrics["unpaired"] >= metrics["people"] and found.dx.isna().all()
+        assert 0 <= metrics["visibility"]["accuracy"] <= 1
+
+
+def test_a_top_down_model_sees_the_annotated_or_the_found_people(photos, tmp_path):
+    torch.manual_seed(0)
+    folder = other_run(tmp_path / "run", "vitpose_tiny", photos, models.build("vitpose_tiny"), groups="layers")
+    data = open_dataset(photos, "val")
+    labelled = sum(int((data.target(i)["visibility"] > 0).any(1).sum()) for i in range(6))
+    metrics = evaluate_run(folder, folder=tmp_path / "truth", **QUIET)
+    rows = json.loads((tmp_path / "truth" / "predictions.json").read_text())
+    assert len(rows) == labelled and metrics["unpaired"] == 0
+    assert runs.load_run(tmp_path / "truth")["parameters"]["boxes"] == "truth"
+    first = next(row for row in rows if row["image_id"] == data.ids[0])
+    runs.write_json(tmp_path / "one" / "predictions.json", [first])
+    metrics = evaluate_run(folder, folder=tmp_path / "found", boxes=str(tmp_path / "one"), **QUIET)
+    rows = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    assert [row["image_id"] for row in rows] == [data.ids[0]] and metrics["images"] == 6
+    asked, again = opened(tmp_path / "found")
+    assert asked["boxes"] == str(runs.relative(tmp_path / "one")) or asked["boxes"] == str(tmp_path / "one")
+    assert len(again) == 6
+
+
 def perfect(data):
     """The annotated people as poses, and their centres."""
     found = []

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from posekit import models, runs
+from posekit.poses import Poses
 from posekit.predict import Predictor, load
 from posekit.pretrain import heatmaps
 
@@ -79,6 +80,35 @@ def test_weights_are_found_in_a_run_folder_with_its_number_of_queries(tmp_path):
     loaded = load("poet_tiny", tmp_path)
     pairs = zip(loaded.state_dict().values(), model.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_models_options_come_from_its_record(tmp_path):
+    model = models.build("rtmo_tiny", bins=(6, 8), decoding="cc").eval()
+    runs.save_tensors(tmp_path / "model.safetensors", model.state_dict())
+    options = {"bins": [6, 8], "decoding": "cc"}
+    runs.write_json(tmp_path / "run.json", {"parameters": {"model": "rtmo_tiny", "model_options": options}})
+    loaded = load("rtmo_tiny", tmp_path)
+    assert loaded.decoding == "cc" and loaded.classifier.x_bins.shape == (6,)
+
+
+def test_a_top_down_model_asks_another_one_where_people_are(picture):
+    torch.manual_seed(0)
+    boxes = np.array([[10, 10, 40, 80], [90, 20, 130, 85]], np.float32)
+
+    def two_people(arrays):
+        keypoints = np.zeros((2, 17, 2), np.float32)
+        both = Poses(keypoints, np.ones((2, 17), np.float32), np.array([0.9, 0.5], np.float32), boxes)
+        return [both, *(both.select(slice(0, 0)) for _ in arrays[1:])]
+
+    predictor = Predictor(models.build("vitpose_tiny"), people=two_people)
+    first, second = predictor([picture, picture[::-1].copy()])
+    assert len(first) == 2 and len(second) == 0 and second.keypoints.shape == (0, 17, 2)
+    order = np.argsort(first.boxes[:, 0])
+    np.testing.assert_allclose(first.boxes[order], boxes, atol=1e-4)
+    inside = (first.keypoints[order] > boxes[:, None, :2] - 20) & (first.keypoints[order] < boxes[:, None, 2:] + 20)
+    assert inside.all()
+    with pytest.raises(ValueError, match="must be told where people are"):
+        Predictor(models.build("vitpose_tiny"))
 
 
 def test_importing_posekit_is_light_and_the_doors_are_there():

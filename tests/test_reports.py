@@ -1,16 +1,19 @@
 """What reports read: run folders, pictures worth looking into, the table of scores."""
 
+import json
+import shlex
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from posekit import runs
 from posekit.data.scenes import Scenes
-from posekit.figures import poet_matching, score_table
+from posekit.figures import poet_matching, score_table, training
 from posekit.models import build
 from posekit.poses import Poses
 from posekit.recipes import recipe
-from posekit.reports import RunFiles, View, by_picture, crowded
+from posekit.reports import RunFiles, View, by_picture, crowded, stride_of
 
 STATS = dict.fromkeys(score_table.MEASURES, 0.25) | {"APM": -1.0}
 
@@ -38,6 +41,24 @@ def test_a_run_gives_its_row(folder):
     assert row["AP"] == 0.25 and np.isnan(row["APM"]) and row["seed"] == 3 and row["stride"] == 16
     assert row["scaled down"] == "8 steps of 16, 0.5 min" and "512" in row["data set"]
     assert "-p recipe poet_tiny -p steps 8 -p images 4" in row["command"] and "seed" not in row["command"]
+
+
+def test_every_model_has_a_stride_and_its_command_says_what_is_unusual(folder):
+    assert [stride_of(build(name)) for name in ("poet_tiny", "rtmo_tiny", "vitpose_tiny")] == [16, 8, 12]
+    made = recipe("rtmo_tiny", steps=8, model_options={"decoding": "cc"}, seed=5)
+    runs.write_json(folder / "run.json", {"parameters": runs.plain(vars(made)), "results": {}, "provenance": {}})
+    command = RunFiles(str(folder)).command
+    words = shlex.split(command)
+    assert "recipe rtmo_tiny -p steps 8" in command and "seed" not in command
+    assert json.loads(words[words.index("more") + 1]) == {"model_options": {"decoding": "cc"}}
+
+
+def test_the_losses_of_any_model_are_drawn():
+    rows = [{"epoch": n, "train_total": 3 / n, "val_total": 4 / n, "train_loss_oks": 1 / n} for n in (1, 2, 3)]
+    rows[2] |= {"train_loss_bbox_aux": 0.5, "train_loss_oks_0": 1.0}
+    fig = training.losses(pd.DataFrame(rows), "rtmo_tiny", "drawn people")
+    titles = [ax.get_title(loc="left") for ax in fig.axes if ax.lines]
+    assert len(titles) == 3 and "1 - OKS" in titles[0] and "weighted sum" in titles[-1]
 
 
 def test_an_evaluation_knows_the_weights_that_it_scored(folder, tmp_path):
