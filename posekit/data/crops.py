@@ -59,6 +59,8 @@ def window_matrices(
     angle = np.deg2rad(np.broadcast_to(np.asarray(degrees, np.float64), len(centres)))
     middle = np.array(size) / 2
     stretch = (np.array(size) - bool(udp)) / extents
+    if not udp:  # both are equal but for rounding: nothing is distorted
+        stretch = np.repeat(stretch.min(1, keepdims=True), 2, axis=1)
     if np.any(mirror):
         left = np.where(np.broadcast_to(mirror, len(centres)), -1.0, 1.0)
         stretch = stretch * np.stack([left, np.ones_like(left)], 1)
