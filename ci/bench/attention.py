@@ -13,7 +13,7 @@ as the paper's code did, and `fused`, which computes them again piece by piece a
     GMAC    multiply-adds of the forward pass of one crop, 10^9
 
 Exit status 1 when a windowed variant does not save at least a quarter of full attention's peak in the column `scores`,
-or when a windowed variant needs more than full attention with the fused kernel (by more than 15 %).
+or when a windowed variant needs more than full attention with the fused kernel (by more than a quarter).
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def main() -> int:
         if row["scores"]["peak"] > 0.75 * full["scores"]["peak"]:
             print(f"{variant} saves less than a quarter of full attention's memory where scores are kept")
             status = 1
-        if row["fused"]["peak"] > 1.15 * full["fused"]["peak"]:
+        if row["fused"]["peak"] > 1.25 * full["fused"]["peak"]:
             print(f"{variant} needs more memory than full attention with the fused kernel")
             status = 1
     return status
