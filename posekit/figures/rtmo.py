@@ -1,0 +1,292 @@
+"""Figures and tables of results of the RTMO paper (Lu et al. 2023): data in, matplotlib Figure or text out, no I/O.
+
+Numbers of drawn people and of COCO or CrowdPose never share an axis or a block of a table. `AP, area M` is COCO's AP of
+people of medium area; `AP, crowd medium` is CrowdPose's of pictures in the middle band of the Crowd Index.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from posekit.figures import style
+from posekit.figures.tables import NOT_PRINTED, NOT_RUN
+
+COCO_MEASURES = {
+    "AP": "AP", "AP50": "AP50", "AP75": "AP75", "APM": "AP, area M", "APL": "AP, area L", "AR": "AR",
+}  # fmt: skip
+CROWD_MEASURES = {
+    "AP": "AP", "APeasy": "AP, crowd easy", "APmedium": "AP, crowd medium", "APhard": "AP, crowd hard",
+}  # fmt: skip
+TAIL = ("data set", "scaled down", "seeds", "command")
+# Colour, line and marker of a backend: shades of RTMO's vermilion.
+BACKENDS = {
+    "eager": ("PyTorch, eager", "#D55E00", "-", "o"),
+    "onnxruntime": ("ONNX Runtime", "#7A3600", "--", "s"),
+    "openvino": ("OpenVINO, float32", "#EE9A4D", "-.", "^"),
+    "openvino_bf16": ("OpenVINO, bfloat16", "#A8793F", ":", "D"),
+}
+FAMILIES = {  # of Table 1, with their colours; all others are grey
+    "RTMO": style.MODEL_COLOURS["rtmo"],
+    "YOLO-Pose": style.MODEL_COLOURS["yolox"],
+    "KAPAO": "#CC79A7",
+    "ED-Pose": "#0072B2",
+    "PETR": "#009E73",
+    "CID": "#E69F00",
+}
+CLOCKS = {"V100 ONNXRuntime": "o", "V100": "o", "V100 PyTorch": "^", "PETR's paper": "s"}
+
+
+def family(method: str) -> str:
+    """Such as "RTMO-s" -> "RTMO"; methods outside `FAMILIES` are "others"."""
+    return next((name for name in FAMILIES if method.startswith(name)), "others")
+
+
+@style.styled
+def fig01_tradeoff(paper: pd.DataFrame, ours: pd.DataFrame, dataset: str, device: str = ""):
+    """Figure 1, as time against AP: (a) the paper's methods on COCO, (b) this book's small models on other data.
+
+    Read in it: up is better, left is faster. The panels share no axis: other data, other machine, other networks.
+
+    Args:
+        paper: rows of the paper's Table 1: method, backbone, time_ms, timed, AP (per cent), extra_data.
+        ours: label, model, backend ("eager" or another of `BACKENDS`), ms, AP in [0, 1]; one row per point.
+        dataset, device: where AP and times of `ours` come from.
+    """
+    fig = style.figure(style.DOUBLE, 3.1)
+    left, right = fig.subplots(1, 2, width_ratios=(1.35, 1))
+    known = paper[paper.time_ms.notna() & paper.AP.notna()]
+    known = known.assign(family=[family(name) for name in known.method])
+    for (name, more), rows in known.groupby(["family", "extra_data"], sort=False):
+        ink, rows = FAMILIES.get(name, style.GREY), rows.sort_values("time_ms")
+        chain = rows[rows.backbone.isin(["CSPDarknet", "CSPNet"])] if name != "others" else rows.head(0)
+        left.plot(chain.time_ms, chain.AP, ":" if more == "yes" else "-", color=ink, lw=1)
+        for _, row in rows.iterrows():
+            face = "white" if more == "yes" else ink
+            left.plot(row.time_ms, row.AP, CLOCKS[row.timed], color=ink, mfc=face, ms=4.2, mew=0.9)
+    _name_families(left, known)
+    left.set(xscale="log", xlabel="ms per picture on a V100 (log)", ylabel="AP on COCO test-dev, per cent")
+    left.set_xlim(6.5, 420)
+    left.set_xticks([10, 20, 50, 100, 200], ["10", "20", "50", "100", "200"])
+    left.minorticks_off()
+    style.panel(left, "a", "as printed in the paper, Table 1")
+    note = "circle: authors' V100 (RTMO: ONNXRuntime)\ntriangle: by PyTorch   square: from PETR's paper\n"
+    note += "hollow: more data (†)"
+    left.text(0.98, 0.02, note, transform=left.transAxes, fontsize=5.4, color=style.GREY, va="bottom", ha="right")
+    _our_points(right, ours)
+    right.set(xlabel=f"ms per picture{', ' + device if device else ''}", ylabel=f"AP on {dataset}")
+    style.panel(right, "b", "this book: tiny models, other data")
+    return fig
+
+
+def _name_families(ax, known: pd.DataFrame) -> None:
+    """The name of each family beside one of its points, and the letters of RTMO's sizes."""
+    places = {  # method and backbone of the point, offset in points
+        "RTMO": ("RTMO-l", "CSPDarknet", (-4, 8)), "YOLO-Pose": ("YOLO-Pose-s", "CSPDarknet", (5, -3)),
+        "KAPAO": ("KAPAO-s", "CSPNet", (6, -3)), "ED-Pose": ("ED-Pose", "Swin-L", (-30, 5)),
+        "PETR": ("PETR", "Swin-L", (6, -8)), "CID": ("CID", "HRNet-w48", (-16, 3)),
+    }  # fmt: skip
+    for name, (method, backbone, offset) in places.items():
+        rows = known[(known.method == method) & (known.backbone == backbone)]
+        if len(rows):
+            at = rows.loc[rows.AP.idxmax()]
+            ax.annotate(
+                name, (at.time_ms, at.AP), xytext=offset, textcoords="offset points", color=FAMILIES[name], fontsize=7,
+                weight="bold" if name == "RTMO" else "normal",
+            )  # fmt: skip
+    for _, row in known[known.method.str.match("RTMO-") & (known.extra_data == "no")].iterrows():
+        size = row.method.removeprefix("RTMO-")
+        where = (5, -8) if size == "r50" else (5, -5)
+        ax.annotate(
+            size, (row.time_ms, row.AP), xytext=where, textcoords="offset points", fontsize=6, color=FAMILIES["RTMO"]
+        )
+    others = known[known.family == "others"]
+    if len(others):
+        at = others.loc[others.AP.idxmin()]
+        ax.annotate("others", (at.time_ms, at.AP), xytext=(6, -3), textcoords="offset points", fontsize=7,
+                    color=style.GREY)  # fmt: skip
+
+
+def _our_points(ax, ours: pd.DataFrame) -> None:
+    """A filled point per weights by PyTorch, hollow ones by other backends, a line between them."""
+    for (label, model), rows in ours.groupby(["label", "model"], sort=False):
+        ink, rows = style.colour(model), rows.sort_values("ms")
+        ax.plot(rows.ms, rows.AP, "-", color=ink, lw=0.6)
+        for _, row in rows.iterrows():
+            face = ink if row.backend == "eager" else "white"
+            ax.plot(row.ms, row.AP, BACKENDS[row.backend][3], color=ink, mfc=face, ms=4.5, mew=0.9)
+        ax.annotate(
+            f"{label}\nAP {rows.AP.iloc[0]:.3f}", (rows.ms.iloc[-1], rows.AP.iloc[-1]), xytext=(6, 0),
+            textcoords="offset points", fontsize=6.2, color=ink, va="center",
+        )  # fmt: skip
+    top, slowest = max(float(ours.AP.max()), 0.01), float(ours.ms.max())
+    ax.set(xlim=(0, 1.75 * slowest), ylim=(-0.06 * top, 1.25 * top))
+    used = [name for name in BACKENDS if name in set(ours.backend)]
+    marks = [ax.plot([], [], BACKENDS[n][3], color=style.GREY, mfc=style.GREY if n == "eager" else "white",
+                     ms=4, label=BACKENDS[n][0])[0] for n in used]  # fmt: skip
+    ax.legend(handles=marks, fontsize=5.6, loc="upper right", handletextpad=0.1)
+
+
+@style.styled
+def fig03_latency(rows: pd.DataFrame, model: str, device: str = "", claim: float | None = None):
+    """Figure 3, first version: time against the number of people, for one model in several backends.
+
+    Read in it: (a) flat lines do not pay for people; (b) the same in per cent of an empty picture. `claim` (per cent)
+    is drawn as a dotted line: what the paper reports for more than ten people.
+
+    Args: rows: method (`model`_`backend`, or another method's name), people, part, median_ms, q25, q75.
+    """
+    fig = style.figure(style.DOUBLE, 2.7)
+    left, right = fig.subplots(1, 2, width_ratios=(1.15, 1))
+    total = rows[rows.part == "total"]
+    ends: list[tuple] = []
+    added: list[tuple] = []
+    for method, times in total.groupby("method", sort=False):
+        name, ink, line, marker = look(method, model)
+        times = times.sort_values("people")
+        left.plot(times.people, times.median_ms, line, marker=marker, color=ink, ms=3)
+        left.fill_between(times.people, times.q25, times.q75, color=ink, alpha=0.2, lw=0)
+        ends.append((times.median_ms.iloc[-1], f"{name}, {times.median_ms.iloc[-1]:.3g} ms", ink))
+        share = 100 * (times.median_ms / times.median_ms.iloc[0] - 1)
+        right.plot(times.people, share, line, marker=marker, color=ink, ms=3)
+        added.append((share.iloc[-1], f"{share.iloc[-1]:+.1f} %", ink))
+    for ax in (left, right):
+        ax.set(xlabel="people in the picture", xlim=(-0.3, total.people.max() + 0.3))
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    left.set(ylabel="ms per picture", ylim=(0, 1.12 * total.q75.max()))
+    right.set(ylabel="more than the empty picture, per cent")
+    low, high = right.get_ylim()
+    right.set_ylim(min(low, -5), max(high, 5))
+    right.axhline(0, color="#444444", lw=0.6)
+    if claim is not None:
+        right.axhline(claim, color=style.GREY, ls=(0, (1, 1.5)), lw=0.9)
+        right.annotate(
+            f"paper, RTMO-l on a V100: {claim:g} %", (0, claim), xytext=(2, 3), textcoords="offset points", fontsize=6,
+            color=style.GREY,
+        )  # fmt: skip
+    style.panel(left, "a", f"{model}: median, quartiles" + (f" ({device})" if device else ""))
+    style.panel(right, "b", "what people add")
+    style.direct_labels(left, ends, size=6.2)
+    style.direct_labels(right, added, size=6.2)
+    return fig
+
+
+def look(method: str, model: str) -> tuple[str, str, str, str]:
+    """(words, colour, line, marker) of `model`_`backend`, or of another method by its name."""
+    backend = method.removeprefix(f"{model}_")
+    return BACKENDS.get(backend, (style.label(method), style.GREY, "-", "o"))
+
+
+@style.styled
+def ext_minutes(logs: dict[str, pd.DataFrame], dataset: str = "drawn people"):
+    """Not in the paper: AP against minutes of training, dense assignment (RTMO) against set prediction (POET).
+
+    Read in it: the dotted line is the longest time that all runs have had; compare there.
+
+    Args: logs: model name -> log.csv with minutes and AP.
+    """
+    fig = style.figure(style.SINGLE + 0.6, 2.4)
+    ax = fig.subplots()
+    ends = []
+    for model, log in logs.items():
+        rows = log[log.AP.notna()]
+        ax.plot(rows.minutes, rows.AP, "o-", ms=2.5, color=style.colour(model))
+        ends.append((rows.AP.iloc[-1], f"{model}\nAP {rows.AP.iloc[-1]:.3f}", style.colour(model)))
+    ax.axvline(min(log.minutes.max() for log in logs.values()), color="#444444", lw=0.8, ls=(0, (1, 1.5)))
+    ax.set(xlabel="minutes of training", ylabel=f"AP on {dataset}", xlim=(0, None), ylim=(0, None))
+    style.direct_labels(ax, ends, gap_points=18)
+    return fig
+
+
+def at_equal_minutes(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float]:
+    """(minutes, AP of one, AP of the other) at the longest time that both logs reach; AP between rows on a line."""
+    one, other = (log[log.AP.notna()] for log in (one, other))
+    minutes = float(min(one.minutes.max(), other.minutes.max()))
+    first, second = (float(np.interp(minutes, log.minutes, log.AP, left=0.0)) for log in (one, other))
+    return minutes, first, second
+
+
+def results_table(
+    paper: pd.DataFrame, ours: list[dict], measures: dict[str, str], facts: dict[str, tuple[str, str]] = (),
+    not_run: list[dict] = (),
+) -> pd.DataFrame:  # fmt: skip
+    """The paper's rows, then ours, as text in per cent; blocks are told apart by the columns `by` and `data set`.
+
+    Args:
+        paper: method, data, `measures` in per cent, `facts`; extra_data "yes" adds the paper's dagger.
+        ours: a row per run: method, "data set", "scaled down", seed, command, `measures` in [0, 1], `facts`. Runs that
+            differ in the seed alone become one row, mean ± standard deviation.
+        measures: name -> heading. facts: name -> (heading, format) of what describes a method.
+        not_run: rows of ours that nobody has run: method, "data set", command, `facts`.
+    """
+    facts, rows = dict(facts), []
+
+    def head(line: dict) -> dict:
+        return {"method": line["method"]} | {told: text(line.get(n), form) for n, (told, form) in facts.items()}
+
+    for line in paper.to_dict("records"):
+        dagger = {"method": line["method"] + (" †" if line.get("extra_data") == "yes" else "")}
+        numbers = {told: text(line[name], ".1f") for name, told in measures.items()}
+        rows.append({"by": "paper", **head(line), **dagger, **numbers, "data set": line["data"]})
+    for line in not_run:
+        told = {name: line[name] for name in TAIL if name in line}
+        rows.append({"by": "ours", **head(line), **dict.fromkeys(measures.values(), NOT_RUN), **told})
+    if ours:
+        for _, group in pd.DataFrame(ours).groupby(["method", "data set", "command"], sort=False):
+            numbers = {told: _spread(100 * group[name]) for name, told in measures.items()}
+            told = {name: "; ".join(dict.fromkeys(group[name])) for name in TAIL if name in group}
+            seeds = {"seeds": ", ".join(str(seed) for seed in sorted(group.seed))}
+            rows.append({"by": "ours", **head(group.iloc[0].to_dict()), **numbers, **told, **seeds})
+    columns = ["by", "method", *(told for told, _ in facts.values()), *measures.values(), *TAIL]
+    return pd.DataFrame(rows, columns=columns).fillna("")
+
+
+def text(value, form: str) -> str:
+    """A number in its format, words as they are, a dash for nothing."""
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return NOT_PRINTED
+    return value if isinstance(value, str) else f"{value:{form}}"
+
+
+def _spread(values: pd.Series) -> str:
+    values = values.dropna()
+    if not len(values):
+        return NOT_PRINTED
+    return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
+
+
+@style.styled
+def table_page(table: pd.DataFrame):
+    """A table of `results_table` as a figure: a block per (by, data set); below a row of ours, how it was made."""
+    numbers = [name for name in table.columns if name not in ("by", "method", *TAIL)]
+    blocks = list(table.groupby(["by", "data set"], sort=False))
+    lines = sum(3.2 + len(rows) * (1 if by == "paper" else 2.7) for (by, _), rows in blocks) + 0.2
+    fig = style.figure(style.DOUBLE, 0.155 * lines)
+    ax = fig.subplots()
+    ax.set(xlim=(0, 100), ylim=(lines, 0))
+    ax.set_axis_off()
+    places = dict(zip(numbers, np.linspace(30 + 68 / len(numbers), 99, len(numbers)), strict=True))
+    y = 0.6
+    for (by, data), rows in blocks:
+        whose = "as printed in the paper" if by == "paper" else "this book"
+        ax.text(0.5, y, f"{data} ({whose})", fontsize=6.6, va="center", style="italic")
+        y += 1.4
+        for name, x in places.items():
+            heading = name.replace(", ", "\n")
+            ax.text(x, y, heading, fontsize=5.8, ha="right", va="center", color=style.GREY, linespacing=1)
+        ax.axhline(y + 0.8, color="#444444", lw=0.6)
+        y += 1.4
+        for _, row in rows.iterrows():
+            weight = "bold" if by == "ours" else "normal"
+            ax.text(0.5, y, row["method"], fontsize=6.4, va="center", weight=weight)
+            for name, x in places.items():
+                ax.text(x, y, row[name], fontsize=6.4, ha="right", va="center")
+            y += 1
+            if by == "ours":
+                trained = (row["scaled down"], row["seeds"] and f"seed {row['seeds']}")
+                for words in (" · ".join(part for part in trained if part), row["command"]):
+                    if words:
+                        ax.text(2, y - 0.12, words, fontsize=5.0, va="center", color=style.GREY)
+                        y += 0.85
+        y += 0.4
+    return fig
