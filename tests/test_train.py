@@ -29,7 +29,8 @@ def one_thread(monkeypatch, tmp_path_factory):
 def small_rtmo(**changes) -> Recipe:
     """Crosses everything that a step decides: both stages, the late steps, the loader without mosaic."""
     options = {"images": 24, "val_images": 8, "batch_size": 4, "steps": 9, "warmup": 2, "size": 64}
-    options |= {"stage2_at": 0.4, "late_at": 0.6, "model_options": {"widths": [8, 8, 16, 16, 16], "bins": [12, 16]}}
+    options |= {"augment": "rtmo_scenes", "late_augment": "rtmo_late", "stage2_at": 0.4, "late_at": 0.6}
+    options |= {"model_options": {"widths": [8, 8, 16, 16, 16], "bins": [12, 16]}}
     return recipe("rtmo_tiny", **(options | changes))
 
 
