@@ -6,6 +6,8 @@ people of medium area; `AP, crowd medium` is CrowdPose's of pictures in the midd
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 
@@ -108,26 +110,35 @@ def _name_families(ax, known: pd.DataFrame) -> None:
 
 
 def _our_points(ax, ours: pd.DataFrame) -> None:
-    """A filled point per weights by PyTorch, hollow ones by other backends, a line between them."""
-    for (label, model), rows in ours.groupby(["label", "model"], sort=False):
+    """A filled point per weights by PyTorch, hollow ones by other backends, a line between them, names at the right."""
+    if not len(ours):
+        ax.text(0.5, 0.5, NOT_RUN, transform=ax.transAxes, ha="center", color=style.GREY)
+        return
+    top, slowest = max(float(ours.AP.max()), 0.01), float(ours.ms.max())
+    ax.set(xlim=(0, 1.9 * slowest), ylim=(-0.06 * top, 1.3 * top))
+    groups = sorted(ours.groupby(["label", "model"], sort=False), key=lambda group: group[1].AP.iloc[0])
+    height = -np.inf
+    for (label, model), rows in groups:
         ink, rows = style.colour(model), rows.sort_values("ms")
         ax.plot(rows.ms, rows.AP, "-", color=ink, lw=0.6)
         for _, row in rows.iterrows():
             face = ink if row.backend == "eager" else "white"
             ax.plot(row.ms, row.AP, BACKENDS[row.backend][3], color=ink, mfc=face, ms=4.5, mew=0.9)
+        height = max(height + 0.13 * top, rows.AP.iloc[0])  # names of near points stand above each other
         ax.annotate(
-            f"{label}\nAP {rows.AP.iloc[0]:.3f}", (rows.ms.iloc[-1], rows.AP.iloc[-1]), xytext=(6, 0),
-            textcoords="offset points", fontsize=6.2, color=ink, va="center",
-        )  # fmt: skip
-    if not len(ours):
-        ax.text(0.5, 0.5, NOT_RUN, transform=ax.transAxes, ha="center", color=style.GREY)
-        return
-    top, slowest = max(float(ours.AP.max()), 0.01), float(ours.ms.max())
-    ax.set(xlim=(0, 1.75 * slowest), ylim=(-0.06 * top, 1.25 * top))
-    used = [name for name in BACKENDS if name in set(ours.backend)]
-    marks = [ax.plot([], [], BACKENDS[n][3], color=style.GREY, mfc=style.GREY if n == "eager" else "white",
-                     ms=4, label=BACKENDS[n][0])[0] for n in used]  # fmt: skip
-    ax.legend(handles=marks, fontsize=5.6, loc="upper right", handletextpad=0.1)
+            f"{label}\nAP {rows.AP.iloc[0]:.3f}",
+            (rows.ms.iloc[-1], rows.AP.iloc[0]),
+            (1.15 * slowest, height),
+            fontsize=6,
+            color=ink,
+            va="center",
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": ink, "shrinkA": 1, "shrinkB": 4},
+        )
+    for name in BACKENDS:
+        if name in set(ours.backend):
+            face = style.GREY if name == "eager" else "white"
+            ax.plot([], [], BACKENDS[name][3], color=style.GREY, mfc=face, ms=4, label=BACKENDS[name][0])
+    ax.legend(fontsize=5.6, loc="upper right", handletextpad=0.1)
 
 
 @style.styled
@@ -264,7 +275,8 @@ def table_page(table: pd.DataFrame):
     """A table of `results_table` as a figure: a block per (by, data set); below a row of ours, how it was made."""
     numbers = [name for name in table.columns if name not in ("by", "method", *TAIL)]
     blocks = list(table.groupby(["by", "data set"], sort=False))
-    lines = sum(3.2 + len(rows) * (1 if by == "paper" else 2.7) for (by, _), rows in blocks) + 0.2
+    notes = {i: _note(row) for i, row in table.iterrows()}
+    lines = 3.4 * len(blocks) + len(table) + sum(0.85 * len(words) + 0.2 * bool(words) for words in notes.values())
     fig = style.figure(style.DOUBLE, 0.155 * lines)
     ax = fig.subplots()
     ax.set(xlim=(0, 100), ylim=(lines, 0))
@@ -280,17 +292,20 @@ def table_page(table: pd.DataFrame):
             ax.text(x, y, heading, fontsize=5.8, ha="right", va="center", color=style.GREY, linespacing=1)
         ax.axhline(y + 0.8, color="#444444", lw=0.6)
         y += 1.4
-        for _, row in rows.iterrows():
-            weight = "bold" if by == "ours" else "normal"
-            ax.text(0.5, y, row["method"], fontsize=6.4, va="center", weight=weight)
+        for i, row in rows.iterrows():
+            ax.text(0.5, y, row["method"], fontsize=6.4, va="center", weight="bold" if by == "ours" else "normal")
             for name, x in places.items():
                 ax.text(x, y, row[name], fontsize=6.4, ha="right", va="center")
             y += 1
-            if by == "ours":
-                trained = (row["scaled down"], row["seeds"] and f"seed {row['seeds']}")
-                for words in (" · ".join(part for part in trained if part), row["command"]):
-                    if words:
-                        ax.text(2, y - 0.12, words, fontsize=5.0, va="center", color=style.GREY)
-                        y += 0.85
-        y += 0.4
+            for words in notes[i]:
+                ax.text(2, y - 0.12, words, fontsize=5.0, va="center", color=style.GREY)
+                y += 0.85
+            y += 0.2 * bool(notes[i])
+        y += 0.6
     return fig
+
+
+def _note(row: pd.Series) -> list[str]:
+    """How a row was made, in lines that fit the page: budget and seeds, then the command."""
+    trained = " · ".join(filter(None, (row["scaled down"], row["seeds"] and f"seed {row['seeds']}")))
+    return [line for words in (trained, row["command"]) for line in textwrap.wrap(words, 150)]

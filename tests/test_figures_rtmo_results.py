@@ -1,0 +1,168 @@
+"""RTMO's figures and tables of results, and the pinned people of its timing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from posekit.figures import rtmo, style, tables
+
+
+@pytest.fixture
+def paper1():
+    return tables.read_paper("rtmo_table1")
+
+
+def our_row(seed=0, **changes):
+    row = {"method": "rtmo_tiny", "data set": "drawn people, 128 px", "scaled down": "3,000 steps of 8", "seed": seed}
+    row |= {"command": "ci/execute.py notebooks/10_train.ipynb", "params_m": 0.7, "AP": 0.2 + 0.02 * seed}
+    return row | dict.fromkeys(("AP50", "AP75", "APM", "APL", "AR"), 0.3) | changes
+
+
+def latencies(model="rtmo_s", each=0.4):
+    rows = []
+    for backend, fixed in {"eager": 360, "onnxruntime": 260, "openvino": 180, "openvino_bf16": 90}.items():
+        for n in (0, 1, 5, 13):
+            value = fixed + each * n
+            rows.append((f"{model}_{backend}", n, "total", value, 0.97 * value, 1.04 * value))
+    return pd.DataFrame(rows, columns=["method", "people", "part", "median_ms", "q25", "q75"])
+
+
+def log(last, minutes, rows=8):
+    return pd.DataFrame({"minutes": np.linspace(minutes / rows, minutes, rows), "AP": np.linspace(0, last, rows)})
+
+
+def points():
+    rows = [("rtmo_tiny, 3,000 steps", "rtmo_tiny", "eager", 8.0, 0.2)]
+    rows += [("rtmo_tiny, 3,000 steps", "rtmo_tiny", "onnxruntime", 2.0, 0.2)]
+    rows += [("poet_tiny, 3,000 steps", "poet_tiny", "eager", 6.0, 0.19)]
+    return pd.DataFrame(rows, columns=["label", "model", "backend", "ms", "AP"])
+
+
+def words(fig):
+    return [text.get_text() for text in fig.findobj(lambda part: hasattr(part, "get_text"))]
+
+
+def test_the_papers_tables_agree_with_each_other_and_with_the_text(paper1):
+    said = tables.read_paper("rtmo_statements").set_index("quantity").value
+    own = paper1[(paper1.extra_data == "no") & paper1.method.str.startswith("RTMO")].set_index("method")
+    features = tables.read_paper("rtmo_table4").query("features == 'P4 P5'").set_index("method")
+    assert (own.loc[features.index].time_ms - features.gpu_ms).abs().max() < 0.05
+    same = paper1[paper1.backbone == "ResNet-50"].set_index("method")
+    gain = same.AP["RTMO-r50"] - same.AP["ED-Pose"]
+    assert gain == pytest.approx(said["AP above the best one-stage rival with the same backbone"])
+    crowds = tables.read_paper("rtmo_table2").query("extra_data == 'no'").set_index("method")
+    share = 100 * crowds.params_m["RTMO-s"] / crowds.params_m["DEKR"]
+    assert round(share) == said["parameters of RTMO-s as a share of DEKR's"]
+    bands = tables.read_paper("rtmo_table2")
+    assert (bands.APeasy > bands.APmedium).all() and (bands.APmedium > bands.APhard).all()
+
+
+@pytest.mark.parametrize("name", ["fig01", "fig03", "minutes", "table1", "table2"])
+def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(name, paper1, tmp_path):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    def draw():
+        if name == "fig01":
+            return rtmo.fig01_tradeoff(paper1, points(), "drawn people")
+        if name == "fig03":
+            return rtmo.fig03_latency(latencies(), "rtmo_s", "1 thread", 0.5)
+        if name == "minutes":
+            return rtmo.ext_minutes({"rtmo_tiny": log(0.2, 4), "poet_tiny": log(0.02, 5)})
+        if name == "table1":
+            facts = {"backbone": ("backbone", ""), "params_m": ("params, M", ".1f")}
+            return rtmo.table_page(rtmo.results_table(paper1, [our_row()], rtmo.COCO_MEASURES, facts))
+        paper = tables.read_paper("rtmo_table2")
+        return rtmo.table_page(rtmo.results_table(paper, [], rtmo.CROWD_MEASURES, {}, [{"method": "rtmo_s"}]))
+
+    data = pd.DataFrame({"x": [1]})
+    first, second = (style.save(draw(), "page", data, tmp_path / folder, "footer") for folder in "ab")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    fig = draw()
+    FigureCanvasAgg(fig).draw()
+    drawn, page = fig.get_tightbbox(), fig.get_size_inches()
+    assert drawn.min.min() >= -0.02 and (drawn.max <= page + 0.02).all()
+
+
+def test_a_long_command_is_wrapped_and_shrinks_nothing(paper1):
+    command = "ci/execute.py notebooks/10_train.ipynb build/10.ipynb " + "-p name value " * 40
+    table = rtmo.results_table(paper1, [our_row(command=command)], rtmo.COCO_MEASURES, {})
+    fig = rtmo.table_page(table)
+    fig.draw_without_rendering()
+    assert fig.axes[0].get_position().width > 0.95
+    assert table.command.iloc[-1] == command
+
+
+def test_data_sets_never_share_a_block_and_seeds_are_averaged(paper1):
+    waiting = [{"method": "rtmo_s", "data set": "COCO val2017", "command": "make"}]
+    facts = {"params_m": ("params, M", ".1f")}
+    table = rtmo.results_table(paper1, [our_row(0), our_row(1)], rtmo.COCO_MEASURES, facts, waiting)
+    blocks = [data for (_, data), _ in table.groupby(["by", "data set"], sort=False)]
+    assert blocks == ["COCO test-dev", "COCO val2017", "drawn people, 128 px"]
+    ours = table[table["data set"] == "drawn people, 128 px"]
+    assert ours.AP.tolist() == ["21.0 ± 1.4"] and ours.seeds.tolist() == ["0, 1"]
+    assert set(table[table["data set"] == "COCO val2017"][list(rtmo.COCO_MEASURES.values())].iloc[0]) == {"not run"}
+    assert table.method.str.endswith("†").sum() == 3
+    assert table[table.method == "DirectPose"].AR.tolist() == ["–", "–"]
+
+
+def test_medium_area_and_medium_crowds_have_headings_that_differ():
+    assert rtmo.COCO_MEASURES["APM"] == "AP, area M" and rtmo.CROWD_MEASURES["APmedium"] == "AP, crowd medium"
+    shared = set(rtmo.COCO_MEASURES.values()) & set(rtmo.CROWD_MEASURES.values())
+    assert shared == {"AP"}
+
+
+def test_what_was_not_run_says_so(paper1):
+    assert "not run" in words(rtmo.fig01_tradeoff(paper1, points().head(0), "drawn people"))
+    assert "not run" in words(rtmo.ext_minutes({}))
+
+
+def test_figure_3_tells_what_people_add():
+    shown = words(rtmo.fig03_latency(latencies(each=1.8), "rtmo_s"))
+    assert "+6.5 %" in shown and "+26.0 %" in shown  # 13 x 1.8 ms on 360 and on 90
+    other = latencies("rtmpose").replace("rtmpose_eager", "rtmpose").query("method == 'rtmpose'")
+    assert any(text.startswith("rtmpose") for text in words(rtmo.fig03_latency(other, "rtmo_s")))
+
+
+def test_equal_minutes_are_those_of_the_shorter_run():
+    minutes, one, other = rtmo.at_equal_minutes(log(0.2, 4, rows=5), log(0.1, 8, rows=9))
+    assert minutes == 4 and one == pytest.approx(0.2)
+    long = log(0.1, 8, rows=9)
+    assert other == pytest.approx(np.interp(4, long.minutes, long.AP))
+    gaps = pd.concat([long, pd.DataFrame({"minutes": [9.0], "AP": [np.nan]})])
+    assert rtmo.at_equal_minutes(gaps, long)[0] == 8
+
+
+@pytest.mark.parametrize(("size", "features"), [(640, (4, 5)), (640, (3, 4, 5)), (128, (3, 4)), (128, (4, 5))])
+@pytest.mark.parametrize("people", [0, 1, 4])
+def test_pinned_people_survive_and_their_neighbours_do_not(size, features, people):
+    from posekit.evaluation.rtmo_speed import count_cells, pins
+    from posekit.models.rtmo import grid_priors, survivors
+
+    strides = [2**level for level in features]
+    priors = grid_priors([(size // stride, size // stride) for stride in strides], strides)
+    scores, boxes = map(torch.from_numpy, pins(size, features, people))
+    assert len(scores) == count_cells(size, features) == len(priors)
+    assert (scores > 0).sum() > 4 * people or people == 0
+    half = priors[:, 2:] / 2  # what random weights predict: a box about as large as its cell
+    cells = torch.cat([priors[:, :2] - half, priors[:, :2] + half], 1)
+    assert len(survivors(scores[None], (cells + boxes)[None], 0.1, 0.65, 50)[0]) == people
+
+
+def test_every_backend_finds_the_pinned_people(tmp_path):
+    pytest.importorskip("onnx"), pytest.importorskip("onnxruntime"), pytest.importorskip("openvino")
+    from posekit.evaluation import rtmo_speed
+    from posekit.evaluation.latency import Clock, Scene
+
+    network = rtmo_speed.built("rtmo_tiny", 0)
+    methods = rtmo_speed.backends(network, "rtmo_tiny", tmp_path, 1)
+    assert {"rtmo_tiny_eager", "rtmo_tiny_onnxruntime", "rtmo_tiny_openvino"} <= set(methods)
+    image = np.full((128, 128, 3), 114, np.uint8)
+    with torch.inference_mode():
+        for method in methods.values():
+            for people in (0, 3):
+                clock = Clock()
+                method(Scene(image, np.zeros((people, 4))), clock)  # raises when others come out
+                assert {part for part, *_ in clock.laps} <= {"F", "P", "G"}
+    with pytest.raises(RuntimeError, match="3 people were pinned and 2 came out"):
+        rtmo_speed.same_number(2, 3)
