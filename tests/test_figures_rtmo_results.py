@@ -96,7 +96,7 @@ def test_a_long_command_is_wrapped_and_shrinks_nothing(paper1):
 def test_data_sets_never_share_a_block_and_seeds_are_averaged(paper1):
     waiting = [{"method": "rtmo_s", "data set": "COCO val2017", "command": "make"}]
     facts = {"params_m": ("params, M", ".1f")}
-    table = rtmo.results_table(paper1, [our_row(0), our_row(1)], rtmo.COCO_MEASURES, facts, waiting)
+    table = rtmo.results_table(paper1, [our_row(0), our_row(1), our_row(1)], rtmo.COCO_MEASURES, facts, waiting)
     blocks = [data for (_, data), _ in table.groupby(["by", "data set"], sort=False)]
     assert blocks == ["COCO test-dev", "COCO val2017", "drawn people, 128 px"]
     ours = table[table["data set"] == "drawn people, 128 px"]

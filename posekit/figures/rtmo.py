@@ -247,7 +247,8 @@ def results_table(
         told = {name: line[name] for name in TAIL if name in line}
         rows.append({"by": "ours", **head(line), **dict.fromkeys(measures.values(), NOT_RUN), **told})
     if ours:
-        for _, group in pd.DataFrame(ours).groupby(["method", "data set", "command"], sort=False):
+        keys = ["method", "data set", "command"]
+        for _, group in pd.DataFrame(ours).drop_duplicates([*keys, "seed"]).groupby(keys, sort=False):
             numbers = {told: _spread(100 * group[name]) for name, told in measures.items()}
             told = {name: "; ".join(dict.fromkeys(group[name])) for name in TAIL if name in group}
             seeds = {"seeds": ", ".join(str(seed) for seed in sorted(group.seed))}
