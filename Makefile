@@ -32,7 +32,7 @@ lab: setup                         # read and change the notebooks
 	$(BIN)/jupyter lab notebooks
 
 lock: setup                        # requirements.lock anew, from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra book --extra dev --universal --python-version 3.11 --fork-strategy fewest --upgrade --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra book --extra export --extra dev --universal --python-version 3.11 --fork-strategy fewest --upgrade --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
 
 bench: setup                       # cost of the parts, as CPU time and ratios
 	for bench in ci/bench/*.py; do $(BIN)/python $$bench || exit 1; done

@@ -132,7 +132,8 @@ class Pictures:
     name: str = "pictures"
 
     def __post_init__(self) -> None:
-        self.layout, self.ids = layout_for(self.num_keypoints), list(range(len(self.arrays)))
+        names = [f"keypoint_{i}" for i in range(self.num_keypoints)]  # nothing is flipped: any number of them will do
+        self.layout, self.ids = layout_for(names), list(range(len(self.arrays)))
 
     def __len__(self) -> int:
         return len(self.arrays)

@@ -21,7 +21,7 @@ def project():
 @pytest.fixture(scope="module")
 def direct(project):
     extras = project["optional-dependencies"]
-    wanted = map(Requirement, [*project["dependencies"], *extras["book"], *extras["dev"]])
+    wanted = map(Requirement, [*project["dependencies"], *extras["book"], *extras["export"], *extras["dev"]])
     return {requirement.name: requirement.specifier for requirement in wanted}
 
 

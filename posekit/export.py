@@ -1,0 +1,212 @@
+"""RTMO as one ONNX file, suppression and coordinate classifier included, in the form of published exports.
+
+`input` float32 (B, 3, H, W), blue green red from 0 to 255, grey 114 around the picture. `dets` (B, N, 5): a person's
+box x0 y0 x1 y1 and score; `keypoints` (B, N, K, 3): x, y and the probability that the joint can be seen. N is the
+largest number of people in a picture of this batch, 0 if there are none; pictures with fewer end in rows of zeros.
+Best first. Frame: pixels of the input with pixel *centres* on integers, boxes not cut at the borders, as in published
+files; posekit/runners.py moves them to COCO's frame.
+
+What needs no picture is computed here, once: batch norms and RepVGG branches are part of the convolutions, scaling and
+the order of colours part of the first one, priors and position codes are constants. The classifier runs on survivors
+alone, so people cost next to nothing.
+
+# differs from mmdeploy: priors of non-square inputs are right, and there is no row of zeros when nobody is there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from posekit.files import replacing
+from posekit.models.rtmo import COARSEST, RTMO, decode_boxes
+from posekit.runners import FACTS, needed
+
+OUTPUTS = ("dets", "keypoints")
+OLDEST_OPSET = 16  # before, tracing has no words for norms along an axis
+
+
+def export(
+    model: RTMO,
+    path: str | Path,
+    size: int | tuple[int, int] | None = None,
+    *,
+    dynamic_batch: bool = True,
+    opset: int = 17,
+    score_threshold: float = 0.1,
+    nms_iou: float = 0.65,
+    max_people: int = 50,
+) -> Path:
+    """Write the model to `path`, weights included; returns the path.
+
+    `size`: side of a square or (height, width) in pixels, default: the model's own. `dynamic_batch=False` fixes B at 1.
+    Thresholds are those of `RTMO.decode`, and at most `max_people` are found per picture.
+
+    Raises:
+        ValueError: a size that is not a multiple of 32, an opset before 16, a model that is not an RTMO or wants a padding mask.
+        ModuleNotFoundError: the package `onnx` is missing.
+    """
+    if not isinstance(model, RTMO):
+        raise ValueError(f"only RTMO can be exported, not {type(model).__name__}")
+    size = model.input.size if size is None else size
+    height, width = (size, size) if isinstance(size, int) else size
+    if height % COARSEST or width % COARSEST or min(height, width) < COARSEST:
+        raise ValueError(f"RTMO needs a height and width that are multiples of {COARSEST}, not {height} x {width}")
+    if model.input.pad is None:
+        raise ValueError("an export has no padding mask; give the model's Input a grey, pad=114")
+    if opset < OLDEST_OPSET:
+        raise ValueError(f"the graph needs opset {OLDEST_OPSET} or later, not {opset}")
+    onnx = needed("onnx")
+
+    network = Deployed(
+        model, (height, width), dynamic_batch=dynamic_batch, score_threshold=score_threshold, nms_iou=nms_iou,
+        max_people=max_people,
+    )  # fmt: skip
+    people = {0: "batch", 1: "people"} if dynamic_batch else {1: "people"}
+    axes = {name: people for name in OUTPUTS} | ({"input": {0: "batch"}} if dynamic_batch else {})
+    traced, example = io.BytesIO(), torch.zeros(2 if dynamic_batch else 1, 3, height, width)
+    with warnings.catch_warnings():  # sizes that tracing takes for constants are constants
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        # Traced, not captured: capturing needs the shapes of everything behind the suppression, which nobody knows
+        torch.onnx.export(
+            network, (example,), traced, dynamo=False, opset_version=opset, input_names=["input"],
+            output_names=list(OUTPUTS), dynamic_axes=axes,
+        )  # fmt: skip
+    graph = onnx.load_from_string(traced.getvalue())
+    facts = {"pad": model.input.pad, "align": model.input.align, "seam": seam(graph.graph.node)}
+    onnx.helper.set_model_props(graph, {FACTS: json.dumps(facts)})
+    onnx.checker.check_model(graph)
+    with replacing(path) as file:
+        file.write(graph.SerializeToString())
+    return Path(path)
+
+
+class Deployed(nn.Module):
+    """A copy of an RTMO that does what the module's docstring says, for pictures of one size (height, width)."""
+
+    def __init__(
+        self, model: RTMO, size: tuple[int, int], *, dynamic_batch: bool, score_threshold: float, nms_iou: float,
+        max_people: int,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        fused = model.fuse().cpu().float()
+        self.backbone, self.neck, self.head, self.classifier = fused.backbone, fused.neck, fused.head, fused.classifier
+        self.dynamic_batch, self.limits = dynamic_batch, (max_people, nms_iou, score_threshold)
+        self.register_buffer("priors", fused.priors(*size))
+        mean = 255 * torch.tensor(model.input.mean[::-1])
+        self.register_buffer("mean", mean.view(3, 1, 1) if mean.any() else None)
+        take_bytes(self.backbone, model.input.std)
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images (B, 3, H, W) -> dets (B, N, 5), keypoints (B, N, K, 3)."""
+        # The mean cannot join the first convolution: zeros around the picture are what it pads with
+        maps = self.backbone(images if self.mean is None else images - self.mean)
+        raw = self.head(self.neck(maps), proxies=False)
+        places, strides = self.priors[:, :2], self.priors[:, 2:]
+        boxes, scores = decode_boxes(raw["bbox"], places, strides), raw["cls"].sigmoid()
+        found = Suppression.apply(boxes, scores.transpose(1, 2), *self.limits)
+        # One more person than were found, whom nobody sees: ONNX Runtime stumbles over sums of nothing
+        picture = torch.cat([found[:, 0], found.new_full((1,), -1)])
+        cell = torch.cat([found[:, 2], found.new_zeros(1)])
+        place = picture.clamp(min=0) * len(places) + cell
+
+        def of_people(x: Tensor) -> Tensor:
+            return x.flatten(0, 1).index_select(0, place)
+
+        box = of_people(boxes)
+        keypoints = locate(self.classifier, of_people(raw["pose"]), box, places.index_select(0, cell))
+        seen = of_people(raw["kpt_vis"]).sigmoid()
+        people = torch.cat([box, of_people(scores)], 1), torch.cat([keypoints, seen[..., None]], 2)
+        if not self.dynamic_batch:
+            return tuple(x[None, :-1] for x in people)
+        table = rows(picture, torch.arange(images.shape[0]))
+        return tuple(torch.cat([x[:-1], torch.zeros(1, *x.shape[1:])])[table] for x in people)
+
+
+def take_bytes(backbone: nn.Module, std: tuple[float, ...]) -> None:
+    """Change the first convolution in place: it wants blue, green, red from 0 to 255 less the mean."""
+    first = next(layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d))
+    factor = 1 / (255 * torch.tensor(std))
+    weight = first.weight.unflatten(1, (-1, 3)) * factor[:, None, None]  # a stem on 2 x 2 squares sees 4 pixels
+    first.weight = nn.Parameter(weight.flip(2).flatten(1, 2), requires_grad=False)
+
+
+def locate(classifier: nn.Module, pose_features: Tensor, boxes: Tensor, grids: Tensor) -> Tensor:
+    """The keypoints (M, K, 2) px of `classifier(pose_features, boxes, grids)`, by a shorter way where there is one."""
+    if classifier.decoding != "dcc" or len(classifier.x_bins) % 2 or len(classifier.y_bins) % 2:
+        return classifier(pose_features, boxes, grids)["keypoints"]
+    features = classifier.keypoint_features(pose_features)
+    layers = (classifier.x_fc, classifier.y_fc)
+    axes = zip(layers, classifier.bins(boxes, grids), grids.split(1, 1), strict=True)
+    # The layers' bias adds the same to all bins, which softmax does not see
+    places = [grid + expected(features @ fc.weight, bins - grid, classifier.dim_t) for fc, bins, grid in axes]
+    return torch.stack(places, -1)
+
+
+def expected(features: Tensor, bins: Tensor, periods: Tensor) -> Tensor:
+    """features (M, K, 2 C), evenly spaced bins (M, n), periods (C,) -> (M, K) mean place, p = softmax(f . PE(bin)).
+
+    With f = (f_c, f_s) and a bin at distance a from the middle m of its group (angles, in periods):
+
+        f . PE(m +- a) = cos a (f_c cos m + f_s sin m) +- sin a (f_s cos m - f_c sin m)
+
+    So there are sines and cosines of the groups' middles and of half a group's distances instead of those of all bins.
+    """
+    count = bins.shape[1]
+    groups = math.gcd(count, 8) // 2
+    half = count // groups // 2
+    grouped = bins.unflatten(1, (groups, 2 * half))
+    middle = (grouped[..., half - 1] + grouped[..., half]) / 2
+    reach = grouped[:, 0, half:] - middle[:, :1]
+    angle, turn = middle[:, None, :, None] / periods, reach[..., None] / periods
+    cos, sin = angle.cos(), angle.sin()
+    f_cos, f_sin = features[:, :, None].chunk(2, -1)
+    even = (f_cos * cos + f_sin * sin).flatten(1, 2) @ turn.cos().transpose(1, 2)
+    odd = (f_sin * cos - f_cos * sin).flatten(1, 2) @ turn.sin().transpose(1, 2)
+    logits = torch.cat([even - odd, even + odd], -1).unflatten(1, (features.shape[1], groups)).flatten(2)
+    places = torch.cat([middle[..., None] - reach[:, None], middle[..., None] + reach[:, None]], -1).flatten(1)
+    return (logits.softmax(-1) * places[:, None]).sum(-1)
+
+
+def rows(picture: Tensor, pictures: Tensor) -> Tensor:
+    """picture (M,): whose people they are, in order, the last one nobody's; pictures (B,) = 0, 1, ... -> (B, N).
+
+    The people of each picture, and -1, the last one, where a picture has fewer than N.
+    """
+    counts = (picture == pictures[:, None]).sum(1, keepdim=True)
+    place = (torch.ones_like(picture).cumsum(0) - 1)[None, : counts.max()]
+    return torch.where(place < counts, place + counts.cumsum(0) - counts, -1)
+
+
+def seam(nodes) -> list[str]:
+    """The tensors that leave the dense network: what is behind them is about people and wants all 32 bits."""
+    dense = {name for node in nodes for name in node.output if node.name.startswith("/head/")}
+    dense -= {name for node in nodes for name in node.output if node.op_type == "Constant"}
+    return sorted({name for node in nodes for name in node.input if not node.name.startswith("/head/")} & dense)
+
+
+class Suppression(torch.autograd.Function):
+    """ONNX's NonMaxSuppression: boxes (B, N, 4), scores (B, 1, N) -> (M, 3) = picture, class (0), cell."""
+
+    @staticmethod
+    def forward(ctx, boxes: Tensor, scores: Tensor, max_people: int, nms_iou: float, score_threshold: float) -> Tensor:
+        # Only the graph is kept; two people stand for any number of them while it is traced
+        return torch.tensor([[0, 0, 0], [len(boxes) - 1, 0, 1]])
+
+    @staticmethod
+    def symbolic(g, boxes, scores, max_people: int, nms_iou: float, score_threshold: float):
+        limits = (
+            g.op("Constant", value_t=torch.tensor([value], dtype=kind))
+            for value, kind in zip(
+                (max_people, nms_iou, score_threshold), (torch.int64, torch.float32, torch.float32), strict=True
+            )
+        )
+        return g.op("NonMaxSuppression", boxes, scores, *limits)

@@ -1,0 +1,180 @@
+"""Exported RTMO files on ONNX Runtime or OpenVINO, called as `Predictor` is and with the same result.
+
+    OnnxRunner("rtmo_s.onnx")("photo.jpg")     Poses in pixels of the picture, COCO's frame
+
+Files of posekit/export.py and published ones (mmdeploy) are read alike: `input` (B, 3, H, W) blue green red from 0 to
+255, `dets` (B, N, 5), `keypoints` (B, N, K, 3), pixel *centres* on integers. The half pixel to COCO's frame is added
+here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from posekit.models.input import Input
+from posekit.poses import Poses
+from posekit.predict import Predictor
+
+FACTS = "posekit"  # the name of our entry in the file's metadata
+PUBLISHED = {"pad": 114, "align": "centre"}  # of files without one
+PRECISIONS = ("f32", "bf16")
+
+
+class OnnxRunner:
+    """A file on ONNX Runtime, on the CPU. `threads`: how many it may use; `threshold`: people below are left out.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ModuleNotFoundError: the package `onnxruntime` is missing.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 1, threshold: float = 0.0) -> None:
+        onnxruntime = needed("onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3  # it warns of constants that it cannot fold
+        session = onnxruntime.InferenceSession(existing(path), options, providers=["CPUExecutionProvider"])
+        facts = session.get_modelmeta().custom_metadata_map.get(FACTS)
+        shape, keypoints = session.get_inputs()[0].shape, session.get_outputs()[1].shape[2]
+        self.network = Exported(lambda x: session.run(["dets", "keypoints"], {"input": x}), shape, keypoints, facts)
+        self.predictor = Predictor(self.network, size=self.network.size, threshold=threshold)
+
+    def __call__(self, images, batch_size: int = 1) -> Poses | list[Poses]:
+        """As `Predictor`: poses for one picture, or a list of them for several."""
+        return self.predictor(images, self.network.at_most(batch_size))
+
+
+class OpenVinoRunner:
+    """A file on OpenVINO, on the CPU. `precision="bf16"` is for processors that have it: fast, boxes move by 1 / 256.
+
+    With bf16 the network computes in it, but suppression and coordinate classifier do not: 8 bits are too few for
+    pixels and for angles of position codes (joints would land tens of pixels away).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another precision; bf16 for a file of which this package does not know where the network ends.
+        ModuleNotFoundError: the package `openvino` is missing.
+    """
+
+    def __init__(self, path: str | Path, precision: str = "f32", threads: int = 1, threshold: float = 0.0) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
+        openvino = needed("openvino")
+        core, path = openvino.Core(), existing(path)
+        model = core.read_model(path)
+        place = ["framework", FACTS]
+        facts = model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
+        shape, keypoints = [dimension(d) for d in model.input(0).partial_shape], model.output(1).partial_shape[2]
+        options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        if precision == "f32":
+            parts = [core.compile_model(model, "CPU", options)]
+        else:
+            seam = json.loads(facts).get("seam") if facts else None
+            if not seam:
+                raise ValueError(f"{path} is not of posekit.export, so nothing says where bf16 must end; use f32")
+            first, second = before(openvino, model, seam), after(openvino, core.read_model(path), seam)
+            fast = options | {"INFERENCE_PRECISION_HINT": precision}
+            parts = [core.compile_model(first, "CPU", fast), core.compile_model(second, "CPU", options)]
+        requests = [part.create_infer_request() for part in parts]
+
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            values = []
+            for request in requests:  # the second part wants the pictures too: it counts them
+                request.infer(dict(enumerate([images, *values])), share_inputs=True)
+                values = [request.get_output_tensor(i).data for i in range(len(request.model_outputs))]
+            return [value.copy() for value in values]
+
+        self.network = Exported(run, shape, keypoints.get_length(), facts)
+        self.predictor = Predictor(self.network, size=self.network.size, threshold=threshold)
+
+    def __call__(self, images, batch_size: int = 1) -> Poses | list[Poses]:
+        """As `Predictor`: poses for one picture, or a list of them for several."""
+        return self.predictor(images, self.network.at_most(batch_size))
+
+
+class Exported(nn.Module):
+    """What `Predictor` wants of a model, for a function (B, 3, H, W) BGR -> dets, keypoints, all numpy.
+
+    `shape`: of the function's input, B a number if it is fixed; `facts`: how pictures lie in it, JSON, or None.
+    """
+
+    def __init__(self, run: Callable, shape: list, keypoints: int, facts: str | None) -> None:
+        super().__init__()
+        facts = PUBLISHED | (json.loads(facts) if facts else {})
+        self.run, self.num_keypoints, self.batch, self.size = run, keypoints, shape[0], (shape[2], shape[3])
+        scale = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3}
+        self.input = Input(size=max(self.size), pad=facts["pad"], align=facts["align"], **scale)
+
+    def at_most(self, batch_size: int) -> int:
+        """The batch size that the file allows."""
+        return min(batch_size, self.batch) if isinstance(self.batch, int) else batch_size
+
+    def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
+        """images (B, 3, H, W) RGB from 0 to 255."""
+        dets, keypoints = self.run(np.ascontiguousarray(images.flip(1).numpy()))
+        return {"dets": torch.from_numpy(dets), "keypoints": torch.from_numpy(keypoints)}
+
+    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor, layer: int = -1) -> list[Poses]:
+        """As `RTMO.decode`; rows with score 0 are nobody."""
+        poses = []
+        for dets, people, size in zip(outputs["dets"], outputs["keypoints"], image_sizes, strict=True):
+            there = dets[:, 4] > 0
+            boxes, scores, people = dets[there, :4] + 0.5, dets[there, 4], people[there]
+            boxes = torch.minimum(boxes.clamp(min=0), size.to(boxes).repeat(2))
+            poses.append(Poses(*(x.numpy() for x in (people[..., :2] + 0.5, people[..., 2], scores, boxes))))
+        return poses
+
+
+def before(openvino, model, seam: list[str]):
+    """The part of an OpenVINO model that ends in the tensors `seam`."""
+    outputs = at(model, seam)
+    results = [openvino.op.Result(output) for output in outputs]
+    return openvino.Model(results, model.get_parameters(), "network")
+
+
+def after(openvino, model, seam: list[str]):
+    """The rest of it: its input and then `seam`, in this order, become the inputs. Changes `model`."""
+    inputs = []
+    for output in at(model, seam):
+        inputs.append(openvino.op.Parameter(output.element_type, output.partial_shape))
+        for target in output.get_target_inputs():
+            target.replace_source_output(inputs[-1].output(0))
+    return openvino.Model(model.get_results(), [*model.get_parameters(), *inputs], "people")
+
+
+def at(model, names: list[str]) -> list:
+    """The outputs of nodes of an OpenVINO model that carry these names."""
+    known = {name: output for node in model.get_ops() for output in node.outputs() for name in output.names}
+    return [known[name] for name in names]
+
+
+def dimension(value) -> int | None:
+    """An OpenVINO dimension; None if it may vary."""
+    return value.get_length() if value.is_static else None
+
+
+def existing(path: str | Path) -> str:
+    """The path, as text.
+
+    Raises:
+        FileNotFoundError: there is no file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no exported model at {path}; posekit.export.export writes one")
+    return str(path)
+
+
+def needed(name: str):
+    """The package of this name, or one sentence that says how to get it."""
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"this needs the package {name}: pip install 'posekit[export]'") from error
