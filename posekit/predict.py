@@ -17,7 +17,7 @@ from torch import nn
 from posekit import models, runs
 from posekit.data.pictures import read_image
 from posekit.evaluation.pose_nms import THRESHOLD, gather
-from posekit.layouts import layout_for
+from posekit.layouts import LAYOUTS, layout_for
 from posekit.poses import Poses
 from posekit.prepare import evaluation_loader, plain_options
 from posekit.train import decode
@@ -132,8 +132,10 @@ class Pictures:
     name: str = "pictures"
 
     def __post_init__(self) -> None:
-        names = [f"keypoint_{i}" for i in range(self.num_keypoints)]  # nothing is flipped: any number of them will do
-        self.layout, self.ids = layout_for(names), list(range(len(self.arrays)))
+        k = self.num_keypoints
+        known = any(len(layout) == k for layout in LAYOUTS.values())  # a model may have any number of keypoints
+        self.layout = layout_for(k if known else [f"keypoint_{i}" for i in range(k)])
+        self.ids = list(range(len(self.arrays)))
 
     def __len__(self) -> int:
         return len(self.arrays)
