@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from posekit.figures import style
-from posekit.figures.tables import NOT_PRINTED, NOT_RUN
+from posekit.figures.tables import NOT_RUN, spread, text
 
+NO_VERDICT = "–"
 TAIL = ("scaled down", "seeds", "command")
 LETTERS = 165  # of the small type that fit across the page
 
@@ -33,7 +34,7 @@ def ablation_table(
     keys, measures, ours = list(keys), list(measures), pd.DataFrame(ours)
     rows = []
     for _, line in paper.iterrows():
-        numbers = {name: NOT_PRINTED if pd.isna(line[name]) else f"{line[name]:.1f}" for name in measures}
+        numbers = {name: text(line[name], ".1f") for name in measures}
         rows.append({"by": "paper", "data": line["data"], **line[keys], **numbers})
     data = ours["data set"].iloc[0] if len(ours) else "drawn people"
     for values in paper[keys].drop_duplicates().itertuples(index=False, name=None):
@@ -42,7 +43,7 @@ def ablation_table(
         if not len(mine):
             rows.append({"by": "ours", "data": data, **who, **dict.fromkeys(measures, NOT_RUN)})
         for _, runs in mine.groupby(["data set", "command"], sort=False) if len(mine) else ():
-            numbers = {name: _spread(100 * runs[name]) for name in measures}
+            numbers = {name: spread(100 * runs[name]) for name in measures}
             told = {"scaled down": "; ".join(dict.fromkeys(runs["scaled down"])), "command": runs.command.iloc[0]}
             told["seeds"] = ", ".join(str(seed) for seed in sorted(runs.seed))
             rows.append({"by": "ours", "data": runs["data set"].iloc[0], **who, **numbers, **told})
@@ -62,9 +63,7 @@ def verdict(ours: pd.DataFrame, keys: Sequence[str], proposed: tuple, measure: s
         return f"{' with '.join(proposed)} was not run: nothing to compare with.", pd.DataFrame()
     base, rows = groups.pop(proposed), []
     for key, values in groups.items():
-        apart = min(values) > max(base) or max(values) < min(base)
-        word = "–" if min(len(values), len(base)) < 2 else "apart on every seed" if apart else "within the spread"
-        off = values.mean() - base.mean()
+        off, word = apart(values, base)
         rows.append({**dict(zip(keys, key, strict=True)), "difference": f"{off:+.1f}", "verdict": word, "off": off})
     table = pd.DataFrame(rows)
     seeds = min(map(len, [base, *groups.values()])) if groups else len(base)
@@ -74,6 +73,14 @@ def verdict(ours: pd.DataFrame, keys: Sequence[str], proposed: tuple, measure: s
     above = [row for row in rows if row["verdict"].startswith("apart") and row["off"] > 0]
     words = f"{seeds} seeds or more: {len(below)} of {len(rows)} alternatives are below {' with '.join(proposed)} on"
     return f"{words} every seed, {len(above)} above, {len(rows) - len(below) - len(above)} within the spread.", table
+
+
+def apart(values: pd.Series, base: pd.Series) -> tuple[float, str]:
+    """Difference of the means, and whether the ranges over the seeds are apart; one seed gives no verdict ("–")."""
+    off = float(values.mean() - base.mean())
+    if min(len(values), len(base)) < 2:
+        return off, NO_VERDICT
+    return off, "apart on every seed" if min(values) > max(base) or max(values) < min(base) else "within the spread"
 
 
 @style.styled
@@ -111,8 +118,8 @@ def _block(ax, rows, keys, measures, left, width, y, title, told=False) -> float
         for name in shown:
             ax.text(ends[name], y, row[name], fontsize=6.4, ha="right", va="center")
         y += 1
-        for text in _told(row) if told else ():
-            words = ax.text(left + 2, y - 0.12, text, fontsize=5.2, va="center", color=style.GREY)
+        for line in _told(row) if told else ():
+            words = ax.text(left + 2, y - 0.12, line, fontsize=5.2, va="center", color=style.GREY)
             words.set_in_layout(False)  # as wide as the page, whatever stands in it
             y += 0.75
     return y
@@ -123,10 +130,3 @@ def _told(row) -> list[str]:
     if not row["command"]:
         return []
     return [f"{row['scaled down']} · seed {row['seeds']}", *textwrap.wrap(row["command"], LETTERS)]
-
-
-def _spread(values: pd.Series) -> str:
-    values = values.dropna()
-    if not len(values):
-        return NOT_PRINTED
-    return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")

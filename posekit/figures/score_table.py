@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from posekit.figures import style
-from posekit.figures.tables import NOT_PRINTED, NOT_RUN
+from posekit.figures.tables import NOT_RUN, spread, text
 
 MEASURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 HEAD, TAIL = ("by", "method", "stride", "params"), ("data set", "scaled down", "seeds", "command")
@@ -31,14 +31,14 @@ def score_table(
     """
     rows = []
     for _, line in paper.iterrows():
-        numbers = {name: _text(line[name], ".1f") for name in MEASURES}
+        numbers = {name: text(line[name], ".1f") for name in MEASURES}
         rows.append({"by": "paper", **_network(line), **numbers, "data set": line["data"]})
     for line in not_run:
         rows.append({"by": "ours", **_network(line), **dict.fromkeys(MEASURES, NOT_RUN), **_told(line)})
     groups = pd.DataFrame(ours)
     if len(groups):
         for _, runs in groups.groupby(["method", "data set", "command"], sort=False, dropna=False):
-            numbers = {name: _spread(100 * runs[name]) for name in MEASURES}
+            numbers = {name: spread(100 * runs[name]) for name in MEASURES}
             facts = {name: "; ".join(dict.fromkeys(runs[name])) for name in TAIL if name != "seeds"}
             seeds = ", ".join(str(seed) for seed in sorted(runs.seed))
             rows.append({"by": "ours", **_network(runs.iloc[0]), **numbers, **facts, "seeds": seeds})
@@ -74,9 +74,9 @@ def score_page(table: pd.DataFrame):
             y += 1
             if by == "ours":
                 trained = (row["scaled down"], row["seeds"] and f"seed {row['seeds']}")
-                for text in (" · ".join(part for part in trained if part), row["command"]):
-                    if text:
-                        ax.text(2, y - 0.12, text, fontsize=5.2, va="center", color=style.GREY)
+                for words in (" · ".join(part for part in trained if part), row["command"]):
+                    if words:
+                        ax.text(2, y - 0.12, words, fontsize=5.2, va="center", color=style.GREY)
                         y += 0.85
         y += 0.5
     return fig
@@ -89,17 +89,6 @@ def _told(line: dict) -> dict[str, str]:
 def _network(row) -> dict[str, str]:
     return {
         "method": row["method"],
-        "stride": _text(row.get("stride"), ".0f"),
-        "params": _text(row.get("params_m"), ".1f", " M"),
+        "stride": text(row.get("stride"), ".0f"),
+        "params": text(row.get("params_m"), ".1f", " M"),
     }
-
-
-def _text(value, form: str, unit: str = "") -> str:
-    return NOT_PRINTED if value is None or pd.isna(value) else f"{value:{form}}{unit}"
-
-
-def _spread(values: pd.Series) -> str:
-    values = values.dropna()
-    if not len(values):
-        return NOT_PRINTED
-    return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")

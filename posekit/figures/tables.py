@@ -138,6 +138,21 @@ def _key(row, keys: list[str]) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def text(value, form: str, unit: str = "") -> str:
+    """A number in its format, words as they are, a dash for nothing."""
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return NOT_PRINTED
+    return value if isinstance(value, str) else f"{value:{form}}{unit}"
+
+
+def spread(values: pd.Series, form: str = ".1f") -> str:
+    """Mean ± standard deviation of runs that differ in the seed alone; of one run its value."""
+    values = values.dropna()
+    if not len(values):
+        return NOT_PRINTED
+    return f"{values.mean():{form}}" + (f" ± {values.std(ddof=1):{form}}" if len(values) > 1 else "")
+
+
 def write(
     table: pd.DataFrame, stem: str, folder: str | Path, caption: str = "", footer: str = ""
 ) -> list[Path]:
