@@ -49,7 +49,8 @@ def export(
     Thresholds are those of `RTMO.decode`, and at most `max_people` are found per picture.
 
     Raises:
-        ValueError: a size that is not a multiple of 32, an opset before 16, a model that is not an RTMO or wants a padding mask.
+        ValueError: a size that is not a multiple of 32, an opset before 16, a model that is not an RTMO or that has no
+            grey to fill padding with.
         ModuleNotFoundError: the package `onnx` is missing.
     """
     if not isinstance(model, RTMO):

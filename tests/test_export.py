@@ -1,5 +1,6 @@
 """Exported RTMO against the model itself, on ONNX Runtime and OpenVINO: people, nobody, batches, any size."""
 
+import functools
 import json
 import sys
 
@@ -30,6 +31,7 @@ def normalised(model, images):
     return (images / 255 - mean) / std
 
 
+@functools.cache
 @torch.no_grad()
 def lively(size, seed=0, **options):
     """A small model with random weights that finds some people in noise, in boxes of a person's size, none in grey."""
@@ -40,11 +42,12 @@ def lively(size, seed=0, **options):
             layer.momentum = 1.0
     model.train()(normalised(model, images), proxies=False)
     for layer in model.head.out_bbox:
-        layer.weight *= 0.2
+        layer.weight *= 0.05
         layer.bias[2:] += 1.2
     if options.get("decoding", "dcc") != "regression":
-        model.classifier.gau.o.weight *= 0.1  # random attention multiplies rounding errors, also in torch itself
-        model.classifier.pose_to_kpts[0].weight *= 0.5
+        # Random heatmaps have peaks far apart, between which rounding decides, in torch too: make them broad
+        for layer in (model.classifier.gau.o, model.classifier.x_fc, model.classifier.y_fc):
+            layer.weight *= 0.2
     logits = model.eval()(normalised(model, images), proxies=False)["cls_logits"]
     for layer in model.head.out_cls:
         layer.weight *= 2 / logits.std()
@@ -105,11 +108,12 @@ def test_the_graph_finds_what_the_model_finds(case, tmp_path):
     poses = found(model, images)
     assert sum(map(len, poses)) > 2 and len({len(p) for p in poses}) > 1
     agree(poses, *onnx_run(path, images))
-    agree(poses[:1], *onnx_run(path, images[:1]))
-    if case in ("square", "wide"):
+    if case == "wide":
         pytest.importorskip("openvino", reason="the comparison with OpenVINO needs the package openvino")
-        agree(poses, *openvino_run(path, images))
-        agree(poses[:1], *openvino_run(path, images[:1]))
+        agree(poses[:1], *onnx_run(path, images[:1]))
+        network = OpenVinoRunner(path).network
+        for count in (3, 1):
+            agree(poses[:count], *network.run(bgr(images[:count])))
 
 
 def test_nobody_anywhere(tmp_path):
