@@ -61,8 +61,11 @@ def results_table(
 
 
 @style.styled
-def table_page(table: pd.DataFrame):
-    """A table of `results_table` as a figure: a block per (by, data set); below a row of ours, how it was made."""
+def table_page(table: pd.DataFrame, published: str = "as printed in the paper"):
+    """A table of `results_table` as a figure: a block per (by, data set); below a row of ours, how it was made.
+
+    published: what is said of the blocks that are not ours.
+    """
     numbers = [name for name in table.columns if name not in ("by", "method", *TAIL)]
     blocks = list(table.groupby(["by", "data set"], sort=False))
     notes = {i: _note(row) for i, row in table.iterrows()}
@@ -74,7 +77,7 @@ def table_page(table: pd.DataFrame):
     places = dict(zip(numbers, np.linspace(30 + 68 / len(numbers), 99, len(numbers)), strict=True))
     y = 0.6
     for (by, data), rows in blocks:
-        whose = "as printed in the paper" if by == "paper" else "this book"
+        whose = published if by == "paper" else "this book"
         ax.text(0.5, y, f"{data} ({whose})", fontsize=6.6, va="center", style="italic")
         y += 1.4
         for name, x in places.items():
