@@ -155,7 +155,8 @@ def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(paper, t
     for stem, draw in figures.items():
         fig = draw()
         assert "drawn people" in words(fig), stem
-        first, second = (style.save(each, stem, data, tmp_path / f"{i}", "footer") for i, each in enumerate((fig, draw())))
+        pair = enumerate((fig, draw()))
+        first, second = (style.save(each, stem, data, tmp_path / str(i), "footer") for i, each in pair)
         assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second], stem
         fig.draw_without_rendering()
         drawn, page = fig.get_tightbbox(), fig.get_size_inches()
