@@ -5,36 +5,41 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from posekit import models, runs
-from posekit.data import open_dataset
+from posekit.data import DRAWN, open_dataset
 from posekit.data.augment import Augment
 from posekit.data.crop_augment import CropAugment
 from posekit.data.loader import Loader
 from posekit.data.mosaic import MIXES, Mosaic
-from posekit.data.topdown import People
+from posekit.data.topdown import People, Together
 from posekit.layouts import Layout
 from posekit.models.input import Input
 from posekit.recipes import Recipe
+
+TOP_DOWN = ("vitpose", "mae")  # families that see crops, so people of several data sets in one batch
 
 
 @dataclass
 class Parts:
     """A model with random (or the recipe's) weights, its criterion, and its loaders.
 
-    `late`: the training loader from the recipe's `late_at` on, or None. `asked`: what the criterion wants to have from
-    the model besides its usual outputs, as keyword arguments of `forward`.
+    `val`: a loader per data set, by name; the first one's numbers are the run's. `late`: the training loader from the
+    recipe's `late_at` on, or None. `asked`: what the criterion wants to have from the model besides its usual outputs,
+    as keyword arguments of `forward`. `still`: the model is trained in evaluation mode.
     """
 
     model: nn.Module
     criterion: nn.Module
     train: Loader
-    val: Loader
+    val: dict[str, Loader]
     late: Loader | None = None
     asked: dict[str, Any] = field(default_factory=dict)
+    still: bool = False
 
 
 def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
@@ -43,21 +48,44 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
     Raises:
         ValueError: a recipe that does not hang together; one sentence.
     """
-    criterion_for = CRITERIA[family_of(recipe.model)]
+    family, names = family_of(recipe.model), names_of(recipe.dataset)
+    if len(names) > 1 and family not in TOP_DOWN:
+        raise ValueError(f"{recipe.model} learns from one data set at a time, not from {recipe.dataset}; choose one")
     options = {"size": recipe.size or None, "people": recipe.people}  # the same pictures for every seed of the run
-    train = open_dataset(recipe.dataset, "train", count=recipe.images or None, **options)
-    val = open_dataset(recipe.dataset, "val", count=recipe.val_images or None, **options)
-    model = build_model(recipe, num_keypoints=len(train.layout))
-    criterion, asked = criterion_for(recipe, model, train.layout)
+    train = [open_dataset(spec, "train", count=recipe.images or None, **options) for spec in names.values()]
+    val = [open_dataset(spec, "val", count=recipe.val_images or None, **options) for spec in names.values()]
+    keypoints = tuple(len(one.layout) for one in train)
+    model = build_model(recipe, num_keypoints=keypoints[0] if len(keypoints) == 1 else keypoints)
+    criterion, asked = CRITERIA[family](recipe, model, train[0].layout)
+    still = False
+    if recipe.distil or recipe.teacher:
+        criterion, still = distilled(recipe, model, criterion)
     if model.input.fit == "crop":
-        train = People(train)
+        train = [People(one) for one in train]
+    train = train[0] if len(train) == 1 else Together(train)
     late = None
     if recipe.late_augment and recipe.late_at < 1:
         late = training_loader(recipe, train, model, recipe.late_augment, rank=rank, world=world)
+    see = {"size": recipe.size, "max_size": recipe.max_size, "workers": recipe.workers}
     return Parts(
         model, criterion, training_loader(recipe, train, model, recipe.augment, rank=rank, world=world),
-        evaluation_loader(val, model, size=recipe.size, max_size=recipe.max_size, workers=recipe.workers), late, asked,
+        {name: evaluation_loader(one, model, **see) for name, one in zip(names, val, strict=True)}, late, asked, still,
     )  # fmt: skip
+
+
+def names_of(dataset: str) -> dict[str, str]:
+    """A recipe's `dataset` as {short name: what `open_dataset` takes}: one, or several with + between them.
+
+    A path that exists is one data set, whatever stands in it.
+
+    Raises:
+        ValueError: two of the same name.
+    """
+    specs = [dataset] if dataset in DRAWN or runs.resolve(dataset).exists() else dataset.split("+")
+    names = {Path(spec).stem: spec for spec in specs}
+    if len(names) < len(specs):
+        raise ValueError(f"dataset is {dataset!r}: each data set can be in it once, and its folder needs its own name")
+    return names
 
 
 def family_of(model: str) -> str:
@@ -73,9 +101,9 @@ def family_of(model: str) -> str:
     return family
 
 
-def build_model(recipe: Recipe, num_keypoints: int) -> nn.Module:
-    """The recipe's model, with its starting weights where it names some."""
-    overrides = {"num_keypoints": num_keypoints}
+def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> nn.Module:
+    """The recipe's model, with its starting weights where it names some. Several K: a head for each."""
+    overrides = {} if family_of(recipe.model) == "mae" else {"num_keypoints": num_keypoints}
     if recipe.num_queries:
         overrides["num_queries"] = recipe.num_queries
     if recipe.pretrained:
@@ -84,8 +112,85 @@ def build_model(recipe: Recipe, num_keypoints: int) -> nn.Module:
     if recipe.weights:
         from posekit.models.checkpoints import start_from
 
-        start_from(model, runs.resolve(recipe.weights))
+        start_from(model, weights_file(recipe.weights))
     return model
+
+
+def weights_file(path: str | Path) -> Path:
+    """The weights of a run folder, or the file itself."""
+    path = runs.resolve(path)
+    return path / "model.safetensors" if path.is_dir() else path
+
+
+def distilled(recipe: Recipe, model: nn.Module, criterion: nn.Module) -> tuple[nn.Module, bool]:
+    """Lets the recipe's teacher teach the model, in place: (the criterion, is the model trained in evaluation mode?).
+
+    Raises:
+        ValueError: half a recipe, no teacher, or one for other keypoints or crops; one sentence.
+    """
+    from posekit.losses.distillation import DistillationCriterion, hand_over, learn_token, teach
+
+    known = ("output", "token", "both", "learn_token")
+    if recipe.distil not in known:
+        raise ValueError(f"distil is {recipe.distil!r}, teacher {recipe.teacher!r}; choose one of {', '.join(known)}")
+    if not recipe.teacher:
+        raise ValueError(f"distil is {recipe.distil!r}, but by whom? teacher names a run folder or weights")
+    if family_of(recipe.model) != "vitpose":
+        raise ValueError(f"only ViTPose is distilled, not {recipe.model}: leave distil and teacher out")
+    teacher = load_teacher(recipe.teacher)
+    for name, word in (("keypoints", "keypoints"), ("crop_size", "pixels of a crop"), ("stride", "pixels of a cell")):
+        theirs, ours = getattr(teacher, name), getattr(model, name)
+        if theirs != ours:
+            raise ValueError(f"the teacher {recipe.teacher} and the student differ in {word}: {theirs} and {ours}")
+    if recipe.distil == "learn_token":
+        own, state = model.state_dict(), teacher.state_dict()
+        new = own.keys() - state.keys() - {"backbone.knowledge_token"}
+        if new or any(name not in own or own[name].shape != value.shape for name, value in state.items()):
+            raise ValueError(
+                f"the token is learnt inside the teacher {recipe.teacher}, and the recipe builds another model: give "
+                "its model and model_options"
+            )
+        model.load_state_dict(state, strict=False)
+        learn_token(model)
+        return criterion, True
+    if recipe.distil in ("token", "both"):
+        hand_over(teacher, model)
+    if recipe.distil in ("output", "both"):
+        teach(model, teacher)
+        criterion = DistillationCriterion(criterion, recipe.output_weight)
+    return criterion, False
+
+
+def load_teacher(source: str) -> nn.Module:
+    """The ViTPose of a run folder, of weights with their `run.json`, or of published ones, whose size is read off them.
+
+    Raises:
+        ValueError: no such weights, or not a ViTPose's.
+    """
+    from posekit.models import checkpoints_vitpose as published
+    from posekit.models.checkpoints import load_weights, read
+    from posekit.models.vit import SIZES, grid_of
+
+    path = weights_file(source)
+    if not path.is_file():
+        raise ValueError(f"the teacher has no weights at {runs.relative(path)}: train it first, or name another")
+    state, record = published.published_names(read(path)), path.with_name("run.json")
+    options = published.size(state)
+    if record.is_file():
+        made = runs.read_json(record)["parameters"]
+        name, options = made["model"], {"num_keypoints": options.get("num_keypoints")}
+        options |= plain_options(made.get("model_options", {}))
+    else:
+        letter = [size for size, (dim, *_) in SIZES.items() if dim == options.get("dim")]
+        name = f"vitpose_{letter[0]}" if letter else ""
+    if not name.startswith("vitpose") or not options.get("num_keypoints"):
+        raise ValueError(f"the teacher {runs.relative(path)} is not a ViTPose, or has no run.json to say which one")
+    if not record.is_file():
+        grid = grid_of(state[published.POSITIONS].shape[1])
+        options["crop_size"] = (grid[1] * options["patch"], grid[0] * options["patch"])
+    teacher = models.build(name, **options)
+    load_weights(teacher, state)
+    return teacher
 
 
 def poet_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
@@ -115,7 +220,14 @@ def vitpose_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple
     return with_options(HeatmapCriterion, recipe.loss_options), {}
 
 
-CRITERIA = {"poet": poet_criterion, "rtmo": rtmo_criterion, "vitpose": vitpose_criterion}
+def mae_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
+    from posekit.losses.reconstruction import ReconstructionCriterion
+
+    check_backbone_steps(recipe)
+    return with_options(ReconstructionCriterion, recipe.loss_options), {}
+
+
+CRITERIA = {"poet": poet_criterion, "rtmo": rtmo_criterion, "vitpose": vitpose_criterion, "mae": mae_criterion}
 
 
 def check_backbone_steps(recipe: Recipe) -> None:
@@ -153,7 +265,8 @@ def training_loader(recipe: Recipe, dataset, model: nn.Module, policy: str, **sh
     see: Input = model.input
     size = recipe.size or see.size
     if see.fit == "crop":
-        augment = CropAugment(policy, dataset.layout, model.crop_size, model.stride)
+        others = tuple(part.layout for part in getattr(dataset, "parts", ())[1:])
+        augment = CropAugment(policy, dataset.layout, model.crop_size, model.stride, others=others)
     elif policy in MIXES:
         augment = Mosaic(policy, dataset.layout, size, pad=see.pad or 0)
     elif see.fit == "letterbox":

@@ -22,8 +22,8 @@ class Recipe:
     model: str
     note: str = ""  # what it costs and what to expect, with the run that showed it
     # data
-    dataset: str = "people"  # "people" = drawn people, or the path of a COCO-format folder
-    images: int = 8192  # training pictures: drawn, or at most so many of a folder (0 = all)
+    dataset: str = "people"  # "people" = drawn people, or the path of a COCO-format folder; several with + between
+    images: int = 8192  # training pictures of each: drawn, or at most so many of a folder (0 = all)
     val_images: int = 300  # validation pictures, likewise
     people: tuple[int, int] = (1, 6)  # people per drawn picture
     size: int = 0  # input size in pixels; 0 = the model's own
@@ -48,7 +48,11 @@ class Recipe:
     w_deltas: float = 0.5
     pretrained: bool = False  # ImageNet backbone (a download)
     backbone_steps: int = 0  # first train the backbone alone on joint heatmaps, see posekit.pretrain
-    weights: str = ""  # start from this .safetensors or published file
+    weights: str = ""  # start from this run folder, .safetensors or published file
+    # distillation, of ViTPose only; see posekit.losses.distillation
+    teacher: str = ""  # run folder or weights of the model that teaches
+    distil: str = ""  # "output", "token" or "both"; "learn_token" = the phase before, the model is the teacher itself
+    output_weight: float = 1.0  # of the distance to the teacher's heatmaps
     # optimisation
     steps: int = 1500
     lr: float = 8e-4
@@ -70,6 +74,11 @@ class Recipe:
     accumulate: int = 1  # batches per step
     precision: str = "32-true"  # a precision of Lightning Fabric, for example "bf16-mixed"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """A model that gets a knowledge token has a place for it, also when the run's weights are loaded later."""
+        if self.distil in ("token", "both", "learn_token"):
+            object.__setattr__(self, "model_options", {**self.model_options, "knowledge_token": True})
 
 
 LAYER_DECAY = {"s": 0.8, "b": 0.75, "l": 0.8, "h": 0.85}  # of ViTPose's published configurations
@@ -175,6 +184,21 @@ RECIPES: dict[str, Recipe] = {
     "vitpose_tiny": Recipe(
         model="vitpose_tiny", size=256, images=4096, batch_size=32, groups="layers", layer_decay=0.8, lr=2e-3,
         lr_backbone=2e-3, weight_decay=0.1, ema=0.995,
+    ),
+    # Its masked autoencoder: `weights=` of "vitpose_tiny" takes the run. MAE's own schedule, no layer decay.
+    "mae_tiny": Recipe(
+        model="mae_tiny", size=256, images=4096, batch_size=64, groups="layers", lr=1.5e-3, lr_backbone=1.5e-3,
+        weight_decay=0.05, note="the loss of the hidden patches is logged, there is no AP",
+    ),
+    # Distillation, three phases: "vitpose_tiny"; then its token, `teacher=` that run; then a student of half the width,
+    # `teacher=` either run, distil="output", "token" or "both" (of the second run), or neither for comparison.
+    "vitpose_tiny_token": Recipe(
+        model="vitpose_tiny", distil="learn_token", size=256, images=4096, batch_size=32, groups="layers", steps=300,
+        lr=1e-2, lr_backbone=1e-2, weight_decay=0.0, warmup=50,
+    ),
+    "vitpose_tiny_student": Recipe(
+        model="vitpose_tiny", model_options={"dim": 64, "heads": 2, "filters": 16, "part": 16}, size=256, images=4096,
+        batch_size=32, groups="layers", layer_decay=0.8, lr=2e-3, lr_backbone=2e-3, weight_decay=0.1, ema=0.995,
     ),
     # all pictures of a small folder in every batch, no augmentation: does the machinery learn at all?
     "overfit": Recipe(

@@ -156,7 +156,7 @@ class Loop:
         bar = tqdm(total=self.recipe.steps, initial=self.step, unit="step", disable=not sys.stderr.isatty())
         clock = saved = time.monotonic()
         while self.step < self.recipe.steps:
-            self.model.train()
+            self.model.train(not self.data.still)
             self.opened = self.opened if self.batch else self.step
             late = self.data.late is not None and schedules.is_late(self.opened, self.recipe)
             loader = self.data.late if late else self.data.train
@@ -184,7 +184,7 @@ class Loop:
         self.sums, self.images = {}, 0
         if self.fabric.is_global_zero:
             runs.append_row(self.run.path("log.csv"), row)
-            self.run.save(step=self.step, epoch=self.epoch, AP=row["AP"])
+            self.run.save(step=self.step, epoch=self.epoch, **{n: row[n] for n in row if n.partition("_")[0] == "AP"})
         self.save()
         report(self.line(row))
 
@@ -198,7 +198,8 @@ class Loop:
         self.set_stage()
         try:
             with self.fabric.no_backward_sync(self.model, enabled=not stepping):
-                terms = self.criterion(self.model(images, batch["padding_mask"]), batch["targets"])
+                outputs = self.model(images, batch["padding_mask"], **told(batch["targets"]))
+                terms = self.criterion(outputs, batch["targets"])
                 total = sum(self.criterion.weights[name] * term for name, term in terms.items())
                 values = torch.stack([total, *terms.values()]).detach().cpu().tolist()
                 if not math.isfinite(values[0]):
@@ -234,27 +235,47 @@ class Loop:
     # --- validation ------------------------------------------------------------------------------------------------
 
     def validate(self) -> dict:
-        """Validation terms `val_*` and the ten COCO numbers of the weights that the run would ship now."""
-        model, dataset = self.best_weights.eval(), self.data.val.dataset
-        person = dataset.ground_truth["categories"][0]["id"]
-        sums, count, rows = {}, 0, []
+        """Validation terms `val_*` and the ten COCO numbers of the weights that the run would ship now.
+
+        Of several data sets the ten numbers are the first one's, and `AP_NAME` that of each. A model that does not
+        decode poses has the terms alone.
+        """
+        sums, count, stats, self.rows = {}, 0, {}, {}
         self.set_stage()
+        for index, (name, loader) in enumerate(self.data.val.items()):
+            count += self.validate_on(loader, index, sums, name)
+            if name in self.rows:
+                data, person = loader.dataset, loader.dataset.ground_truth["categories"][0]["id"]
+                result = evaluate(
+                    data.ground_truth, self.rows[name], sigmas=data.layout.sigmas, area_scale=data.area_scale,
+                    category_id=person,
+                )  # fmt: skip
+                stats |= {} if index else result.stats
+                stats |= {"AP_" + name: result.stats["AP"]} if len(self.data.val) > 1 else {}
+        return {"val_" + name: value / max(count, 1) for name, value in sums.items()} | stats
+
+    def validate_on(self, loader, index: int, sums: dict[str, float], name: str) -> int:
+        """One data set: adds its terms to `sums`, sets its `rows`; returns the number of its pictures or crops."""
+        model, several, count, rows = self.best_weights.eval(), len(self.data.val) > 1, 0, []
+        person = loader.dataset.ground_truth["categories"][0]["id"]
         with torch.inference_mode():
-            for batch in self.data.val.epoch(0):
+            for batch in loader.epoch(0):
                 batch = self.fabric.to_device(batch)
-                outputs = model(batch["images"], batch["padding_mask"], **self.data.asked)
+                asked = {**self.data.asked, "dataset": index} if several else self.data.asked
+                for target in batch["targets"] if several else []:
+                    target["dataset"] = torch.tensor(index)
+                outputs = model(batch["images"], batch["padding_mask"], **asked)
                 terms = self.criterion(outputs, batch["targets"])
                 terms = {"total": sum(self.criterion.weights[n] * t for n, t in terms.items()), **terms}
-                for name, value in terms.items():
-                    sums[name] = sums.get(name, 0.0) + float(value) * len(batch["images"])
+                for term, value in terms.items():
+                    sums[term] = sums.get(term, 0.0) + float(value) * len(batch["images"])
                 count += len(batch["images"])
-                for poses, target in zip(decode(model, outputs, batch), batch["targets"], strict=True):
-                    rows += poses.to_coco(target["image_id"], person)
-        self.rows = rows
-        result = evaluate(
-            dataset.ground_truth, rows, sigmas=dataset.layout.sigmas, area_scale=dataset.area_scale, category_id=person,
-        )  # fmt: skip
-        return {"val_" + name: value / max(count, 1) for name, value in sums.items()} | result.stats
+                if hasattr(model, "decode"):
+                    for poses, target in zip(decode(model, outputs, batch), batch["targets"], strict=True):
+                        rows += poses.to_coco(target["image_id"], person)
+        if hasattr(model, "decode"):
+            self.rows[name] = rows
+        return count
 
     def log_row(self, validated: dict) -> dict:
         head = {"epoch": self.epoch, "step": self.step, "minutes": round(self.seconds / 60, 4)}
@@ -268,7 +289,7 @@ class Loop:
         left = row["minutes"] / max(self.step, 1) * (self.recipe.steps - self.step)
         parts = [f"epoch {row['epoch']:>3}", f"step {row['step']:>6}/{self.recipe.steps}"]
         parts += [f"train {row['train_total']:.3f}", f"val {row['val_total']:.3f}"]
-        parts += [f"AP {row['AP']:.3f}", f"AP50 {row['AP50']:.3f}"]
+        parts += [f"{name} {row[name]:.3f}" for name in row if name in ("AP", "AP50") or name.startswith("AP_")]
         return "  ".join([*parts, f"{row['minutes']:.1f} min, {left:.1f} min to go"])
 
     def finish(self) -> dict[str, float]:
@@ -280,7 +301,9 @@ class Loop:
         if self.fabric.is_global_zero:
             note = {"model": self.recipe.model, "keypoints": str(self.plain.num_keypoints)}
             runs.save_tensors(self.run.path(WEIGHTS), self.best_weights.state_dict(), note)
-            runs.write_json(self.run.path("predictions.json"), self.rows, indent=None)
+            for name, rows in self.rows.items():
+                file = f"predictions_{name}.json" if name in [*self.rows][1:] else "predictions.json"
+                runs.write_json(self.run.path(file), rows, indent=None)
             runs.write_json(self.run.path("metrics.json"), metrics)
             self.run.save(**metrics)
         return metrics
@@ -291,6 +314,11 @@ def decode(model: nn.Module, outputs: dict[str, Tensor], batch: dict, layer: int
     sizes = torch.stack([torch.as_tensor(target["size"]) for target in batch["targets"]])
     poses = model.decode(outputs, sizes, layer=layer)
     return [p.transform(t["to_original"].cpu().numpy()) for p, t in zip(poses, batch["targets"], strict=True)]
+
+
+def told(targets: list[dict]) -> dict[str, Tensor]:
+    """What the model must know of its batch: `dataset` (M,) where the crops are of several data sets."""
+    return {"dataset": torch.stack([target["dataset"] for target in targets])} if "dataset" in targets[0] else {}
 
 
 def averaging(recipe: Recipe) -> Callable:

@@ -9,9 +9,9 @@ from torch import nn
 
 from posekit.losses.distillation import (
     DistillationCriterion,
-    KnowledgeToken,
     fit_token,
     hand_over,
+    learn_token,
     output_loss,
     teach,
 )
@@ -140,14 +140,15 @@ def test_the_three_phases_of_token_distillation(images):
         hand_over(teacher, student)
     plain = {n: v.clone() for n, v in teacher.state_dict().items()}
 
-    phase = KnowledgeToken(teacher).train()
-    trained = [name for name, p in phase.named_parameters() if p.requires_grad]
-    assert trained == ["teacher.backbone.knowledge_token"] and phase.token.shape == (1, 1, 96)
-    optimizer = torch.optim.SGD([p for p in phase.parameters() if p.requires_grad], lr=1.0)
-    start = phase.token.detach().clone()
-    HeatmapCriterion()(phase(images), truth())["loss_heatmap"].backward()
+    assert learn_token(teacher.train()) is teacher and not teacher.training
+    trained = [name for name, p in teacher.named_parameters() if p.requires_grad]
+    token = teacher.backbone.knowledge_token
+    assert trained == ["backbone.knowledge_token"] and token.shape == (1, 1, 96)
+    optimizer = torch.optim.SGD([token], lr=1.0)
+    start = token.detach().clone()
+    HeatmapCriterion()(teacher(images), truth())["loss_heatmap"].backward()
     optimizer.step()
-    assert not torch.equal(phase.token, start)
+    assert not torch.equal(token, start)
     after = teacher.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in plain.items())  # nothing else, no statistics
 

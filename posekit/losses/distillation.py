@@ -4,10 +4,12 @@ Output distillation: L = MSE(student's heatmaps, teacher's heatmaps), all joints
 
 Token distillation, three phases:
 1. train the teacher as ever, without a token;
-2. `KnowledgeToken(teacher)`: one more token beside the crop's; only it is trained, against the ground truth;
+2. `learn_token(teacher)`: one more token beside the crop's; only it is trained, against the ground truth;
 3. `hand_over(teacher, student)`: the frozen token stands beside the student's tokens while the student is trained,
    against the ground truth (token distillation) and, if asked, the teacher's heatmaps as well:
    final loss = MSE(student, truth) + MSE(student, teacher).
+Each is a training run of its own: `Recipe.distil` is "", then "learn_token", then "token" or "both". A teacher that has
+a token uses it when it teaches by its heatmaps; the paper does not say.
 
 # differs from paper: it does not say how a token of the teacher's width D enters a student of width d. Here a fixed
 # projection does: a seeded d x D matrix with orthonormal rows, scaled so that the token's mean square per channel stays
@@ -79,38 +81,19 @@ class DistillationCriterion(nn.Module):
         return terms
 
 
-class KnowledgeToken(nn.Module):
-    """Phase 2: a trained teacher in which nothing is trained but its knowledge token.
+def learn_token(teacher: nn.Module) -> nn.Module:
+    """Phase 2: a trained teacher in which nothing is trained but its knowledge token. Changes and returns the teacher.
 
-    A teacher without a token gets one (normal, std 0.02). It stays in evaluation mode, so batch norms keep their
-    statistics and no path is dropped: the token is learnt for the teacher as it will be used.
+    A teacher without a token gets one (normal, std 0.02). Keep it in evaluation mode, in which it is returned, while it
+    is trained: batch norms then keep their statistics and no path is dropped, so the token is learnt for the teacher as
+    it will be used.
     """
-
-    def __init__(self, teacher: nn.Module) -> None:
-        super().__init__()
-        backbone = teacher.backbone
-        if backbone.knowledge_token is None:
-            token = torch.empty(1, 1, backbone.channels, device=backbone.pos_embed.device)
-            backbone.knowledge_token = nn.Parameter(nn.init.trunc_normal_(token, std=0.02))
-        self.teacher = frozen(teacher)
-        backbone.knowledge_token.requires_grad_(True)
-        self.input, self.num_keypoints = teacher.input, teacher.num_keypoints
-
-    @property
-    def token(self) -> Tensor:
-        """(1, 1, D)"""
-        return self.teacher.backbone.knowledge_token
-
-    def train(self, mode: bool = True) -> KnowledgeToken:
-        super().train(mode)
-        self.teacher.eval()
-        return self
-
-    def forward(self, images: Tensor, padding_mask: Tensor | None = None, **asked) -> dict[str, Tensor]:
-        return self.teacher(images, padding_mask, **asked)
-
-    def decode(self, outputs: dict[str, Tensor], image_sizes, **options) -> list:
-        return self.teacher.decode(outputs, image_sizes, **options)
+    backbone = frozen(teacher).backbone
+    if backbone.knowledge_token is None:
+        token = torch.empty(1, 1, backbone.channels, device=backbone.pos_embed.device)
+        backbone.knowledge_token = nn.Parameter(nn.init.trunc_normal_(token, std=0.02))
+    backbone.knowledge_token.requires_grad_(True)
+    return teacher
 
 
 def frozen(model: nn.Module) -> nn.Module:
@@ -126,7 +109,7 @@ def hand_over(teacher: nn.Module, student: nn.Module, seed: int = 0) -> nn.Modul
     """
     token = teacher.backbone.knowledge_token
     if token is None:
-        raise ValueError("the teacher has no knowledge token: train one first, KnowledgeToken(teacher) is phase 2")
+        raise ValueError("the teacher has no knowledge token: let it learn one first, a run with distil='learn_token'")
     table = student.backbone.pos_embed
     fitted = fit_token(token.detach(), student.backbone.channels, seed).to(table.device, table.dtype)
     student.backbone.knowledge_token = nn.Parameter(fitted, requires_grad=False)

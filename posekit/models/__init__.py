@@ -8,6 +8,7 @@ from functools import partial
 from torch import nn
 
 from posekit.models.heatmap_nets import simple_baseline_r50
+from posekit.models.masked_autoencoder import mae_tiny
 from posekit.models.poet import poet_r50, poet_tiny
 from posekit.models.rtmo import rtmo, rtmo_r50, rtmo_tiny
 from posekit.models.vitpose import vitpose, vitpose_tiny
@@ -35,6 +36,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "vitpose_plus_l": partial(vitpose, "l", experts=6, num_keypoints=PLUS_KEYPOINTS),
     "vitpose_plus_h": partial(vitpose, "h", experts=6, num_keypoints=PLUS_KEYPOINTS),
     "vitpose_tiny": vitpose_tiny,
+    "mae_tiny": mae_tiny,
 }
 
 

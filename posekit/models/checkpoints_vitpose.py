@@ -41,7 +41,8 @@ RENAMES = (
 
 def is_vitpose(model: nn.Module) -> bool:
     """Whether the model is a ViTPose, by its names."""
-    return any(name == PATCHES for name, _ in model.named_parameters())
+    names = [name for name, _ in model.named_parameters()]
+    return PATCHES in names and any(name.startswith(HEADS) for name in names)
 
 
 def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

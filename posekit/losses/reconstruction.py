@@ -1,0 +1,25 @@
+"""The loss of a masked autoencoder (He et al. 2022, arXiv 2111.06377): mean squared error of hidden patches' pixels.
+
+Patches that were seen count nothing. Legend: B crops, N patches of P numbers.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def patch_loss(painted: Tensor, true: Tensor, hidden: Tensor) -> Tensor:
+    """Scalar: mean over all hidden patches and their pixels. painted, true (B, N, P); hidden (B, N) bool."""
+    error = (painted.float() - true).square().mean(-1)
+    return (error * hidden).sum() / hidden.sum().clamp(min=1)
+
+
+class ReconstructionCriterion(nn.Module):
+    """`loss_pixels` of the outputs of `posekit.models.masked_autoencoder`; targets are not needed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: dict[str, float] = {"loss_pixels": 1.0}
+
+    def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {"loss_pixels": patch_loss(outputs["patches"], outputs["true_patches"], outputs["hidden"])}
