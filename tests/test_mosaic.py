@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from posekit.data import affine
@@ -97,6 +97,7 @@ def test_every_person_lies_on_a_disc(seed, policy, centre):
 
 
 @given(seed=seeds)
+@example(seed=1283735)  # a quarter of a disc
 @settings(max_examples=40, deadline=None)
 def test_every_disc_in_sight_has_its_person(seed):
     data = Dots(seed=seed % 100)
@@ -104,13 +105,14 @@ def test_every_disc_in_sight_has_its_person(seed):
     white = (image.min(2) > 240).astype(np.uint8)
     _, _, stats, middles = cv2.connectedComponentsWithStats(white)
     for (x, y, w, h, _), middle in zip(stats[1:], middles[1:], strict=True):
-        whole = x > 1 and y > 1 and x + w < 159 and y + h < 95 and min(w, h) > 0.8 * max(w, h)
+        whole = x > 1 and y > 1 and x + w < 159 and y + h < 95 and min(w, h) > max(4, 0.8 * max(w, h))
         if whole:  # a disc that is cut may have lost its middle
             distance = np.linalg.norm(target["keypoints"][:, 0] - (middle + 0.5), axis=1).min()
             assert distance < 2
 
 
 @given(seed=seeds, policy=st.sampled_from(sorted(MIXES)))
+@example(seed=5420366, policy="rtmo")  # the middle of the disc on the very border
 @settings(max_examples=40, deadline=None)
 def test_labelled_joints_of_the_own_picture_map_back(seed, policy):
     data, index = Dots(people=1), seed % 6
@@ -120,8 +122,9 @@ def test_labelled_joints_of_the_own_picture_map_back(seed, policy):
     if len(original) and np.abs(original - data.middles[index]).max() < 1e-3:
         return
     x, y = affine.transform_points(affine.invert(back), data.middles[index][0])
-    outside = not (0 < x < 128 and 0 < y < 128)
-    assert outside or image[int(y), int(x)].max() < 200  # cut off at the canvas's border
+    outside = not (2 < x < 126 and 2 < y < 126)
+    around = image[max(int(y) - 1, 0) : int(y) + 2, max(int(x) - 1, 0) : int(x) + 2]
+    assert outside or around.min() < 200  # cut off at its pane's border, at most a pixel away
 
 
 def test_mixup_halves_both_pictures_and_adds_the_people():
