@@ -49,7 +49,11 @@ class Policy:
 POLICIES = {
     "none": Policy(),
     "scenes": Policy(flip=0.5, scale=0.25, rotation=15, rotation_p=0.5, shift=0.2, shift_p=0.3, colour=0.15),
+    "scenes_half": Policy(
+        flip=0.5, half_body=0.3, scale=0.25, rotation=15, rotation_p=0.5, shift=0.2, shift_p=0.3, colour=0.15
+    ),
     "vitpose": Policy(flip=0.5, half_body=0.3, scale=0.5, rotation=40, rotation_p=0.6, shift=0.4, shift_p=0.3),
+    "vitpose_whole": Policy(flip=0.5, scale=0.5, rotation=40, rotation_p=0.6, shift=0.4, shift_p=0.3),
 }
 
 
@@ -57,10 +61,11 @@ POLICIES = {
 class CropAugment:
     """`CropAugment("vitpose")(image, target, rng) -> (crop, target, to_original)` for a target of one person.
 
-    `policy`: "none", "scenes" (drawn people), "vitpose" (as published), or a `Policy`. `layout`: of the data set, and
-    `others` of the further ones where several are mixed (`Together`). `crop_size`: (width, height); `stride`: pixels of
-    the crop per heatmap cell. `udp`, `style`, `sigma`: see `heatmaps.heatmap_targets` and `crops`. `pixel_centre=0` and
-    `smooth=False` sample pictures as the published code does, for published weights.
+    `policy`: "none", "scenes" (drawn people), "vitpose" (as published), each also the other way about half bodies
+    ("scenes_half", "vitpose_whole"), or a `Policy`. `layout`: of the data set, and `others` of the further ones where
+    several are mixed (`Together`). `crop_size`: (width, height); `stride`: pixels of the crop per heatmap cell. `udp`,
+    `style`, `sigma`: see `heatmaps.heatmap_targets` and `crops`. `pixel_centre=0` and `smooth=False` sample pictures as
+    the published code does, for published weights.
 
     Target returned: as the input, in pixels of the crop, with `heatmaps` and `weights`. A joint outside the crop has
     visibility 0; a part of its map may still reach in and is learnt, as published.

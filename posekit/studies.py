@@ -1,0 +1,312 @@
+"""ViTPose's studies: what is varied, how it is trained, what came out (Xu et al. 2022, arXiv 2204.12484, section 4.2).
+
+Each study of the paper varies one thing; here that is a table of changes to a recipe. A study's runs stand side by side
+in one folder, `FOLDER/VARIANT-SEED`, each an ordinary run folder that goes on where it was interrupted.
+
+Names of variants are the paper's where it has them (column `variant` of `data/paper/vitpose_STUDY.csv`), our own where
+the paper's name is a number that ours does not share: `Study.told` says what they answer to.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from posekit import runs
+from posekit.recipes import Recipe, recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUN = "run:"  # `weights` or `teacher` "run:NAME" = the run folder of variant NAME, of the same study and seed
+RUN_FIELDS = ("weights", "teacher")
+DERIVED = ("model", "note", "seed", "warmup")  # fields of a recipe that a command need not tell
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is varied.
+
+    `recipe`: the name of the base recipe. `base`: the variant that the others are compared with. `variants`: name ->
+    changes to the recipe, in the order in which they are trained; the key "recipe" names another recipe, "run:NAME" in
+    `weights` or `teacher` a variant that was trained before. `steps`: variants that are only a step on the way to
+    another one, or have no AP: tables leave them out. `told`: what our variants answer to in the paper, in a sentence.
+    `published`: the paper's own variants, as changes to `published_recipe`; empty where the paper's cannot be repeated
+    from recipes alone.
+    """
+
+    recipe: str
+    base: str
+    variants: dict[str, dict]
+    told: str
+    steps: tuple[str, ...] = ()
+    published_recipe: str = "vitpose_b"
+    published: dict[str, dict] = field(default_factory=dict)
+
+    def scaled(self, scale: str = "tiny") -> tuple[str, dict[str, dict]]:
+        """(the base recipe, the variants) of the "tiny" study or of the "published" one.
+
+        Raises:
+            ValueError: another word, or a study without published variants.
+        """
+        if scale not in ("tiny", "published"):
+            raise ValueError(f"scale is {scale!r}; choose 'tiny' or 'published'")
+        if scale == "tiny":
+            return self.recipe, self.variants
+        if not self.published:
+            raise ValueError("this study has no published variants: what they start from is not published as a recipe")
+        return self.published_recipe, self.published
+
+
+def _options(**options) -> dict:
+    return {"model_options": options}
+
+
+def _attention(kind: str, *window: int) -> dict:
+    """Attention over features of half the stride (`ratio` 2), four times the tokens."""
+    return _options(ratio=2, attention=kind, **({"window": window} if window else {}))
+
+
+def _pixels(height: int, width: int) -> dict:
+    return _options(crop_size=(width, height))
+
+
+MHSA, FFN = _options(freeze={"attention": True}), _options(freeze={"ffn": True})
+FROM_MAE = {"weights": "run:autoencoder"}
+AUTOENCODER = {"autoencoder": {"recipe": "mae_tiny"}}
+STUDENT = {"recipe": "vitpose_tiny_student"}
+TOKEN = {"recipe": "vitpose_tiny_token", "teacher": "run:teacher"}
+KINDS = ("window", "shift", "pool", "shift+pool")
+
+STUDIES: dict[str, Study] = {
+    "scaling": Study(
+        "vitpose_tiny", "tiny",
+        {"narrow": _options(dim=64, heads=2, filters=16, part=16), "tiny": {},
+         "wide": _options(dim=192, heads=6, filters=48, part=48)},
+        "narrow, tiny, wide: 64, 128 and 192 channels where the paper's S, B, L and H have 384, 768, 1,024 and 1,280; "
+        "4 blocks in all three.",
+        published={f"ViTPose-{size.upper()}": {"recipe": f"vitpose_{size}"} for size in "sblh"},
+    ),
+    "decoders": Study(
+        "vitpose_tiny", "classic", {"classic": {}, "simple": _options(decoder="simple")},
+        "classic and simple: the paper's two decoders, with 32 channels for its 256.",
+        published={"classic": {}, "simple": _options(decoder="simple")},
+    ),
+    "attention": Study(
+        "vitpose_tiny", "full",
+        {"full": _attention("full"), **{kind: _attention(kind, 4, 4) for kind in KINDS},
+         "shift+pool 16x12": _attention("shift+pool", 8, 6)},
+        "Features of stride 6 on crops of 96 x 72 are a grid of 16 x 12 where the paper's are 32 x 24, so windows are "
+        "of 4 x 4 tokens for its 8 x 8, and of 8 x 6 for its 16 x 12.",
+        published={"full": _attention("full"), **{kind: _attention(kind, 8, 8) for kind in KINDS},
+                   "shift+pool 16x12": _attention("shift+pool", 16, 12)},
+    ),
+    "pretraining": Study(
+        "vitpose_tiny", "none", {**AUTOENCODER, "none": {}, "drawn crops": FROM_MAE},
+        "none: random weights. drawn crops: the masked autoencoder saw the crops that are trained on afterwards, as "
+        "the paper's “COCO crops”; nothing here answers to ImageNet.",
+        steps=("autoencoder",),
+    ),
+    "resolution": Study(
+        "vitpose_tiny", "96x72",
+        {"48x36": _pixels(48, 36), "96x72": {}, "96x96": _pixels(96, 96), "144x108": _pixels(144, 108)},
+        "Height x width: 96x72 for the paper's 256x192, 96x96 for its square 256x256, 48x36 for less than it tries, "
+        "144x108 for its 384x288. Heatmaps grow with the crop, their joints do not.",
+        published={f"{height}x{width}": _pixels(height, width)
+                   for height, width in ((224, 224), (256, 192), (256, 256), (384, 288), (384, 384), (576, 432))},
+    ),
+    "finetuning": Study(
+        "vitpose_tiny", "all trained",
+        {**AUTOENCODER, "all trained": FROM_MAE, "MHSA frozen": FROM_MAE | MHSA, "FFN frozen": FROM_MAE | FFN},
+        "All start from the masked autoencoder of drawn crops, where the paper's start from ImageNet's.",
+        steps=("autoencoder",),
+        published={"all trained": {}, "MHSA frozen": MHSA, "FFN frozen": FFN},
+    ),
+    "datasets": Study(
+        "vitpose_tiny", "people",
+        {name: {"dataset": name} for name in ("people", "people+crowd", "people+crowd+macaque")},
+        "Drawn people, crowds (14 joints) and macaques take the places of COCO, AIC and MPII: a decoder each on one "
+        "shared transformer, AP on people. Every run takes as many steps, so fewer of its crops show people.",
+    ),
+    "distillation": Study(
+        "vitpose_tiny_student", "none",
+        {"teacher": {"recipe": "vitpose_tiny"}, "teacher's token": TOKEN, "none": {},
+         "token": {"teacher": "run:teacher's token", "distil": "token"},
+         "heatmaps": {"teacher": "run:teacher", "distil": "output"},
+         "heatmaps + token": {"teacher": "run:teacher's token", "distil": "both"}},
+        "vitpose_tiny (128 channels) teaches a student of 64 channels where ViTPose-L teaches ViTPose-B.",
+        steps=("teacher", "teacher's token"),
+        published={"teacher": {"recipe": "vitpose_l"},
+                   "teacher's token": {"recipe": "vitpose_l", "teacher": "run:teacher", "distil": "learn_token"},
+                   "none": {}, "token": {"teacher": "run:teacher's token", "distil": "token"},
+                   "heatmaps": {"teacher": "run:teacher", "distil": "output"},
+                   "heatmaps + token": {"teacher": "run:teacher's token", "distil": "both"}},
+    ),
+    "partial": Study(
+        "vitpose_tiny", "whole bodies",
+        {"whole bodies": {"augment": "scenes"}, "half bodies too": {"augment": "scenes_half"}},
+        "Both see the same pictures; the second cuts out half of the body of three people in ten, as the paper's "
+        "training does.",
+        published={"whole bodies": {"augment": "vitpose_whole"}, "half bodies too": {}},
+    ),
+}  # fmt: skip
+
+
+def study(name: str) -> Study:
+    """The study of this name.
+
+    Raises:
+        ValueError: an unknown name; the sentence lists the known ones.
+    """
+    if name not in STUDIES:
+        raise ValueError(f"there is no study {name!r}; choose one of {', '.join(STUDIES)}")
+    return STUDIES[name]
+
+
+def run_folder(folder: str | Path, variant: str, seed: int = 0) -> Path:
+    """Where the run of a variant stands: "shift+pool 16x12", seed 1 -> FOLDER/shift-pool-16x12-1."""
+    slug = re.sub(r"[^a-z0-9]+", "-", variant.lower().replace("'", "")).strip("-")
+    return runs.resolve(folder) / f"{slug}-{seed}"
+
+
+def study_recipe(
+    name: str, variant: str, folder: str | Path = "", seed: int = 0, scale: str = "tiny", **changes
+) -> Recipe:
+    """The recipe of one variant. `changes` apply to every variant (fewer steps, say); what the study varies wins.
+
+    `folder`: of the study, where earlier variants' weights are; "" leaves their names as they are ("run:NAME").
+
+    Raises:
+        ValueError: an unknown study, variant or field.
+    """
+    base, variants = study(name).scaled(scale)
+    if variant not in variants:
+        raise ValueError(f"the study {name} has no variant {variant!r}; it has {', '.join(variants)}")
+    own = dict(variants[variant])
+    called = own.pop("recipe", base)
+    default = recipe(called)
+    for key in RUN_FIELDS:
+        if folder and own.get(key, "").startswith(RUN):
+            own[key] = runs.relative(run_folder(folder, own[key].removeprefix(RUN), seed))
+    options = default.model_options | changes.get("model_options", {}) | own.get("model_options", {})
+    fields = changes | own | {"model_options": options, "seed": seed}
+    if "steps" in changes:
+        fields.setdefault("warmup", min(default.warmup, changes["steps"] // 4))
+    return recipe(called, **fields)
+
+
+def needed(name: str, only: Iterable[str] = (), scale: str = "tiny") -> list[str]:
+    """The variants of a study in the order of training: all, or those of `only` and what they start from.
+
+    Raises:
+        ValueError: an unknown study or variant.
+    """
+    _, variants = study(name).scaled(scale)
+    wanted = list(only) or list(variants)
+    for variant in wanted:  # grows while it is read
+        if variant not in variants:
+            raise ValueError(f"the study {name} has no variant {variant!r}; it has {', '.join(variants)}")
+        sources = (variants[variant].get(key, "") for key in RUN_FIELDS)
+        wanted += [source.removeprefix(RUN) for source in sources if source.startswith(RUN)]
+    return [variant for variant in variants if variant in wanted]
+
+
+def train_study(
+    name: str,
+    folder: str | Path,
+    seeds: Iterable[int] = (0,),
+    report: Callable[[str], None] = print,
+    only: Iterable[str] = (),
+    scale: str = "tiny",
+    **changes,
+) -> dict[str, list[dict]]:
+    """Trains every variant of a study with every seed; returns the metrics of each variant, seed by seed.
+
+    A run that is done is not run again, one that was interrupted goes on (`posekit.train.train`).
+
+    Args:
+        folder: of the study; each run gets a folder in it. only: these variants and what they start from; () = all.
+        scale: "tiny", or "published" for the paper's own recipes. changes: fields of the recipe, the same for all.
+
+    Raises:
+        ValueError: an unknown study, variant or field.
+    """
+    from posekit.train import train
+
+    seeds, metrics = list(seeds), {}
+    for seed in seeds:
+        for variant in needed(name, only, scale):
+            report(f"{name}: {variant}, seed {seed}")
+            chosen = study_recipe(name, variant, folder, seed, scale, **changes)
+            metrics.setdefault(variant, []).append(train(chosen, run_folder(folder, variant, seed), report=report))
+    return metrics
+
+
+def study_rows(folder: str | Path, name: str, steps: bool = False) -> pd.DataFrame:
+    """What came out: a row per finished run that has an AP, in the order of the study, then of the seeds.
+
+    Columns: variant, seed, run (its folder), AP in [0, 1], steps, minutes (of training), params_m (trained parameters),
+    "data set", "scaled down", command; `figures.vitpose.study_table` takes them. Of several data sets AP is the first
+    one's, with `AP_NAME` of each. `steps`: also variants that are only a step on the way.
+
+    Raises:
+        FileNotFoundError: no finished run with an AP is there; the sentence names the notebook. ValueError: an unknown
+            study.
+    """
+    import pandas as pd
+
+    one, rows = study(name), []
+    for scale in ("tiny", "published") if one.published else ("tiny",):
+        for variant in one.scaled(scale)[1]:
+            if variant not in one.steps or steps:
+                rows += [_row(name, variant, run, scale) for run in finished(folder, variant, scale, name)]
+    if not rows:
+        raise FileNotFoundError(
+            f"{runs.relative(runs.resolve(folder))} has no finished run of the study {name}: notebooks/14_study.ipynb "
+            f"makes them, with study = {name}"
+        )
+    return pd.DataFrame(rows)
+
+
+def finished(folder: str | Path, variant: str, scale: str = "tiny", name: str = "") -> list[Path]:
+    """The folders of a variant's finished runs with an AP, by seed; of study `name`, only those of that scale."""
+    start, found = run_folder(folder, variant, 0), {}
+    for path in start.parent.glob(f"{start.name.removesuffix('0')}*/run.json"):
+        seed = path.parent.name.removeprefix(start.name.removesuffix("0"))
+        if not seed.isdecimal():  # another variant whose name goes on, or a run that was moved aside
+            continue
+        record = runs.read_json(path)
+        if record["status"] == "done" and record["results"].get("AP") is not None:
+            if name and record["parameters"]["model"] != study_recipe(name, variant, scale=scale).model:
+                continue
+            found[int(seed)] = path.parent
+    return [found[seed] for seed in sorted(found)]
+
+
+def _row(name: str, variant: str, run: Path, scale: str) -> dict:
+    from posekit.reports import RunFiles
+
+    files = RunFiles(runs.relative(run))
+    told, results = files.score_row(), files.record["results"]
+    row = {"variant": variant, "seed": files.recipe.seed, "run": runs.relative(run), "AP": results["AP"]}
+    row |= {"steps": int(results["step"]), "minutes": results["minutes"], "params_m": told["params_m"]}
+    row |= {key: told[key] for key in ("data set", "scaled down")}
+    row |= {"command": command(name, variant, files.recipe, scale)}
+    return row | {key: results[key] for key in results if key.startswith("AP_")}
+
+
+def command(name: str, variant: str, made: Recipe, scale: str = "tiny") -> str:
+    """What trains a variant, and what it starts from, again; the same for every seed."""
+    plain = runs.plain(vars(study_recipe(name, variant, scale=scale)))
+    own = {k: v for k, v in runs.plain(vars(made)).items() if k not in DERIVED and v != plain[k]}
+    own = {k: v for k, v in own.items() if not str(plain[k]).startswith(RUN)}  # its place follows from the study's
+    words = {"study": name, "only": variant} | ({"scale": scale} if scale != "tiny" else {})
+    words |= {k: own.pop(k) for k in ("steps", "images", "val_images") if k in own}
+    words |= {"more": json.dumps(own)} if own else {}
+    told = " ".join(f"-p {k} {shlex.quote(str(v))}" for k, v in words.items())
+    return f"ci/execute.py notebooks/14_study.ipynb build/14.ipynb {told}"
