@@ -81,7 +81,8 @@ def export(
             output_names=list(OUTPUTS), dynamic_axes=axes,
         )  # fmt: skip
     graph = onnx.load_from_string(traced.getvalue())
-    facts = {"pad": model.input.pad, "align": model.input.align, "seam": seam(graph.graph.node)}
+    see, cut = model.input, seam(graph.graph.node)
+    facts = {"pad": see.pad, "align": see.align, "centre": see.pixel_centre, "seam": cut}
     onnx.helper.set_model_props(graph, {FACTS: json.dumps(facts)})
     onnx.checker.check_model(graph)
     with replacing(path) as file:

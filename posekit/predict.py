@@ -30,7 +30,8 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
     """A model in evaluation mode.
 
     weights: None = random; "scenes" = our reference model, trained on drawn people; a run folder; or a file
-    (.safetensors, or a published checkpoint). `overrides` go to the model's builder.
+    (.safetensors, or a published checkpoint). `overrides` go to the model's builder. RTMO's and ViTPose's weights
+    without a `run.json` beside them are taken for published ones, see `Input.pixel_centre`.
 
     Raises:
         ValueError: an unknown name, or weights of another model (the sentence says what differs).
@@ -51,6 +52,8 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
         overrides = queries | plain_options(recipe.get("model_options", {})) | overrides
     model = models.build(name, **overrides)
     load_weights(model, path)
+    if not recipe and name.startswith(("rtmo", "vitpose")):
+        model.input = replace(model.input, pixel_centre=0.0)
     if recipe.get("size") and model.input.fit == "letterbox":  # it sees pictures as it was trained to
         model.input = replace(model.input, size=recipe["size"])
     return model.eval()

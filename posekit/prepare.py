@@ -288,7 +288,7 @@ def evaluation_loader(
     see: Input = model.input
     if see.fit == "crop":
         dataset, batch = People(dataset, boxes), 64
-        fit = CropAugment("none", dataset.layout, model.crop_size, model.stride)
+        fit = CropAugment("none", dataset.layout, model.crop_size, model.stride, pixel_centre=see.pixel_centre)
     elif see.fit == "letterbox":
         fit, batch = Augment("none", dataset.layout, size=size or see.size, pad=see.pad, align=see.align), 50
     else:

@@ -22,7 +22,7 @@ from posekit.poses import Poses
 from posekit.predict import Predictor
 
 FACTS = "posekit"  # the name of our entry in the file's metadata
-PUBLISHED = {"pad": 114, "align": "centre"}  # of files without one
+PUBLISHED = {"pad": 114, "align": "centre", "centre": 0.0}  # of files without one
 PRECISIONS = ("f32", "bf16")
 
 
@@ -109,7 +109,8 @@ class Exported(nn.Module):
         facts = PUBLISHED | (json.loads(facts) if facts else {})
         self.run, self.num_keypoints, self.batch, self.size = run, keypoints, shape[0], (shape[2], shape[3])
         scale = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3}
-        self.input = Input(size=max(self.size), pad=facts["pad"], align=facts["align"], **scale)
+        see = {"pad": facts["pad"], "align": facts["align"], "pixel_centre": facts["centre"]}
+        self.input = Input(size=max(self.size), **see, **scale)
 
     def at_most(self, batch_size: int) -> int:
         """The batch size that the file allows."""

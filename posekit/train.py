@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -310,10 +311,11 @@ class Loop:
 
 
 def decode(model: nn.Module, outputs: dict[str, Tensor], batch: dict, layer: int = -1) -> list[Poses]:
-    """The poses of a batch in pixels of the original images."""
+    """The poses of a batch in pixels of the original images, in the numbers that the weights learnt."""
     sizes = torch.stack([torch.as_tensor(target["size"]) for target in batch["targets"]])
-    poses = model.decode(outputs, sizes, layer=layer)
-    return [p.transform(t["to_original"].cpu().numpy()) for p, t in zip(poses, batch["targets"], strict=True)]
+    poses, lower = model.decode(outputs, sizes, layer=layer), model.input.pixel_centre - 0.5
+    back = [t["to_original"].cpu().numpy() + np.float32([0, 0, lower]) for t in batch["targets"]]
+    return [p.transform(matrix) for p, matrix in zip(poses, back, strict=True)]
 
 
 def told(targets: list[dict]) -> dict[str, Tensor]:

@@ -227,7 +227,10 @@ def test_files_of_others_are_read_as_published_ones(wide, tmp_path):
     del graph.metadata_props[:]
     other = tmp_path / "other.onnx"
     onnx.save(graph, other)
-    np.testing.assert_array_equal(OnnxRunner(other)(PICTURES[1]).keypoints, OnnxRunner(path)(PICTURES[1]).keypoints)
+    theirs, ours = OnnxRunner(other)(PICTURES[1]), OnnxRunner(path)(PICTURES[1])
+    assert len(ours)  # others number pixels by their middles: what they find lies half a pixel of the picture lower
+    np.testing.assert_allclose(theirs.keypoints, ours.keypoints - 0.5, atol=1e-4)
+    np.testing.assert_allclose(theirs.boxes, ours.boxes - 0.5, atol=1e-4)
     if OPENVINO:
         with pytest.raises(ValueError, match="use f32"):
             OpenVinoRunner(other, "bf16")

@@ -1,14 +1,19 @@
 """Prediction: any kind of picture in, poses in its own pixels out."""
 
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from posekit import models, runs
+from posekit.data import open_dataset
 from posekit.poses import Poses
 from posekit.predict import Predictor, load
 from posekit.pretrain import heatmaps
@@ -89,6 +94,35 @@ def test_a_models_options_come_from_its_record(tmp_path):
     runs.write_json(tmp_path / "run.json", {"parameters": {"model": "rtmo_tiny", "model_options": options}})
     loaded = load("rtmo_tiny", tmp_path)
     assert loaded.decoding == "cc" and loaded.classifier.x_bins.shape == (6,)
+
+
+def test_rtmo_weights_without_a_record_number_pixels_by_their_middles(tmp_path):
+    weights = Path(__file__).parents[1] / "data/weights/rtmo_tiny/model.safetensors"
+    shutil.copy(weights, tmp_path)
+    model, published = load("rtmo_tiny", "scenes"), load("rtmo_tiny", tmp_path)
+    assert (model.input.pixel_centre, published.input.pixel_centre) == (0.5, 0.0)
+    scene = np.repeat(np.repeat(open_dataset("people", "val", count=1).image(0), 2, 0), 2, 1)
+    ours, theirs = (Predictor(each, threshold=0.3)(scene) for each in (model, published))
+    assert len(ours)  # the same pixels seen, half a pixel of the picture less said
+    np.testing.assert_allclose(theirs.keypoints, ours.keypoints - 0.5, atol=1e-4)
+
+
+def test_vitpose_weights_without_a_record_see_pixels_by_their_middles(picture, tmp_path):
+    torch.manual_seed(0)
+    model = load("vitpose_tiny")
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    published = load("vitpose_tiny", tmp_path)
+    assert published.input.pixel_centre == 0.0
+    box = np.float32([[20, 10, 90, 70]])
+    whole = Poses(np.zeros((1, 17, 2), np.float32), np.zeros((1, 17), np.float32), np.ones(1, np.float32), box)
+
+    def seen(model, image, box):
+        people = replace(whole, boxes=np.float32(box))
+        return Predictor(model, people=lambda pictures: [people])(image).keypoints
+
+    larger = np.pad(picture, ((4, 4), (4, 4), (0, 0)))
+    moved = seen(model, larger, box + 4.5)  # the window half a pixel further on, in the frame of corners
+    np.testing.assert_allclose(seen(published, picture, box), moved - 4.5, atol=1e-3)
 
 
 def test_a_top_down_model_asks_another_one_where_people_are(picture):

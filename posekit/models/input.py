@@ -16,6 +16,10 @@ class Input:
 
     Of a letterbox: `pad` is the grey value (0 to 255) that fills the padding; None marks it in the padding mask
     instead. `align`: the picture touches the "topleft" corner or lies in the "centre" (that needs a `pad`).
+
+    `pixel_centre`: the number that the weights learnt for the middle of a picture's first pixel. 0.5: COCO's frame, as
+    everywhere in this book. 0: published RTMO and ViTPose, whose training hands COCO's numbers on as pixel indices, so
+    that what they say of a picture lies half a pixel lower.
     """
 
     size: int
@@ -25,3 +29,4 @@ class Input:
     std: tuple[float, ...] = IMAGENET[1]
     pad: int | None = None
     align: str = "topleft"
+    pixel_centre: float = 0.5
