@@ -209,7 +209,8 @@ def _facts(record: Mapping[str, Any], profile: str | None) -> tuple[str, ...]:
     if profile is None and folder[:2] == ("data", "runs") and len(folder) > 3:
         profile = folder[2]
     name = record["parameters"].get("model") or (folder[-1] if folder else "")
-    threads = f"{made['threads']} thread{'' if made['threads'] == 1 else 's'} CPU"
+    count = record["parameters"].get("threads") or made["threads"]  # a measurement sets its own number
+    threads = f"{count} thread{'' if count == 1 else 's'} CPU"
     return (
         "drawn people" if data == "people" else data,
         f"profile {profile}" if profile else "",

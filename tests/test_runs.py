@@ -197,6 +197,9 @@ def test_footer_says_shared_facts_once():
     assert runs.footer(record("poet_tiny", 0)) == f"drawn people · profile quick · poet_tiny seed 0 · {end}"
     both = runs.footer(record("poet_tiny", 0), record("poet_tiny_proposals", 0), profile="smoke")
     assert both == f"drawn people · profile smoke · poet_tiny seed 0, poet_tiny_proposals seed 0 · {end}"
+    timed = record("rtmo_s", 0)
+    timed["parameters"]["threads"] = 1  # set by the measurement, whatever the process could use
+    assert "1 thread CPU" in runs.footer(timed)
     assert "profile" not in runs.footer(runs.provenance())
 
 
