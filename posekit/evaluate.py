@@ -23,11 +23,12 @@ from posekit.evaluation.pose_nms import THRESHOLD
 from posekit.evaluation.visibility import compare_visibility
 from posekit.layouts import Layout
 from posekit.poses import Poses
-from posekit.prepare import evaluation_loader
+from posekit.prepare import evaluation_loader, family_of, names_of, weights_file
 from posekit.recipes import Recipe, from_record
 from posekit.train import WEIGHTS, decode
 
 ASKED = ("dataset", "split", "images", "on_error")
+NO_POSES = "{run} holds {model}, which finds no keypoints, so there is no AP: give it to a ViTPose as its weights"
 
 
 def evaluate_run(
@@ -44,9 +45,9 @@ def evaluate_run(
     """Scores the weights of a run folder, or of shipped weights, and writes what was found; returns the metrics.
 
     Args:
-        run: a folder with `model.safetensors` and `run.json`. dataset: "" = what the run was trained on, "people" =
-            drawn people, or the path of a folder in COCO's format. images: at most so many; 0 = as many as the run
-            used of its own data, all of another folder.
+        run: a folder with `model.safetensors` and `run.json`. dataset: "" = what the run was trained on, of several
+            the first, "people" = drawn people, or the path of a folder in COCO's format. images: at most so many; 0 =
+            as many as the run used of its own data, all of another folder.
         folder: where the files go; None = the run's own folder. on_error: "skip" leaves out and counts pictures and
             annotations of a COCO folder that cannot be used.
         boxes: whom a top-down model looks at. "truth" = annotated boxes; the path of a COCO detections file; or a run
@@ -60,8 +61,8 @@ def evaluate_run(
     `run.json` of another folder tells what was evaluated; in the run's own folder it gets an entry `evaluation`.
 
     Raises:
-        FileNotFoundError: no run, or no weights in it. ValueError: data that cannot be used (one sentence), or a
-            `folder` that holds another training run.
+        FileNotFoundError: no run, or no weights in it. ValueError: data that cannot be used (one sentence), a `folder`
+            that holds another training run, or a model that finds no keypoints.
     """
     import torch
 
@@ -73,7 +74,9 @@ def evaluate_run(
         raise ValueError(f"{runs.relative(folder)} holds a training run; give the evaluation a folder of its own")
     recipe = from_record(record["parameters"])
     data = open_data(recipe, dataset, split, images, on_error)
-    model = predict.load(recipe.model, run, num_keypoints=len(data.layout))
+    model = trained_model(recipe, run, data, dataset)
+    if not hasattr(model, "decode"):
+        raise ValueError(NO_POSES.format(run=runs.relative(run), model=recipe.model))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     made = runs.provenance(
@@ -108,14 +111,48 @@ def evaluate_run(
 
 
 def open_data(recipe: Recipe, dataset: str = "", split: str = "val", images: int = 0, on_error: str = "raise"):
-    """The data set to score on: the recipe's own with its number of pictures, or another one, see `evaluate_run`."""
-    spec = dataset or recipe.dataset
-    if spec == recipe.dataset and not images:
+    """The data set to score on: the recipe's own with its number of pictures, or another one, see `evaluate_run`.
+
+    Of a recipe's several data sets the first, or the one whose name or path is given.
+    """
+    own = names_of(recipe.dataset)
+    spec = own.get(dataset, dataset) or next(iter(own.values()))
+    if spec in own.values() and not images:
         images = recipe.images if split == "train" else recipe.val_images
     if spec in DRAWN:
         size = {"size": recipe.size or None, "people": recipe.people}
         return open_dataset(spec, split, count=images or None, **size)
     return open_dataset(runs.resolve(spec), split, count=images or None, on_error=on_error)
+
+
+def trained_model(recipe: Recipe, run: str | Path, data, dataset: str = ""):
+    """The network of a run folder in evaluation mode, for the keypoints of `data`.
+
+    A ViTPose that learned from several data sets becomes the plain one of `dataset`, one of their names or paths; for
+    other data, of the first that has as many keypoints.
+
+    Raises:
+        ValueError: none has as many; or weights of another model.
+    """
+    from posekit.models.checkpoints import read
+    from posekit.models.checkpoints_vitpose import size
+    from posekit.models.vitpose import merge_experts
+
+    if family_of(recipe.model) == "mae":
+        return predict.load(recipe.model, run)
+    own = names_of(recipe.dataset)
+    if len(own) == 1:
+        return predict.load(recipe.model, run, num_keypoints=len(data.layout))
+    counts = size(read(weights_file(run)))["num_keypoints"]
+    whole = predict.load(recipe.model, run, num_keypoints=counts)
+    named = [i for i, (name, spec) in enumerate(own.items()) if dataset in (name, spec)]
+    fitting = named or [i for i, count in enumerate(counts) if count == len(data.layout)]
+    if not fitting:
+        raise ValueError(
+            f"{data.name} has {len(data.layout)} keypoints and the decoders of {recipe.dataset} have "
+            f"{', '.join(map(str, counts))}: score it on one of these"
+        )
+    return merge_experts(whole, fitting[0]).eval()
 
 
 def opened(folder: str | Path):

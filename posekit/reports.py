@@ -113,10 +113,10 @@ class RunFiles:
 
     @cached_property
     def model(self):
-        """The network with its weights, in evaluation mode."""
-        from posekit import predict
+        """The network with its weights, in evaluation mode; of several data sets, the one that was scored."""
+        from posekit.evaluate import trained_model
 
-        return predict.load(self.recipe.model, self.trained, num_keypoints=len(self.data.layout))
+        return trained_model(self.recipe, self.trained, self.data, self.record["parameters"].get("dataset", ""))
 
     @property
     def dataset(self) -> str:
@@ -154,13 +154,24 @@ class RunFiles:
         """(picture, target, poses, outputs, batch) of pictures of `data`, one forward pass at a time.
 
         `options` go to the model (`attention=True`). Poses keep all queries, surest first, and the predicted
-        centres; the batch is as the loader gives it, with its targets.
+        centres; the batch is as the loader gives it, with its targets. Of a top-down model the batch holds the crops of
+        all annotated people of the picture, and the poses are theirs, in that order; pictures without any are left out.
         """
         import torch
 
+        from posekit.evaluation.pose_nms import join
         from posekit.prepare import evaluation_loader
         from posekit.train import decode
 
+        if self.model.input.fit == "crop":
+            for i in indices:
+                view = View(self.data, [i])
+                for batch in evaluation_loader(view, self.model).epoch(0):
+                    with torch.inference_mode():
+                        outputs = self.model(batch["images"], **options)
+                        poses = join(decode(self.model, outputs, batch))
+                    yield view.image(0), view.target(0), poses, outputs, batch
+            return
         view = View(self.data, list(indices))
         loader = evaluation_loader(
             view, self.model, size=self.recipe.size, max_size=self.recipe.max_size, batch_size=1
@@ -172,7 +183,15 @@ class RunFiles:
             yield view.image(place), view.target(place), poses, outputs, batch
 
     def score_row(self) -> dict:
-        """The ten numbers and what a table must say about them; see `figures.tables.comparison`."""
+        """The ten numbers and what a table must say about them; see `figures.tables.comparison`.
+
+        Raises:
+            ValueError: a model that finds no keypoints.
+        """
+        from posekit.evaluate import NO_POSES
+
+        if not hasattr(self.model, "decode"):
+            raise ValueError(NO_POSES.format(run=self.folder, model=self.recipe.model))
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         canvas = "" if self.data.area_scale == 1 else "; areas as on a 512 x 512 canvas"
         own = self.recipe.note not in {known.note for known in RECIPES.values()}  # its command alone does not repeat it

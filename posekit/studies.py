@@ -67,9 +67,13 @@ def _options(**options) -> dict:
     return {"model_options": options}
 
 
-def _attention(kind: str, *window: int) -> dict:
-    """Attention over features of half the stride (`ratio` 2), four times the tokens."""
-    return _options(ratio=2, attention=kind, **({"window": window} if window else {}))
+def _attention(*windows: tuple[int, int], **more) -> dict[str, dict]:
+    """The rows of the paper's table over features of half the stride (`ratio` 2), four times the tokens; `windows`:
+    (rows, columns) of the small and of the large ones."""
+    small, large = windows
+    kinds = {"full": ("full", small)} | {kind: (kind, small) for kind in ("window", "shift", "pool", "shift+pool")}
+    kinds |= {"shift+pool 16x12": ("shift+pool", large)}
+    return {name: _options(ratio=2, attention=kind, window=side, **more) for name, (kind, side) in kinds.items()}
 
 
 def _pixels(height: int, width: int) -> dict:
@@ -81,7 +85,6 @@ FROM_MAE = {"weights": "run:autoencoder"}
 AUTOENCODER = {"autoencoder": {"recipe": "mae_tiny"}}
 STUDENT = {"recipe": "vitpose_tiny_student"}
 TOKEN = {"recipe": "vitpose_tiny_token", "teacher": "run:teacher"}
-KINDS = ("window", "shift", "pool", "shift+pool")
 
 STUDIES: dict[str, Study] = {
     "scaling": Study(
@@ -99,12 +102,10 @@ STUDIES: dict[str, Study] = {
     ),
     "attention": Study(
         "vitpose_tiny", "full",
-        {"full": _attention("full"), **{kind: _attention(kind, 4, 4) for kind in KINDS},
-         "shift+pool 16x12": _attention("shift+pool", 8, 6)},
+        _attention((4, 4), (8, 6), padding=3),
         "Features of stride 6 on crops of 96 x 72 are a grid of 16 x 12 where the paper's are 32 x 24, so windows are "
         "of 4 x 4 tokens for its 8 x 8, and of 8 x 6 for its 16 x 12.",
-        published={"full": _attention("full"), **{kind: _attention(kind, 8, 8) for kind in KINDS},
-                   "shift+pool 16x12": _attention("shift+pool", 16, 12)},
+        published=_attention((8, 8), (16, 12)),
     ),
     "pretraining": Study(
         "vitpose_tiny", "none", {**AUTOENCODER, "none": {}, "drawn crops": FROM_MAE},
