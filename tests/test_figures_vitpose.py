@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from posekit import models
 from posekit.evaluation import tokens
-from posekit.figures import results_table, style, tables, vitpose, vitpose_overview
+from posekit.figures import results_table, style, tables, vitpose, vitpose_overview, vitpose_partial
 from posekit.models.windows import KINDS, Attention
 
 ROWS = {
@@ -146,7 +146,7 @@ def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(paper, t
     scaling = tables.read_paper("vitpose_scaling")
     figures = {
         "vitpose_fig_tradeoff": lambda: vitpose.fig_tradeoff(scaling, points(), DATA, scaling, {"HRFormer-B": 158}),
-        "vitpose_fig_partial": lambda: vitpose.fig_partial(partial()),
+        "vitpose_fig_partial": lambda: vitpose_partial.fig_partial(partial()),
         "vitpose_fig_overview": lambda: vitpose_overview.fig_overview(seen, [0, 9, 10]),
         "vitpose_ext_attention": lambda: vitpose_overview.fig_attention({"full": seen, "again": seen}),
         "vitpose_table_attention": lambda: vitpose.study_page(table),
@@ -166,9 +166,9 @@ def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(paper, t
 def test_figures_without_data_say_so():
     scaling = tables.read_paper("vitpose_scaling")
     assert "not run" in words(vitpose.fig_tradeoff(scaling, points().head(0), DATA))
-    assert "not run" in words(vitpose.fig_partial(partial(["without half-body"])))
+    assert "not run" in words(vitpose_partial.fig_partial(partial(["without half-body"])))
     with pytest.raises(ValueError, match="at least one row"):
-        vitpose.fig_partial(partial().head(0))
+        vitpose_partial.fig_partial(partial().head(0))
     with pytest.raises(ValueError, match="at least one"):
         vitpose_overview.fig_attention({})
     with pytest.raises(ValueError, match="at least one"):
@@ -176,7 +176,7 @@ def test_figures_without_data_say_so():
 
 
 def test_gains_are_those_of_the_same_seed():
-    right = vitpose.fig_partial(partial()).axes[1]
+    right = vitpose_partial.fig_partial(partial()).axes[1]
     dots = [line for line in right.lines if line.get_linestyle() == "None"]
     assert len(dots) == 1 and sorted(np.round(dots[0].get_ydata(), 6)) == [2, 2, 4, 4]
 

@@ -1,4 +1,4 @@
-"""ViTPose's studies as tables, speed against accuracy, partial bodies: data in, matplotlib Figure or text out, no I/O.
+"""ViTPose's studies as tables, speed against accuracy: data in, matplotlib Figure or text out, no I/O.
 
 All studies of the paper (pre-training, resolution, attention, ...) vary one thing, so one table serves them: a row per
 variant, the paper's number on COCO in columns of its own, ours on crops of drawn people in others, and what our runs
@@ -270,63 +270,3 @@ def _our_points(ax, ours: pd.DataFrame) -> None:
             f"{row.label}\n{row.params_m:.2g} M, AP {row.AP:.3f}", (row.per_s, row.AP), (1.1 * fastest, height),
             fontsize=6, color=ink, va="center", arrowprops={"arrowstyle": "-", "lw": 0.4, "color": ink, "shrinkB": 5},
         )  # fmt: skip
-
-
-@style.styled
-def fig_partial(rows: pd.DataFrame, dataset: str = "drawn people, crops"):
-    """The paper's stated limitation, measured: AP against the visible share of the body, per training.
-
-    Read in it: (a) the curves fall to the left, where less of the body is in the crop; the distance of the two is what
-    half-body augmentation buys there (line: mean over seeds, band: least to largest). (b) that distance in points, per
-    seed; 0 is drawn.
-
-    Args:
-        rows: a row per training, seed and share: training (the first named one is the base), seed, share in [0, 1],
-            AP in [0, 1] (NaN where a bin is empty), people.
-    """
-    if not len(rows):
-        raise ValueError("partial bodies need at least one row: a training, a share of the body, an AP")
-    names = list(dict.fromkeys(rows.training))
-    fig = style.figure(style.DOUBLE, 2.6)
-    left, right = fig.subplots(1, 2, width_ratios=(1.25, 1))
-    green = style.colour("vitpose")
-    looks = [(style.GREY, "s", "--"), (green, "o", "-"), ("#0072B2", "^", "-."), ("#CC79A7", "D", ":")]
-    ends = []
-    for name, (ink, marker, line) in zip(names, looks, strict=False):
-        own = rows[(rows.training == name) & rows.AP.notna()].groupby("share").AP.agg(["mean", "min", "max"])
-        left.plot(own.index, own["mean"], line, marker=marker, color=ink, ms=3.5)
-        left.fill_between(own.index, own["min"], own["max"], color=ink, alpha=0.2, lw=0)
-        if len(own):
-            ends.append((own["mean"].iloc[-1], name, ink))
-    people = rows[rows.training == names[0]].groupby("share").people.first()
-    low, high = rows.share.min(), rows.share.max()
-    gap = np.diff(people.index).min() if len(people) > 1 else 0.2
-    top = max(float(rows.AP.max()), 0.01)
-    left.bar(people.index, 0.16 * top * people / max(people.max(), 1), width=0.6 * gap, color="#D9D9D9", zorder=1)
-    told = f"bars: people in a bin, {people.min():.0f} to {people.max():.0f}"
-    left.text(0.02, 0.98, told, transform=left.transAxes, fontsize=5.8, color=style.GREY, va="top")
-    left.set(xlim=(low - gap / 2, high + gap / 2), ylim=(0, 1.1 * top))
-    style.direct_labels(left, ends, size=6.4)
-    left.set(xlabel="visible share of the body", ylabel=f"AP on {dataset}")
-    style.panel(left, "a", "less body, less AP")
-    _gains(right, rows, names, looks)
-    right.set(xlim=left.get_xlim(), xlabel="visible share of the body", ylabel="points of AP")
-    style.panel(right, "b", f"gained over “{names[0]}”")
-    return fig
-
-
-def _gains(ax, rows: pd.DataFrame, names: list[str], looks: list[tuple]) -> None:
-    """AP of each further training minus the first one's, per share: a dot per seed that both have, a line of means."""
-    wide = rows.pivot_table(index=["share", "seed"], columns="training", values="AP")
-    ax.axhline(0, color="#444444", lw=0.6)
-    for name, (ink, marker, line) in list(zip(names, looks, strict=False))[1:]:
-        if name not in wide or names[0] not in wide:
-            continue
-        gain = 100 * (wide[name] - wide[names[0]]).dropna()
-        ax.plot(gain.index.get_level_values("share"), gain, marker, color=ink, mfc="white", ms=3.5, ls="")
-        mean = gain.groupby("share").mean()
-        ax.plot(mean.index, mean, line, color=ink)
-    if len(names) < 2:
-        ax.text(0.5, 0.6, NOT_RUN, transform=ax.transAxes, ha="center", color=style.GREY)
-    low, high = ax.get_ylim()
-    ax.set_ylim(min(low, -1), max(high, 1))
