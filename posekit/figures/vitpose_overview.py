@@ -47,7 +47,7 @@ def fig_overview(tokens: Tokens, joints: list[int], layout: Layout = COCO, datas
     _title(middle, "b", "how much the tokens are like the marked one")
     axes = bottom.subplots(1, len(joints))
     for ax, joint, ink in zip(np.atleast_1d(axes), joints, INKS, strict=False):
-        picture = _map(ax, tokens.image, tokens.heatmaps[joint], HEAT, low=0.0, high=float(tokens.heatmaps.max()))
+        picture = _heat(ax, tokens.image, tokens.heatmaps[joint], high=float(tokens.heatmaps.max()))
         x, y = tokens.pose.keypoints[0, joint]
         ax.plot(x, y, "+", color="white", ms=8, mew=2.2)
         ax.plot(x, y, "+", color=ink, ms=8, mew=1.1)
@@ -91,6 +91,22 @@ def fig_attention(variants: dict[str, Tokens], blocks: list[int] | None = None, 
                 ax.set_ylabel(f"block {block + 1}", fontsize=7)
     rows, columns = first.grid
     fig.supxlabel(f"one token of {rows} x {columns} (yellow); {dataset}", fontsize=6, color=style.GREY)
+    return fig
+
+
+@style.styled
+def fig_blocks(tokens: Tokens, blocks: list[int], dataset: str = "drawn people"):
+    """Whom one token (yellow) attends to: a column per block (from 0), mean over the heads, each on its own scale."""
+    ratio = tokens.image.shape[0] / tokens.image.shape[1]
+    each = min(style.DOUBLE / len(blocks), 1.5)
+    fig = style.figure(each * len(blocks), each * ratio + 0.4)
+    for ax, block in zip(fig.subplots(1, len(blocks), squeeze=False)[0], blocks, strict=True):
+        weights = tokens.attention[block].mean(0)
+        _map(ax, tokens.image, weights, HEAT, low=0.0, smooth=False)
+        _mark(ax, tokens.place)
+        ax.set_title(f"block {block + 1}, at most {100 * weights.max():.1f} %", fontsize=6.5)
+    rows, columns = tokens.grid
+    fig.supxlabel(f"weights of one token of {rows} x {columns}; {dataset}", fontsize=6, color=style.GREY)
     return fig
 
 
@@ -139,7 +155,7 @@ def _pipeline(ax, tokens: Tokens, layout: Layout) -> None:
     planes, fine, wide = tokens.heatmaps.shape
     _block(ax, 56, 13, f"decoder\n→ {planes} maps\nof {fine} x {wide}", "decoder")
     inset = _inset(ax, (71, 3, 13, 25))
-    _map(inset, tokens.image, tokens.heatmaps.max(0), HEAT, low=0.0)
+    _heat(inset, tokens.image, tokens.heatmaps.max(0))
     ax.text(77.5, 0.6, "all maps, highest", fontsize=5.6, ha="center", color=style.GREY)
     inset = _inset(ax, (86, 3, 14, 25))
     people.show(inset, tokens.image)
@@ -155,6 +171,22 @@ def _map(ax, image, values, colours: str, low=None, high=None, smooth: bool = Tr
     height, width = image.shape[:2]
     look = {"extent": (0, width, height, 0), "cmap": colours, "alpha": 0.62, "zorder": 2}
     return ax.imshow(values, vmin=low, vmax=high, interpolation="bilinear" if smooth else "nearest", **look)
+
+
+def heat_extent(cells: tuple[int, int], pixels: tuple[int, int]) -> tuple[float, float, float, float]:
+    """`extent` of a heatmap (h, w) in a crop (H, W): UDP's first and last cell have the middles of the first and last
+    pixel, so a little of the outermost cells lies outside."""
+    (rows, columns), (height, width) = cells, pixels
+    down, across = ((size - 1) / max(count - 1, 1) / 2 for size, count in ((height, rows), (width, columns)))
+    return 0.5 - across, width - 0.5 + across, height - 0.5 + down, 0.5 - down
+
+
+def _heat(ax, image, values, high=None):
+    """As `_map`, for a heatmap."""
+    picture = _map(ax, image, values, HEAT, low=0.0, high=high)
+    picture.set_extent(heat_extent(values.shape, image.shape[:2]))
+    ax.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
+    return picture
 
 
 def _bar(fig, picture, axes, label: str) -> None:
