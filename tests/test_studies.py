@@ -51,7 +51,7 @@ def test_every_variant_is_a_recipe_and_what_it_starts_from_comes_first(name, sca
 
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if name != "distillation"])
-def test_the_models_of_a_study_differ_as_it_says(name, tmp_path):
+def test_the_models_of_a_study_differ_as_it_says(name):
     made = {v: study_recipe(name, v, **SMALL, weights="") for v in needed(name) if v not in STUDIES[name].steps}
     plain = [recipe(STUDIES[name].recipe, **vars(one) | {"weights": "", "teacher": ""}) for one in made.values()]
     parts = [prepare(one) for one in plain]
@@ -125,7 +125,7 @@ def test_a_teacher_is_a_step_with_an_ap(tmp_path):
     assert study_rows(tmp_path, "distillation").variant.tolist() == ["heatmaps + token"]
     rows = study_rows(tmp_path, "distillation", steps=True)
     assert rows.variant.tolist() == ["teacher", "teacher's token", "heatmaps + token"]
-    assert rows.params_m[1] < 0.001 < rows.params_m[2] < rows.params_m[0]
+    assert rows.params_m[2] < 0.4 * rows.params_m[0]
 
 
 def test_a_run_of_several_data_sets_is_scored_on_each(tmp_path):

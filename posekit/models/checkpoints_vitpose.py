@@ -138,6 +138,7 @@ def size(state: Mapping[str, Tensor] | Mapping[str, tuple[int, ...]]) -> dict:
         if experts:
             result["part"] = shapes[experts[0]][0]
     finals = [name for name in shapes if name.startswith(HEADS) and name.endswith("final_layer.weight")]
+    finals.sort(key=lambda name: int((re.search(r"\.(\d+)\.", name) or (0, -1))[1]))  # files are sorted by name
     if finals:
         kernel, deconvs = shapes[finals[0]][-1], any("deconv_layers" in name for name in shapes)
         result["decoder"] = "simple" if kernel == 3 else "classic" if deconvs else "minimal"
