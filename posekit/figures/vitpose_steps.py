@@ -32,7 +32,7 @@ def fig_windows(
         boxes, windows: (n, 4) x0 y0 x1 y1 px of the picture. crops: n pictures, of equal size; the first four are
             shown, and the followed one among them.
     """
-    shown = sorted(dict.fromkeys([followed, *range(len(crops))]).keys(), key=lambda i: (i != followed, i))[:MOST]
+    shown = list(dict.fromkeys([followed, *range(len(crops))]))[:MOST]
     fig = style.figure(style.DOUBLE, 2.35)
     left, right = fig.subfigures(1, 2, width_ratios=(1, 0.52 * len(shown) + 0.1))
     ax = left.subplots()
@@ -41,7 +41,11 @@ def fig_windows(
         ink = style.TRUTH if i == followed else style.GREY
         ax.add_patch(Rectangle(box[:2], *(box[2:] - box[:2]), fill=False, ec=ink, lw=1.1))
         ax.add_patch(Rectangle(window[:2], *(window[2:] - window[:2]), fill=False, ec=ink, lw=0.8, ls=(0, (3, 2))))
-    style.panel(ax, "a", f"boxes and windows, {dataset}")
+    tall, wide = image.shape[:2]
+    low, high = np.minimum(windows[:, :2].min(0), 0) - 2, np.maximum(windows[:, 2:].max(0), (wide, tall)) + 2
+    ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))
+    style.panel(ax, "a", "boxes, windows (dashed)")
+    ax.set_xlabel(dataset, fontsize=6, color=style.GREY)
     for place, (ax, i) in enumerate(zip(np.atleast_1d(right.subplots(1, len(shown))), shown, strict=True)):
         people.show(ax, crops[i])
         height, width = crops[i].shape[:2]
@@ -100,21 +104,21 @@ def fig_decodings(
     cells = np.arange(max(column - reach, 0), min(column + reach + 1, heatmap.shape[1]))
     values = heatmap[row, cells]
     low, high = min(float(values.min()), 0.0), float(values.max())
-    span = max(high - low, 1e-9)
     right.bar(cells, values, width=0.92, color="#D9D9D9", zorder=1)
-    marks = {name: (places[name], *LOOKS[name], NAMES[name]) for name in places}
-    if truth is not None and np.isfinite(truth).all():
-        marks["truth"] = (truth, TRUE, "X", "annotation")
-    for step, (place, ink, marker, name) in enumerate(marks.values()):
-        dot = {"color": ink, "marker": marker, "s": 34, "edgecolors": "white", "linewidths": 0.8, "zorder": 4 + step}
-        left.scatter(*place, **(dot | {"edgecolors": "black"} if ink == TRUE else dot))
-        line = "#9C8B00" if ink == TRUE else ink  # yellow is no colour for a line on white
-        right.axvline(place[0], color=line, lw=1.1, ls="-" if ink != TRUE else (0, (2, 1.5)))
-        height = high + (0.1 + 0.13 * (len(marks) - step)) * span
-        far = place[0] > column + 0.25 * reach
-        right.text(place[0] + (-0.12 if far else 0.12), height, name, color=line, fontsize=6.5, va="center",
-                   ha="right" if far else "left", bbox={"fc": "white", "ec": "none", "pad": 0.4})  # fmt: skip
-    right.set(xlabel="column of the heatmap", ylim=(low, high + 0.75 * span), xlim=left.get_xlim())
+    marks = {name: (places[name], *LOOKS[name]) for name in places}
+    known = truth is not None and np.isfinite(truth).all()
+    if known and np.abs(truth - (column, row)).max() <= reach + 0.5:
+        marks["annotation"] = (truth, TRUE, "X")
+    words = {"transform": right.transAxes, "fontsize": 6.5, "va": "top", "ha": "left"}
+    for step, (name, (place, ink, marker)) in enumerate(marks.items()):
+        yellow = ink == TRUE  # no colour for a line on white
+        left.scatter(*place, color=ink, marker=marker, s=34, ec="black" if yellow else "white", lw=0.8, zorder=4 + step)
+        line = "#9C8B00" if yellow else ink
+        right.axvline(place[0], ymax=0.68, color=line, lw=1.1, ls=(0, (2, 1.5)) if yellow else "-")
+        right.text(0.03, 0.98 - 0.075 * step, f"{place[0]:.2f}  {NAMES.get(name, name)}", color=line, **words)
+    if known and "annotation" not in marks:
+        right.text(0.03, 0.98 - 0.075 * len(marks), "annotation: outside of the view", color=style.GREY, **words)
+    right.set(xlabel="column of the heatmap", ylim=(low, low + (high - low) / 0.64 + 1e-9), xlim=left.get_xlim())
     style.panel(left, "a", title or "cells around the peak")
     style.panel(right, "b", f"row {row}, and where the methods put x")
     return fig
@@ -134,20 +138,19 @@ def fig_flip(image: np.ndarray, maps: dict[str, np.ndarray], places: dict[str, n
         ax.plot(x, y, "+", color=style.TRUTH, ms=9, mew=1.2)
         if known:
             _cross(ax, truth)
-        told = f", {np.hypot(*(places[name] - truth)):.1f} px off" if known else ""
+        told = f"\n{np.hypot(*(places[name] - truth)):.1f} px off" if known else ""
         ax.set_title(name + told, fontsize=6.8)
     return fig
 
 
 @style.styled
-def fig_boxes(image: np.ndarray, found: dict[str, Poses], layout: Layout = COCO, threshold: float = 0.0):
+def fig_boxes(image: np.ndarray, found: dict[str, Poses], layout: Layout = COCO):
     """The same picture once per entry: whose boxes (thin, dashed), and the poses that came of them."""
     height, width = image.shape[:2]
     each = style.DOUBLE / max(len(found), 2)
     fig = style.figure(each * len(found), each * height / width + 0.25)
     for ax, (name, poses) in zip(fig.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
         people.show(ax, image)
-        poses = poses.select(poses.scores >= threshold)
         for box in poses.boxes:
             ax.add_patch(Rectangle(box[:2], *(box[2:] - box[:2]), fill=False, ec="#333333", lw=0.7, ls=(0, (3, 2))))
         people.draw(ax, poses, layout, size=0.8)
