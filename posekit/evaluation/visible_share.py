@@ -167,23 +167,23 @@ def inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return ((points >= boxes[:, None, :2]) & (points <= boxes[:, None, 2:])).all(-1)
 
 
-def show(dataset, pictures: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def show(model, dataset, pictures: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(crops uint8 (n, H, W, 3), matrices (n, 2, 3) from picture to crop) of boxes (n, 4) in pictures (n,) by index."""
-    matrices = box_matrices(boxes, size, udp=True)
+    size, matrices = model.crop_size, box_matrices(boxes, model.crop_size, udp=True)
     crops = np.empty((len(boxes), size[1], size[0], 3), np.uint8)
     for picture in np.unique(pictures):
         here = pictures == picture
-        crops[here] = crop_people(dataset.image(int(picture)), matrices[here], size)
+        crops[here] = crop_people(dataset.image(int(picture)), matrices[here], size, model.input.pixel_centre)
     return crops, matrices
 
 
-def show_cut(dataset, people: Bodies, left: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def show_cut(model, dataset, people: Bodies, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same for what is `left` (n, 4) of people: black beyond the sides where a body box was cut."""
-    crops, matrices = show(dataset, people.pictures, left, size)
+    crops, matrices = show(model, dataset, people.pictures, left)
     low = np.where(left[:, :2] > people.boxes[:, :2], left[:, :2], -np.inf)
     high = np.where(left[:, 2:] < people.boxes[:, 2:], left[:, 2:], np.inf)
     shown = []  # of the crop's columns, of its rows: it is upright, so they are the picture's
-    for i, side in enumerate(size):
+    for i, side in enumerate(model.crop_size):
         at = (np.arange(side) + 0.5 - matrices[:, i, 2, None]) / matrices[:, i, i, None]
         shown.append((at >= low[:, [i]]) & (at < high[:, [i]]))
     crops *= (shown[1][:, :, None] & shown[0][:, None])[..., None]
@@ -220,12 +220,12 @@ def examine(
     if model.input.fit != "crop":
         raise ValueError("only a top-down model looks at one person's crop; this one finds people in whole pictures")
     chosen, sigmas, rows = bodies(dataset, least, people), dataset.layout.sigmas, []
-    whole = find(model, *show(dataset, chosen.pictures, chosen.boxes, model.crop_size))
+    whole = find(model, *show(model, dataset, chosen.pictures, chosen.boxes))
     for side in kept:
         for share in sorted({*shares, 1.0}):
             left = cut(chosen.boxes, share, side)
             labelled = chosen.labelled & inside(chosen.keypoints, left)
-            found = whole if share == 1 else find(model, *show_cut(dataset, chosen, left, model.crop_size))
+            found = whole if share == 1 else find(model, *show_cut(model, dataset, chosen, left))
             ap, control = (one_each(chosen, labelled, *poses, sigmas) for poses in (found, whole))
             joints = labelled.sum(1)[labelled.any(1)]
             rows.append({"kept": side, "share": share, "AP": ap, "AP_whole": control, "people": len(joints),
@@ -253,7 +253,7 @@ def as_they_come(model, dataset, edges: Sequence[float] = EDGES) -> pd.DataFrame
     from posekit.data.topdown import People
 
     boxes = People(dataset)
-    keypoints, scores = find(model, *show(dataset, boxes.pictures, boxes.boxes, model.crop_size))
+    keypoints, scores = find(model, *show(model, dataset, boxes.pictures, boxes.boxes))
     truth, ids = dataset.ground_truth, {int(one): [] for one in dataset.ids}
     for row in truth["annotations"]:
         if not row.get("iscrowd") and row["image_id"] in ids:

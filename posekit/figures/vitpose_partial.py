@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
 
 from posekit.figures import style
 from posekit.figures.ablation_table import apart
@@ -48,8 +49,11 @@ def fig_partial(rows: pd.DataFrame, dataset: str = "drawn people, crops"):
     low, high = axes[1, 0].get_ylim()
     axes[1, 0].set(ylim=(min(low, -1), max(high, 1)), ylabel="points of AP gained")
     axes[0, 0].set_ylabel(f"AP on {dataset}")
-    fig.supxlabel("visible share of the body", fontsize=7.5)
+    axes[1, len(sides) // 2].set_xlabel("visible share of the body")
     handles, labels = axes[0, 0].get_legend_handles_labels()
+    if "AP_whole" in rows:
+        handles.append(Line2D([], [], ls=":", color="#444444", lw=1, label="the same joints, nothing cut away"))
+        labels.append(handles[-1].get_label())
     fig.legend(handles, labels, loc="outside upper left", ncols=2 if len(sides) < 2 else 4, handlelength=2.6)
     return fig
 
@@ -63,7 +67,7 @@ def _curves(ax, rows: pd.DataFrame, names: list[str]) -> None:
         ax.fill_between(seeds.index, seeds["min"], seeds["max"], color=ink, alpha=0.2, lw=0)
         if "AP_whole" in rows:
             control = own.AP_whole.mean()
-            ax.plot(control.index, control, ":", color=ink, lw=1, alpha=0.75, label=f"{name}, body in sight")
+            ax.plot(control.index, control, ":", color=ink, lw=1, alpha=0.75)
     people = rows.groupby("share").people.first()
     told = f"{people.min()} to {people.max()}" if people.nunique() > 1 else str(people.iloc[0])
     ax.text(0.03, 0.97, f"{told} people a point", transform=ax.transAxes, fontsize=5.8, color=style.GREY, va="top")
