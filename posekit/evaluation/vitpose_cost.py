@@ -37,7 +37,7 @@ MB = 2**20
 class Case:
     """A network to be measured: `model` and `options` as `posekit.models.build` takes them, crops in a batch.
 
-    `kind`: the study that it belongs to, "attention" or "size"; `kernel`: a key of `KERNELS`.
+    `kind`: the study that it belongs to, "attention", "size" or "finetuning"; `kernel`: a key of `KERNELS`.
     """
 
     kind: str
@@ -127,16 +127,19 @@ def measure(case: Case, repeats: int = 3, budget_s: float = 1.0) -> dict[str, fl
     Args: repeats: at most so many steps and so many forward passes; none of either is begun after `budget_s` seconds of
         them, but one always runs. Seconds are CPU time: of one thread, what the clock of a quiet machine would show.
 
-    Returns: params_m (millions), gmac and gmac_transformer (10^9 multiply-adds of a crop's forward pass, in all and
-        without the decoder), peak_mb and kept_mb of a training step of the whole batch, step_ms (a training step) and
-        ms (a forward pass without gradients), medians per crop, per_s (crops per second, forward passes).
+    Returns: params_m and trained_m (millions of parameters, and of those that are not frozen), gmac and
+        gmac_transformer (10^9 multiply-adds of a crop's forward pass, in all and without the decoder), peak_mb and
+        kept_mb of a training step of the whole batch, weights_mb (what is there before it and beside it: weights,
+        gradients, AdamW's two moments, in float32; counted), step_ms (a training step) and ms (a forward pass without
+        gradients), medians per crop, per_s (crops per second, forward passes).
     """
     torch.manual_seed(0)
     with sdpa_kernel(KERNELS[case.kernel]):
         _step(build("vitpose_tiny"), torch.randn(1, 3, 96, 72))  # the libraries' own tens of MB, which they fetch once
         model = build(case.model, **case.options).train()
         images = torch.randn(case.crops, 3, *reversed(model.crop_size))
-        for parameter in model.parameters():  # gradients are there before the step: it alone is measured
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        for parameter in trained:  # gradients are there before the step: it alone is measured
             parameter.grad = torch.zeros_like(parameter)
         kept, before = [], resident_mb()
         times = _times(lambda: kept.append(_step(model, images)), 1, budget_s)
@@ -146,8 +149,9 @@ def measure(case: Case, repeats: int = 3, budget_s: float = 1.0) -> dict[str, fl
         with torch.inference_mode():
             passes = _times(lambda: model(images), max(repeats, 1), budget_s)
     step_s, forward_s = (statistics.median(part) / case.crops for part in (times, passes))
+    params, learnt = (sum(part.numel() for part in parts) for parts in (model.parameters(), trained))
     return {
-        "params_m": sum(parameter.numel() for parameter in model.parameters()) / 1e6,
+        "params_m": params / 1e6, "trained_m": learnt / 1e6, "weights_mb": 4 * (params + 3 * learnt) / MB,
         "gmac": gmac(case.model, case.options), "gmac_transformer": gmac(case.model, case.options, decoder=False),
         "peak_mb": peak, "kept_mb": kept[0], "step_ms": 1000 * step_s, "ms": 1000 * forward_s, "per_s": 1 / forward_s,
     }  # fmt: skip
