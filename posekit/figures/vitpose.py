@@ -156,7 +156,9 @@ def study_page(table: pd.DataFrame, heading: str = "variant"):
     for name, (_, width) in columns.items():
         rights[name] = list(rights.values())[-1] + 100 * width / total if rights else 100 * width / total
     notes = {i: _note(row, datasets) for i, row in table.iterrows()}
-    marks = [words for mark, words in MARKS.values() if table[PAPER + "AP"].str.endswith(mark).any()]
+    printed = table[[name for name in table.columns if name.startswith(PAPER)]].astype(str)
+    printed = " ".join(printed.to_numpy().ravel()) + " "
+    marks = [words for mark, words in MARKS.values() if f" {mark} " in printed]
     lines = 4.6 + len(table) + sum(0.85 * len(told) + 0.25 * bool(told) for told in notes.values()) + 0.9 * bool(marks)
     fig = style.figure(style.DOUBLE, 0.165 * lines)
     ax = fig.subplots()
@@ -200,6 +202,40 @@ def _note(row: pd.Series, datasets: list[str]) -> list[str]:
     return [line for words in (" · ".join(made), row[OURS + "command"]) for line in textwrap.wrap(words, 165)]
 
 
+def marked(values: pd.Series, sources: pd.Series, form: str) -> list[str | None]:
+    """Published numbers as text, each with the mark of where it comes from (`MARKS`); None where there is no number."""
+    marks = {source: f" {mark}" for source, (mark, _) in MARKS.items()}
+    pairs = zip(values, sources, strict=True)
+    return [None if pd.isna(value) else text(value, form, marks.get(source, "")) for value, source in pairs]
+
+
+def with_costs(runs: pd.DataFrame, costs: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
+    """A study's runs with what their networks cost: new column -> column of `costs`, joined by `variant`.
+
+    A variant that was not measured has NaN, and so has every one where `costs` is empty.
+    """
+    if not len(runs):
+        return runs
+    known = costs.drop_duplicates("variant").set_index("variant") if len(costs) else pd.DataFrame()
+    return runs.assign(**{new: runs.variant.map(known[old]) if len(known) else np.nan for new, old in columns.items()})
+
+
+def speed_points(runs: pd.DataFrame, costs: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Our points of `fig_tradeoff`: a row per variant that was both trained and measured, AP the mean over seeds.
+
+    Args: runs: of `studies.study_rows`. costs: of 15_vitpose_cost, kind "size". model: what gives the colour.
+
+    Returns: label, model, params_m, per_s, AP, seeds (how many), steps, threads. Of several budgets the largest counts.
+    """
+    columns = ["label", "model", "params_m", "per_s", "AP", "seeds", "steps", "threads"]
+    if not len(runs) or not len(costs):
+        return pd.DataFrame(columns=columns)
+    runs = with_costs(runs[runs.steps == runs.steps.max()], costs, {"per_s": "per_s", "threads": "threads"})
+    means = {name: (name, "mean") for name in ("params_m", "per_s", "AP", "steps", "threads")}
+    points = runs.dropna(subset="per_s").groupby("variant", sort=False).agg(**means, seeds=("seed", "nunique"))
+    return points.reset_index(names="label").assign(model=model)[columns]
+
+
 @style.styled
 def fig_tradeoff(paper: pd.DataFrame, ours: pd.DataFrame, dataset: str, more_data: pd.DataFrame | None = None,
                  rivals: dict[str, float] | None = None, device: str = ""):  # fmt: skip
@@ -232,15 +268,15 @@ def fig_tradeoff(paper: pd.DataFrame, ours: pd.DataFrame, dataset: str, more_dat
         same = known.merge(more_data[["variant", "AP"]], on="variant", suffixes=("", "_more"))
         left.plot(same.fps, same.AP_more, "--", color="#00513B", lw=0.8, marker="^", ms=4)
         if len(same):
-            end = same.iloc[-1]
-            left.annotate("trained on COCO,\nAIC and MPII", (end.fps, end.AP_more), (2, 6), textcoords="offset points",
-                          fontsize=6, color="#00513B")  # fmt: skip
+            middle = same.iloc[len(same) // 2]
+            left.annotate("trained on COCO, AIC and MPII", (middle.fps, middle.AP_more), (7, 5), fontsize=6,
+                          textcoords="offset points", color="#00513B")  # fmt: skip
     top, bottom = known.AP.max(), known.AP.min()
     for name, value in (rivals or {}).items():
         left.axvline(value, color=style.GREY, lw=0.8, ls=(0, (1, 1.5)))
         left.text(value, bottom - 0.9, f" {name}: {value:g} per second", fontsize=6, color=style.GREY, rotation=90,
                   ha="right", va="bottom")  # fmt: skip
-    left.set(xscale="log", xlim=(120, 2100), ylim=(bottom - 1, top + 1.2))
+    left.set(xscale="log", xlim=(120, 1500), ylim=(bottom - 1, top + 1.2))
     left.set_xticks([150, 250, 500, 1000], ["150", "250", "500", "1,000"])
     left.minorticks_off()
     left.set(xlabel="crops of 256 x 192 per second on an A100 (log)", ylabel="AP on COCO val2017, per cent")
@@ -265,7 +301,7 @@ def _our_points(ax, ours: pd.DataFrame) -> None:
     for row in ours.sort_values("AP").itertuples():
         ink = style.colour(row.model)
         ax.scatter(row.per_s, row.AP, s=area * row.params_m, fc=ink, ec="white", lw=0.8, zorder=3)
-        height = max(height + 0.13 * top, row.AP)  # names of near points stand above each other
+        height = max(height + 0.13 * top, row.AP, 0.08 * top)  # names of near points stand above each other
         ax.annotate(
             f"{row.label}\n{row.params_m:.2g} M, AP {row.AP:.3f}", (row.per_s, row.AP), (1.1 * fastest, height),
             fontsize=6, color=ink, va="center", arrowprops={"arrowstyle": "-", "lw": 0.4, "color": ink, "shrinkB": 5},
