@@ -237,8 +237,8 @@ class Run:
     Use it as a context: `with Run.open("data/runs/quick/poet_tiny", parameters, seed=0, data=train) as run:`.
     """
 
-    def __init__(self, folder: Path, record: dict[str, Any], before: str | None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, record: dict[str, Any], before: str | None, writes: bool = True) -> None:
+        self.folder, self.writes = folder, writes
         self.record = record
         self.before = before  # the status that the folder's run had when it was opened; None: it is new
         self._earlier = record["provenance"]["seconds"]
@@ -246,13 +246,20 @@ class Run:
 
     @classmethod
     def open(
-        cls, folder: str | Path, parameters: Mapping[str, Any], *, ignore: tuple[str, ...] = (), **facts: Any
+        cls,
+        folder: str | Path,
+        parameters: Mapping[str, Any],
+        *,
+        ignore: tuple[str, ...] = (),
+        writes: bool = True,
+        **facts: Any,
     ) -> Run:
         """Starts a run, or continues the one in the folder when its parameters, seed and data are the same.
 
         A run that is done keeps its record (`before` says "done"). Another run is never overwritten: its
         folder is moved aside, named by its start. `ignore`: parameters that may differ between sessions.
-        `facts`: seed, data, device and dtype, see `provenance`.
+        `writes`: of several processes that train together, one writes. `facts`: seed, data, device and dtype, see
+        `provenance`.
         """
         folder = resolve(folder)
         made = provenance(parameters, **facts)
@@ -263,11 +270,11 @@ class Run:
             _move_aside(folder, old, changed)
             old = None
         if old and old["status"] == "done":
-            return cls(folder, old, "done")
+            return cls(folder, old, "done", writes)
         if old:
             record |= {"sessions": old["sessions"] + 1, "results": old["results"]}
             made |= {key: old["provenance"][key] for key in ("started", "seconds")}
-        run = cls(folder, record, old and old["status"])
+        run = cls(folder, record, old and old["status"], writes)
         run.save()
         return run
 
@@ -279,7 +286,8 @@ class Run:
         """Adds `results` (numbers worth quoting: AP, epochs) to the record and writes `run.json`."""
         self.record["results"].update(plain(results))
         self.record["provenance"]["seconds"] = round(self._earlier + time.monotonic() - self._clock, 3)
-        write_json(self.path("run.json"), self.record)
+        if self.writes:
+            write_json(self.path("run.json"), self.record)
 
     def __enter__(self) -> Run:
         return self

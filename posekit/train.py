@@ -58,7 +58,11 @@ def train(
     runs.seed_everything(recipe.seed)
     parts = prepare(recipe, rank=fabric.global_rank, world=fabric.world_size)
     facts = {"seed": recipe.seed, "data": parts.train.dataset, "device": fabric.device, "dtype": recipe.precision}
-    with runs.Run.open(folder, vars(recipe), ignore=unsaid(folder, recipe), **facts) as run:
+    with fabric.rank_zero_first():  # it may move another run aside, and alone writes
+        run = runs.Run.open(
+            folder, vars(recipe), ignore=unsaid(folder, recipe), writes=fabric.is_global_zero, **facts
+        )
+    with run:
         if run.before == "done" and run.path(WEIGHTS).exists():
             report(f"{runs.relative(run.folder)} is done: nothing to train")
             return runs.read_json(run.path("metrics.json"))
@@ -295,6 +299,7 @@ class Loop:
 
     def finish(self) -> dict[str, float]:
         """Writes the weights, the predictions and the metrics of the end."""
+        self.fabric.barrier()  # one process writes the log
         last = runs.read_log(self.run.path("log.csv"))[-1]
         metrics = {name: value for name, value in last.items() if value is not None}
         if not hasattr(self, "rows"):

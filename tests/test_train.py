@@ -188,6 +188,48 @@ def test_pictures_of_several_sizes_resume_exactly(tmp_path):
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
+TOGETHER = """
+import os
+
+import torch
+
+torch.set_num_threads(1)
+from posekit.losses.rtmo import RtmoCriterion
+from posekit.recipes import recipe
+from posekit.train import train
+
+forward = RtmoCriterion.forward
+
+
+def lonely(self, outputs, targets):
+    if self.training and os.environ.get("LOCAL_RANK", "0") == "1":  # the second process never sees anybody
+        targets = [{**target, **{k: target[k][:0] for k in ("keypoints", "visibility", "boxes", "areas")}}
+                   for target in targets]
+    return forward(self, outputs, targets)
+
+
+RtmoCriterion.forward = lonely
+options = dict(images=16, val_images=4, batch_size=2, steps=5, warmup=2, size=64, ema=0.9)
+options |= dict(model_options={"widths": [8, 8, 16, 16, 16], "bins": [12, 16]})
+train(recipe("rtmo_tiny", **options), os.path.abspath("together"), accelerator="cpu", devices=2)
+"""
+
+
+def test_two_processes_make_one_run_also_when_one_sees_nobody(tmp_path):
+    (tmp_path / "together.py").write_text(TOGETHER)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("LOCAL_", "NODE_", "WORLD_", "MASTER_"))}
+    done = subprocess.run(
+        [sys.executable, "together.py"], cwd=tmp_path, env=clean, text=True, capture_output=True,
+        timeout=1200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder = tmp_path / "together"
+    record, log = runs.load_run(folder), runs.read_log(folder / "log.csv")
+    assert record["status"] == "done" and record["sessions"] == 1 and record["results"]["step"] == 5
+    assert [row["step"] for row in log] == [5]  # written by one of them
+    assert all(value.isfinite().all() for value in weights(folder).values())
+
+
 def test_a_run_of_an_older_version_is_the_same_run(tmp_path):
     """Its record lacks the fields that came later."""
     train.train(small(), tmp_path / "run", report=lambda line: None)
