@@ -214,6 +214,16 @@ class View:
     def __post_init__(self) -> None:
         self.name, self.layout = self.whole.name, self.whole.layout
         self.ids = [self.whole.ids[i] for i in self.indices]
+        self.area_scale = getattr(self.whole, "area_scale", 1.0)
+
+    @property
+    def ground_truth(self) -> dict:
+        """The annotations of these pictures alone, as COCO has them."""
+        whole, chosen = self.whole.ground_truth, set(self.ids)
+        images = [row for row in whole["images"] if row["id"] in chosen]
+        return whole | {
+            "images": images, "annotations": [row for row in whole["annotations"] if row["image_id"] in chosen],
+        }  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -57,3 +57,21 @@ def test_costs_are_joined_by_name_alone():
     assert not len(vitpose.with_costs(RUNS.head(0), COSTS, {"fps": "per_s"}))
     twice = pd.concat([COSTS, COSTS.assign(per_s=1.0)])
     assert vitpose.with_costs(RUNS, twice, {"fps": "per_s"}).fps.iloc[0] == 740
+
+
+def test_some_pictures_are_a_data_set_that_can_be_scored():
+    from posekit.data import open_dataset
+    from posekit.evaluate import score
+    from posekit.figures.people import from_target
+    from posekit.reports import View
+
+    whole = open_dataset("people", "val", count=6, cache=None)
+    some = View(whole, [4, 1])
+    truth = some.ground_truth
+    assert {row["id"] for row in truth["images"]} == set(some.ids) == {row["image_id"] for row in truth["annotations"]}
+    assert truth["categories"] == whole.ground_truth["categories"] and some.area_scale == whole.area_scale
+    perfect = [from_target(some.target(i)) for i in range(2)]
+    for poses, i in zip(perfect, range(2), strict=True):
+        poses.keypoints[:] = some.target(i)["keypoints"]
+    metrics, _ = score(some, [0, 1], [perfect])
+    assert metrics["AP"] == pytest.approx(1) and metrics["images"] == 2
