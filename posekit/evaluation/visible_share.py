@@ -27,6 +27,7 @@ import torch
 
 from posekit.data.crops import box_matrices, crop_people, inverses, normalise
 from posekit.evaluation.coco import evaluate
+from posekit.evaluation.oks import oks
 
 KEPT = ("upper", "lower", "side")
 SHARES = (0.25, 0.4, 0.55, 0.7, 0.85)
@@ -231,6 +232,35 @@ def examine(
             rows.append({"kept": side, "share": share, "AP": ap, "AP_whole": control, "people": len(joints),
                          "joints": joints.mean() if len(joints) else np.nan})  # fmt: skip
     return pd.DataFrame(rows)
+
+
+@dataclass
+class Example:
+    """One cut of one person: `image` uint8 (H, W, 3), and in pixels of that crop the labelled joints `truth` and what a
+    model says of them, `found`: (K, 2), NaN where no joint is labelled. `oks`: of these joints."""
+
+    kept: str
+    share: float
+    image: np.ndarray
+    truth: np.ndarray
+    found: np.ndarray
+    oks: float
+
+
+def examples(model, dataset, person: Bodies, shares: Sequence[float], kept: Sequence[str] = KEPT) -> list[Example]:
+    """The cuts of one person (`Bodies` of length 1), kept by kept side, each from the smallest share to the whole."""
+    shown = []
+    for side in kept:
+        for share in sorted({*shares, 1.0}):
+            left = cut(person.boxes, share, side)
+            labelled = person.labelled & inside(person.keypoints, left)
+            crops, matrices = show_cut(model, dataset, person, left)
+            found, _ = find(model, crops, matrices)
+            value = oks(found, person.keypoints, labelled, person.areas, dataset.layout.sigmas, left)[0, 0]
+            points = [np.where(labelled[0][:, None], joints[0] @ matrices[0, :, :2].T + matrices[0, :, 2], np.nan)
+                      for joints in (person.keypoints, found)]  # fmt: skip
+            shown.append(Example(side, share, crops[0], *points, float(value)))
+    return shown
 
 
 def one_each(people: Bodies, labelled: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, sigmas) -> float:

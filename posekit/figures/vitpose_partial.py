@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from posekit.figures import style
+from posekit.figures import people, style
 from posekit.figures.ablation_table import apart
 from posekit.figures.tables import NOT_RUN
+from posekit.layouts import COCO, Layout
+from posekit.poses import Poses
 
 KEPT = {"upper": "upper body kept", "lower": "lower body kept", "side": "one side kept"}
 LOOKS = ((style.GREY, "s", "--"), (style.colour("vitpose"), "o", "-"), ("#0072B2", "^", "-."), ("#CC79A7", "D", ":"))
@@ -68,8 +70,8 @@ def _curves(ax, rows: pd.DataFrame, names: list[str]) -> None:
         if "AP_whole" in rows:
             control = own.AP_whole.mean()
             ax.plot(control.index, control, ":", color=ink, lw=1, alpha=0.75)
-    people = rows.groupby("share").people.first()
-    told = f"{people.min()} to {people.max()}" if people.nunique() > 1 else str(people.iloc[0])
+    counts = rows.groupby("share").people.first()
+    told = f"{counts.min()} to {counts.max()}" if counts.nunique() > 1 else str(counts.iloc[0])
     ax.text(0.03, 0.97, f"{told} people a point", transform=ax.transAxes, fontsize=5.8, color=style.GREY, va="top")
 
 
@@ -86,6 +88,48 @@ def _gains(ax, rows: pd.DataFrame, names: list[str]) -> None:
         ax.plot(mean.index, mean, line, color=ink)
     if len(names) < 2:
         ax.text(0.5, 0.6, NOT_RUN, transform=ax.transAxes, ha="center", color=style.GREY)
+
+
+@style.styled
+def fig_cuts(examples: list, layout: Layout = COCO, dataset: str = "drawn people"):
+    """One person, cut ever further: a row per kept side, a column per share.
+
+    Read in it: the picture ends where it turns black; orange is annotated, the colours are what the model says of the
+    same joints; above each crop their number and OKS.
+
+    Args:
+        examples: of `evaluation.visible_share.examples`.
+    """
+    if not examples:
+        raise ValueError("no cut to show; pass at least one example")
+    sides, shares = (list(dict.fromkeys(getattr(one, name) for one in examples)) for name in ("kept", "share"))
+    ratio = examples[0].image.shape[0] / examples[0].image.shape[1]
+    width = min(style.DOUBLE, 1.2 * len(shares))
+    fig = style.figure(width, len(sides) * (0.9 * width / len(shares) * ratio + 0.25) + 0.15)
+    axes = fig.subplots(len(sides), len(shares), squeeze=False)
+    for one in examples:
+        ax = axes[sides.index(one.kept), shares.index(one.share)]
+        people.show(ax, one.image)
+        for joints, look in ((one.truth, {"colour": style.TRUTH, "size": 1.2}), (one.found, {"size": 0.8})):
+            known = np.isfinite(joints).all(-1).astype(np.float32)
+            people.draw(ax, Poses(joints[None], known[None], np.ones(1)), layout, **look)
+        count = int(np.isfinite(one.truth).all(-1).sum())
+        ax.set_title(f"{one.share:.0%}, {count} joints, {one.oks:.2f}", fontsize=6, pad=2)
+        if one.share == shares[0]:
+            ax.set_ylabel(KEPT.get(one.kept, one.kept), fontsize=7)
+    fig.suptitle(f"share kept, joints left, their OKS; {dataset}", fontsize=6, color=style.GREY, x=0.01, ha="left")
+    return fig
+
+
+def cut_rows(examples: list, layout: Layout = COCO) -> pd.DataFrame:
+    """The drawn joints: kept, share, oks, joint, x, y (annotated), found_x, found_y; px of the crop."""
+    rows = [
+        (one.kept, one.share, one.oks, name, *one.truth[k], *one.found[k])
+        for one in examples
+        for k, name in enumerate(layout.keypoints)
+        if np.isfinite(one.truth[k]).all()
+    ]
+    return pd.DataFrame(rows, columns=["kept", "share", "oks", "joint", "x", "y", "found_x", "found_y"])
 
 
 def partial_verdict(rows: pd.DataFrame) -> list[str]:
