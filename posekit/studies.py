@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -244,8 +245,28 @@ def train_study(
         for variant in needed(name, only, scale):
             report(f"{name}: {variant}, seed {seed}")
             chosen = study_recipe(name, variant, folder, seed, scale, **changes)
-            metrics.setdefault(variant, []).append(train(chosen, run_folder(folder, variant, seed), report=report))
+            run = run_folder(folder, variant, seed)
+            borrow(chosen, run, report)
+            metrics.setdefault(variant, []).append(train(chosen, run, report=report))
     return metrics
+
+
+def borrow(chosen: Recipe, run: Path, report: Callable[[str], None] = print) -> None:
+    """A finished run of the same recipe in a folder study_* beside this one *is* this run: copied, not trained again.
+
+    Most studies have the base recipe among their variants. Training looks at data and seed once more.
+    """
+    if run.exists():
+        return
+    for other in sorted(run.parents[1].glob("study_*/*/run.json")):
+        record = runs.read_json(other)
+        if record["status"] == "done" and record["parameters"] == runs.plain(vars(chosen)):
+            report(f"the same recipe as {runs.relative(other.parent)}: copied")
+            partial = run.with_name(f"{run.name}.partial")
+            shutil.copytree(other.parent, partial, dirs_exist_ok=True)
+            runs.write_json(partial / "run.json", record | {"folder": runs.relative(run)})
+            partial.rename(run)
+            return
 
 
 def study_rows(folder: str | Path, name: str, steps: bool = False) -> pd.DataFrame:

@@ -49,6 +49,7 @@ def test_weights_hide_joints_and_no_crops_cost_nothing():
     maps = one["heatmaps"][None].clone()
     maps[0, 3] += 100
     maps.requires_grad_()
+    assert HeatmapCriterion(weight=9.0).weights == {"loss_heatmap": 9.0}
     loss = HeatmapCriterion()({"heatmaps": maps}, [one])["loss_heatmap"]
     assert loss.item() == 0
     nothing = torch.zeros(0, 17, 8, 6, requires_grad=True)

@@ -152,6 +152,17 @@ def test_a_run_of_several_data_sets_is_scored_on_each(tmp_path):
     assert not np.allclose(heads, other)
 
 
+def test_the_same_recipe_in_another_study_is_not_trained_twice(tmp_path):
+    few, lines = SMALL | {"steps": 1}, []
+    train_study("decoders", tmp_path / "study_decoders", (0,), quiet, ["classic"], **few)
+    for changes, word in (({}, "study_decoders/classic-0: copied"), ({"steps": 2}, "whole bodies, seed 0")):
+        train_study("partial", tmp_path / "study_partial", (0,), lines.append, ["whole bodies"], **(few | changes))
+        assert any(word in line for line in lines)
+    record = runs.load_run(run_folder(tmp_path / "study_partial", "whole bodies"))
+    assert record["results"]["step"] == 2 and sum("copied" in line for line in lines) == 1
+    assert record["folder"].endswith("study_partial/whole-bodies-0")
+
+
 def test_what_is_missing_or_unknown_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no finished run of the study decoders: notebooks/14_study.ipynb"):
         study_rows(tmp_path, "decoders")

@@ -78,7 +78,7 @@ def test_several_data_sets_train_a_head_and_an_expert_each(tmp_path, monkeypatch
     for term in ("train_loss_heatmap_0", "train_loss_heatmap_2", "val_loss_heatmap_0", "val_loss_heatmap_1"):
         assert row[term] > 0
     total = sum(row[f"val_loss_heatmap_{index}"] for index in range(3))
-    assert row["val_total"] == pytest.approx(total, rel=1e-5)
+    assert row["val_total"] == pytest.approx(options.loss_options["weight"] * total, rel=1e-5)
     assert metrics["AP"] == metrics["AP_people"] and {"AP_crowd", "AP_macaque"} <= set(metrics)
     results = runs.load_run(tmp_path / "run")["results"]
     assert results["AP_crowd"] == metrics["AP_crowd"]

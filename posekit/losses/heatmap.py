@@ -33,12 +33,15 @@ class HeatmapCriterion(nn.Module):
     Targets are dicts with `heatmaps` (K, h, w) and `weights` (K,), as `posekit.data.topdown` makes them, and, with
     several heads, `dataset`: the number of the head. A crop may have fewer keypoints than the model's maps: the maps
     that it does not have count nothing, neither in the sum nor in the mean.
+
+    `weighted`: by the joints' weights. `weight`: of every term, 1 in the paper. A mean over all cells is small, and its
+    gradient in the first layers of a random network not larger than Adam's epsilon, 1e-8.
     """
 
-    def __init__(self, weighted: bool = True) -> None:
+    def __init__(self, weighted: bool = True, weight: float = 1.0) -> None:
         super().__init__()
-        self.weighted = weighted
-        self.weights: dict[str, float] = {"loss_heatmap": 1.0}
+        self.weighted, self.weight = weighted, weight
+        self.weights: dict[str, float] = {"loss_heatmap": weight}
 
     def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Unweighted terms; their sum is the loss.
@@ -60,7 +63,7 @@ class HeatmapCriterion(nn.Module):
         else:
             index = torch.tensor([int(one) for one in sets], device=loss.device)
             terms = {f"loss_heatmap_{one}": loss[index == one].sum() for one in index.unique().tolist()}
-        self.weights = dict.fromkeys(terms, 1.0)
+        self.weights = dict.fromkeys(terms, self.weight)
         return terms
 
     def stack(self, predicted: Tensor, targets: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
