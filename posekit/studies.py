@@ -152,8 +152,8 @@ STUDIES: dict[str, Study] = {
     "partial": Study(
         "vitpose_tiny", "whole bodies",
         {"whole bodies": {"augment": "scenes"}, "half bodies too": {"augment": "scenes_half"}},
-        "Both see the same pictures; the second cuts out half of the body of three people in ten, as the paper's "
-        "training does.",
+        "Both see the same pictures; the second cuts out half of the body of three in ten of the people with more than "
+        "eight joints, as the paper's training does.",
         published={"whole bodies": {"augment": "vitpose_whole"}, "half bodies too": {}},
     ),
 }  # fmt: skip
