@@ -169,7 +169,9 @@ def study_page(table: pd.DataFrame, heading: str = "variant"):
     for whose, words in titles.items():
         own = [name for name in columns if name.startswith(whose)]
         left = rights[own[0]] - 100 * columns[own[0]][1] / total + 1.2
-        ax.text(left, 0.6, words, fontsize=6.4, va="center", style="italic").set_in_layout(False)
+        room = 72 * style.DOUBLE * (rights[own[-1]] - left) / 100
+        size = min(6.4, room / (0.56 * len(words)))  # a long name of the data gets smaller letters
+        ax.text(left, 0.6, words, fontsize=size, va="center", style="italic").set_in_layout(False)
         ax.plot((left, rights[own[-1]]), (1.2, 1.2), color="#444444", lw=0.5)
     for name, (short, _) in columns.items():
         side = "left" if name == "variant" else "right"
