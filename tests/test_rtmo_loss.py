@@ -15,6 +15,7 @@ from posekit.losses.overlaps import box_iou, pose_oks
 from posekit.losses.people import pack_people
 from posekit.losses.rtmo import PUBLISHED, RtmoCriterion, encode_boxes, score_weights
 from posekit.losses.simota import assign
+from posekit.models.coordinate_classifier import classifier
 from posekit.models.rtmo import rtmo_tiny
 
 GOLDEN = Path(__file__).parent / "golden" / "rtmo"
@@ -320,6 +321,18 @@ def test_other_coordinate_losses_take_the_place_of_the_likelihood(options, term,
     assert set(near) == set(loss.weights) and near[term] < far[term]
     far[term].backward()
     assert outputs["pose_features"].grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("coordinate_loss", "term", "moves"), [("mle", "loss_mle", True), ("kld", "loss_kld", False)])
+def test_boxes_do_not_follow_a_fixed_target(coordinate_loss, term, moves):
+    """It is easiest where the bins miss the person, so a divergence would teach boxes to be wrong."""
+    targets = [crowd(0)]
+    outputs = outputs_for(targets)
+    torch.manual_seed(0)
+    outputs["classifier"] = classifier(outputs["pose_features"].shape[-1], K, bins=(24, 32))
+    criterion(coordinate_loss=coordinate_loss)(outputs, targets)[term].backward()
+    assert outputs["pose_features"].grad.any()
+    assert (outputs["boxes"].grad is not None and bool(outputs["boxes"].grad.any())) == moves
 
 
 def test_stages_switch_the_published_weights():
