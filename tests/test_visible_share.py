@@ -249,6 +249,25 @@ def test_a_body_box_holds_joints_that_the_annotated_box_does_not():
     assert (people.boxes[:, 3] == people.keypoints[:, 2, 1]).all()
 
 
+def test_the_cuts_of_one_person_are_drawn_with_what_was_found_of_the_joints_that_are_left():
+    data = Dots()
+    cuts = visible_share.examples(Seer(), data, visible_share.bodies(data).select([2]), (0.3, 0.7))
+    assert [(one.kept, one.share) for one in cuts[:3]] == [("upper", 0.3), ("upper", 0.7), ("upper", 1.0)]
+    left = np.array([np.isfinite(one.truth).all(-1) for one in cuts])
+    assert left.sum(1).tolist() == [1, 2, 3, 1, 2, 3, 1, 2, 3] and all(one.oks > 0.95 for one in cuts)
+    for one, shown in zip(cuts, left, strict=True):
+        assert (np.isfinite(one.found).all(-1) == shown).all() and np.abs(one.found - one.truth)[shown].max() < 1.5
+        for k in np.flatnonzero(shown):  # the dot is where the joint is said to be
+            x, y = one.truth[k].astype(int)
+            assert one.image[y, x].argmax() == k
+    fig = vitpose_partial.fig_cuts(cuts, RGB)
+    assert len(fig.axes) == 9 and [ax.get_ylabel() for ax in fig.axes[::3]] == list(vitpose_partial.KEPT.values())
+    table = vitpose_partial.cut_rows(cuts, RGB)
+    assert len(table) == left.sum() and set(table.joint) == set(RGB.keypoints)
+    with pytest.raises(ValueError, match="no cut to show"):
+        vitpose_partial.fig_cuts([])
+
+
 def test_people_as_they_come_are_found_in_their_own_boxes():
     table = visible_share.as_they_come(Seer(), Dots(lost=(0, 1, 2)), (0, 0.5, 0.9, 1))
     assert table.people.tolist() == [0, 3, 9] and table.share[1:].tolist() == pytest.approx([2 / 3, 1])

@@ -16,6 +16,7 @@ from posekit.poses import Poses
 
 KEPT = {"upper": "upper body kept", "lower": "lower body kept", "side": "one side kept"}
 LOOKS = ((style.GREY, "s", "--"), (style.colour("vitpose"), "o", "-"), ("#0072B2", "^", "-."), ("#CC79A7", "D", ":"))
+FOUND = "#0072B2"
 SMALL = 0.6  # shares up to here are what the sentence below the figure is about
 
 
@@ -94,8 +95,8 @@ def _gains(ax, rows: pd.DataFrame, names: list[str]) -> None:
 def fig_cuts(examples: list, layout: Layout = COCO, dataset: str = "drawn people"):
     """One person, cut ever further: a row per kept side, a column per share.
 
-    Read in it: the picture ends where it turns black; orange is annotated, the colours are what the model says of the
-    same joints; above each crop their number and OKS.
+    Read in it: the picture ends where it turns black; orange is annotated, blue is what the model says of the same
+    joints; above each crop their number and OKS.
 
     Args:
         examples: of `evaluation.visible_share.examples`.
@@ -110,14 +111,15 @@ def fig_cuts(examples: list, layout: Layout = COCO, dataset: str = "drawn people
     for one in examples:
         ax = axes[sides.index(one.kept), shares.index(one.share)]
         people.show(ax, one.image)
-        for joints, look in ((one.truth, {"colour": style.TRUTH, "size": 1.2}), (one.found, {"size": 0.8})):
+        for joints, ink, size in ((one.truth, style.TRUTH, 1.2), (one.found, FOUND, 0.8)):
             known = np.isfinite(joints).all(-1).astype(np.float32)
-            people.draw(ax, Poses(joints[None], known[None], np.ones(1)), layout, **look)
+            people.draw(ax, Poses(joints[None], known[None], np.ones(1)), layout, colour=ink, size=size)
         count = int(np.isfinite(one.truth).all(-1).sum())
         ax.set_title(f"{one.share:.0%}, {count} joints, {one.oks:.2f}", fontsize=6, pad=2)
         if one.share == shares[0]:
             ax.set_ylabel(KEPT.get(one.kept, one.kept), fontsize=7)
-    fig.suptitle(f"share kept, joints left, their OKS; {dataset}", fontsize=6, color=style.GREY, x=0.01, ha="left")
+    told = f"share kept, joints left, their OKS; orange: annotated, blue: found; {dataset}"
+    fig.suptitle(told, fontsize=6, color=style.GREY, x=0.01, ha="left")
     return fig
 
 
