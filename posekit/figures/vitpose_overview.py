@@ -104,7 +104,7 @@ def fig_blocks(tokens: Tokens, blocks: list[int], dataset: str = "drawn people")
         weights = tokens.attention[block].mean(0)
         _map(ax, tokens.image, weights, HEAT, low=0.0, smooth=False)
         _mark(ax, tokens.place)
-        ax.set_title(f"block {block + 1}, at most {100 * weights.max():.1f} %", fontsize=6.5)
+        ax.set_title(f"block {block + 1}, at most {100 * weights.max():.1f} %", fontsize=7.5)
     rows, columns = tokens.grid
     fig.supxlabel(f"weights of one token of {rows} x {columns}; {dataset}", fontsize=6, color=style.GREY)
     return fig

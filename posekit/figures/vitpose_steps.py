@@ -139,7 +139,7 @@ def fig_flip(image: np.ndarray, maps: dict[str, np.ndarray], places: dict[str, n
         if known:
             _cross(ax, truth)
         told = f"\n{np.hypot(*(places[name] - truth)):.1f} px off" if known else ""
-        ax.set_title(name + told, fontsize=6.8)
+        ax.set_title(name + told, fontsize=7.5)
     return fig
 
 
