@@ -37,6 +37,7 @@ class Study:
     changes to the recipe, in the order in which they are trained; the key "recipe" names another recipe, "run:NAME" in
     `weights` or `teacher` a variant that was trained before. `steps`: variants that are only a step on the way to
     another one, or have no AP: tables leave them out. `told`: what our variants answer to in the paper, in a sentence.
+    `paper_base`: the variant that the paper's differences are against, where it does not share a name with `base`.
     `published`: the paper's own variants, as changes to `published_recipe`; empty where the paper's cannot be repeated
     from recipes alone.
     """
@@ -46,6 +47,7 @@ class Study:
     variants: dict[str, dict]
     told: str
     steps: tuple[str, ...] = ()
+    paper_base: str = ""
     published_recipe: str = "vitpose_b"
     published: dict[str, dict] = field(default_factory=dict)
 
@@ -113,12 +115,14 @@ STUDIES: dict[str, Study] = {
         "none: random weights. drawn crops: the masked autoencoder saw the crops that are trained on afterwards, as "
         "the paper's “COCO crops”; nothing here answers to ImageNet.",
         steps=("autoencoder",),
+        paper_base="ImageNet-1k",
     ),
     "resolution": Study(
         "vitpose_tiny", "96x72",
         {"48x36": _pixels(48, 36), "96x72": {}, "96x96": _pixels(96, 96), "144x108": _pixels(144, 108)},
         "Height x width: 96x72 for the paper's 256x192, 96x96 for its square 256x256, 48x36 for less than it tries, "
         "144x108 for its 384x288. Heatmaps grow with the crop, their joints do not.",
+        paper_base="256x192",
         published={f"{height}x{width}": _pixels(height, width)
                    for height, width in ((224, 224), (256, 192), (256, 256), (384, 288), (384, 384), (576, 432))},
     ),
@@ -134,6 +138,7 @@ STUDIES: dict[str, Study] = {
         {name: {"dataset": name} for name in ("people", "people+crowd", "people+crowd+macaque")},
         "Drawn people, crowds (14 joints) and macaques take the places of COCO, AIC and MPII: a decoder each on one "
         "shared transformer, AP on people. Every run takes as many steps, so fewer of its crops show people.",
+        paper_base="COCO",
     ),
     "distillation": Study(
         "vitpose_tiny_student", "none",

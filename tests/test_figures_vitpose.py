@@ -71,6 +71,8 @@ def test_what_nobody_checked_is_marked_wherever_it_is_printed(paper):
     assert tuning[vitpose.PAPER + "difference"].tolist() == ["", "-0.7 ?", "-3.0 ?"]
     sets = vitpose.study_table(tables.read_paper("vitpose_datasets"), [], "COCO")
     assert sets[vitpose.PAPER + "AP"].str.endswith("‡").sum() == 1
+    ours = vitpose.study_table(tables.read_paper("vitpose_datasets"), [], "people", paper_base="COCO")
+    assert ours[vitpose.PAPER + "difference"].tolist() == sets[vitpose.PAPER + "difference"].tolist()
     assert vitpose.UNVERIFIED in words(vitpose.fig_tradeoff(tables.read_paper("vitpose_scaling"), points(), DATA))
 
 

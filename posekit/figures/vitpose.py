@@ -31,7 +31,11 @@ OTHER_BUDGET, PROPOSED = "other budget", "compared with"
 
 
 def study_table(
-    paper: pd.DataFrame, ours: pd.DataFrame | list[dict], base: str, facts: dict[str, tuple[str, str]] | None = None
+    paper: pd.DataFrame,
+    ours: pd.DataFrame | list[dict],
+    base: str,
+    facts: dict[str, tuple[str, str]] | None = None,
+    paper_base: str = "",
 ) -> pd.DataFrame:
     """A study as text: one row per variant and budget, AP in per cent with one digit.
 
@@ -40,6 +44,7 @@ def study_table(
         ours: one row per run: variant, AP in [0, 1], steps, seed, "data set", "scaled down", command, perhaps `facts`.
             Runs that differ in the seed alone become one row, mean ± standard deviation, the facts' means.
         base: the variant that differences and verdicts are against.
+        paper_base: the one that the paper's differences are against, where it has another name; "" = `base`.
         facts: name -> (heading, format) of what is shown beside AP; None = `FACTS`. A fact that nobody has is left out.
 
     A variant of the paper without a run of ours is "not run"; variants of ours alone follow, with the paper's dash.
@@ -64,7 +69,7 @@ def study_table(
     against = ours[ours.variant == base] if len(ours) else ours
     rows = []
     for name in names:
-        row = {"variant": name, **_printed(lines.get(name), lines.get(base), printed)}
+        row = {"variant": name, **_printed(lines.get(name), lines.get(paper_base or base), printed)}
         mine = ours[ours.variant == name] if len(ours) else ours
         if not len(mine):
             rows.append({**row, OURS + "AP": NOT_RUN})
