@@ -332,7 +332,8 @@ def command(name: str, variant: str, made: Recipe, scale: str = "tiny") -> str:
     plain = runs.plain(vars(study_recipe(name, variant, scale=scale)))
     own = {k: v for k, v in runs.plain(vars(made)).items() if k not in DERIVED and v != plain[k]}
     own = {k: v for k, v in own.items() if not str(plain[k]).startswith(RUN)}  # its place follows from the study's
-    words = {"study": name, "run_dir": f"data/runs/mine/study_{name}", "only": variant} | ({"scale": scale} if scale != "tiny" else {})
+    words = {"study": name, "run_dir": f"data/runs/mine/study_{name}", "only": variant}
+    words |= {"scale": scale} if scale != "tiny" else {}
     words |= {k: own.pop(k) for k in ("steps", "images", "val_images") if k in own}
     words |= {"more": json.dumps(own)} if own else {}
     told = " ".join(f"-p {k} {shlex.quote(str(v))}" for k, v in words.items())
