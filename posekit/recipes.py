@@ -52,7 +52,7 @@ class Recipe:
     # distillation, of ViTPose only; see posekit.losses.distillation
     teacher: str = ""  # run folder or weights of the model that teaches
     distil: str = ""  # "output", "token" or "both"; "learn_token" = the phase before, the model is the teacher itself
-    output_weight: float = 1.0  # of the distance to the teacher's heatmaps
+    output_weight: float = 1.0  # of the distance to the teacher's heatmaps, beside that to the truth
     # optimisation
     steps: int = 1500
     lr: float = 8e-4
@@ -201,7 +201,7 @@ RECIPES: dict[str, Recipe] = {
     "vitpose_tiny_student": Recipe(
         model="vitpose_tiny", model_options={"dim": 64, "heads": 2, "filters": 16, "part": 16}, size=256, images=4096,
         batch_size=32, groups="layers", lr=2e-3, lr_backbone=2e-3, weight_decay=0.1, ema=0.995,
-        loss_options={"weight": 1000.0}, output_weight=1000.0,
+        loss_options={"weight": 1000.0},
     ),
     # all pictures of a small folder in every batch, no augmentation: does the machinery learn at all?
     "overfit": Recipe(

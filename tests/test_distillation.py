@@ -66,7 +66,7 @@ def test_three_phases_make_a_student_with_the_teachers_token(teacher, tmp_path):
     assert torch.equal(student[TOKEN], fit_token(learnt[TOKEN], 16))  # frozen
     row = runs.read_log(tmp_path / "student" / "log.csv")[-1]
     total = row["train_loss_heatmap"] + row["train_loss_output"]
-    assert row["train_total"] == pytest.approx(options.output_weight * total, rel=1e-5)  # weighs as much as the truth
+    assert row["train_total"] == pytest.approx(options.loss_options["weight"] * total, rel=1e-5)
     assert "AP" in row and "val_loss_output" not in row
     assert not [name for name in student if "teacher" in name]
     loaded = predict.load("vitpose_tiny", tmp_path / "student")

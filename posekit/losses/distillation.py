@@ -64,7 +64,7 @@ def teach(student: nn.Module, teacher: nn.Module) -> RemovableHandle:
 class DistillationCriterion(nn.Module):
     """A criterion's terms, and `loss_output`: the distance to the teacher's heatmaps, where there are some (`teach`).
 
-    `output_weight`: of that term beside the others, 1 in the paper.
+    `output_weight`: of that term beside the distance to the truth, 1 in the paper.
     """
 
     def __init__(self, criterion: nn.Module, output_weight: float = 1.0) -> None:
@@ -77,7 +77,7 @@ class DistillationCriterion(nn.Module):
         self.weights = dict(self.criterion.weights)
         if "teacher_heatmaps" in outputs:
             terms["loss_output"] = output_loss(outputs["heatmaps"], outputs["teacher_heatmaps"])
-            self.weights["loss_output"] = self.output_weight
+            self.weights["loss_output"] = self.output_weight * getattr(self.criterion, "weight", 1.0)
         return terms
 
 
