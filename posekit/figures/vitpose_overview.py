@@ -90,7 +90,9 @@ def fig_attention(variants: dict[str, Tokens], blocks: list[int] | None = None, 
             if column == 0:
                 ax.set_ylabel(f"block {block + 1}", fontsize=7)
     rows, columns = first.grid
-    fig.supxlabel(f"one token of {rows} x {columns} (yellow); {dataset}", fontsize=6, color=style.GREY)
+    fig.suptitle(
+        f"one token of {rows} x {columns} (yellow); {dataset}", fontsize=6, color=style.GREY, x=0.01, ha="left"
+    )
     return fig
 
 
@@ -106,7 +108,9 @@ def fig_blocks(tokens: Tokens, blocks: list[int], dataset: str = "drawn people")
         _mark(ax, tokens.place)
         ax.set_title(f"block {block + 1}, at most {100 * weights.max():.1f} %", fontsize=7.5)
     rows, columns = tokens.grid
-    fig.supxlabel(f"weights of one token of {rows} x {columns}; {dataset}", fontsize=6, color=style.GREY)
+    fig.suptitle(
+        f"weights of one token of {rows} x {columns}; {dataset}", fontsize=6, color=style.GREY, x=0.01, ha="left"
+    )
     return fig
 
 

@@ -60,7 +60,8 @@ def fig_token(rows: list[Tokened], joint: str, tokens: int, dataset: str = "draw
         equal = 100 / (tokens + 1)
         share.axhline(equal, color=style.GREY, lw=0.9)
         look = {"textcoords": "offset points", "ha": "right", "fontsize": 5.6, "color": style.GREY}
-        share.annotate("equal shares", (blocks + 0.6, equal), (0, 2), **look)
+        white = {"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.4}
+        share.annotate("equal shares", (blocks + 0.6, equal), (0, 2), bbox=white, **look)
         share.set(xticks=range(1, blocks + 1), ylim=(0, 125 * most), xlim=(0.4, blocks + 0.6), ylabel="per cent")
         if line == 0:
             for ax, words in zip((crop, plain, token, off), ("crop", "without token", "with token", "difference"),

@@ -50,7 +50,7 @@ def fig_painted(paintings: list[Painted], dataset: str = "drawn people"):
     rows, columns = paintings[0].hidden.shape
     gone = paintings[0].hidden.mean()
     words = f"{gone:.0%} of {rows} x {columns} patches hidden; number: error on them, 1 = brightness alone; {dataset}"
-    fig.supxlabel(words, fontsize=6, color=style.GREY)
+    fig.suptitle(words, fontsize=6, color=style.GREY, x=0.01, ha="left")
     return fig
 
 
@@ -137,7 +137,7 @@ def fig_cost(rows: pd.DataFrame, title: str = ""):
     if len(kernels) > 1:
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=6.5)
     if title:
-        fig.supxlabel(title, fontsize=6, color=style.GREY)
+        fig.suptitle(title, fontsize=6, color=style.GREY, x=0.01, ha="left")
     return fig
 
 
