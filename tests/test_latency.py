@@ -94,6 +94,15 @@ def test_disturbed_runs_are_marked_and_left_out():
     assert nothing.loc[0, "runs"] == 20 and nothing.loc[0, "dropped"] == 0
 
 
+def test_a_number_of_people_without_a_quiet_run_still_has_its_place_in_the_line():
+    raw = times(100, 10, people=(0, 2), rounds=3, noise=0.0)
+    raw["kept"] = raw.people == 0
+    line = latency.fit_lines(raw, draws=5).iloc[0]
+    assert (line.a_ms, line.b_ms) == (pytest.approx(100), pytest.approx(10))
+    raw.loc[0, ["kept", "wall_ms"]] = False, 900.0  # beside quiet ones, a disturbed run counts no more
+    assert latency.fit_lines(raw, draws=5).iloc[0].a_ms == pytest.approx(100)
+
+
 def test_cpu_time_is_used_where_the_machine_was_busy():
     raw = times(100, 0)
     assert latency.choose_clock(raw) == "wall"

@@ -156,8 +156,9 @@ def _lines(raw: pd.DataFrame, clock: str, seed: int, draws: int) -> dict[str, np
     rng, column = np.random.default_rng(seed), {"wall": "wall_ms", "cpu": "cpu_ms"}[clock]
     lines = {}
     for method, runs in raw[raw.part == "total"].groupby("method", sort=False):
-        quiet = runs[runs.kept] if clock == "wall" and runs.kept.any() else runs
-        n, t = quiet.people.to_numpy(float), quiet[column].to_numpy(float)
+        alone = ~runs.groupby("people").kept.transform("any")  # no quiet run at that number of people: as in summary
+        used = runs[runs.kept | alone] if clock == "wall" else runs
+        n, t = used.people.to_numpy(float), used[column].to_numpy(float)
         if len(np.unique(n)) < 2:
             raise ValueError(
                 f"a line for {method!r} needs at least two numbers of people, not {np.unique(n).tolist()}"
