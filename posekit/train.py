@@ -318,7 +318,9 @@ class Loop:
 def decode(model: nn.Module, outputs: dict[str, Tensor], batch: dict, layer: int = -1) -> list[Poses]:
     """The poses of a batch in pixels of the original images, in the numbers that the weights learnt."""
     sizes = torch.stack([torch.as_tensor(target["size"]) for target in batch["targets"]])
-    poses, lower = model.decode(outputs, sizes, layer=layer), model.input.pixel_centre - 0.5
+    poses = model.decode(outputs, sizes, layer=layer)
+    # Crops are cut out with the model's `pixel_centre`, so their matrices hold it already
+    lower = 0.0 if model.input.fit == "crop" else model.input.pixel_centre - 0.5
     back = [t["to_original"].cpu().numpy() + np.float32([0, 0, lower]) for t in batch["targets"]]
     return [p.transform(matrix) for p, matrix in zip(poses, back, strict=True)]
 

@@ -17,6 +17,7 @@ from posekit.data import open_dataset
 from posekit.poses import Poses
 from posekit.predict import Predictor, load
 from posekit.pretrain import heatmaps
+from posekit.train import decode
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,10 @@ def test_vitpose_weights_without_a_record_see_pixels_by_their_middles(picture, t
     larger = np.pad(picture, ((4, 4), (4, 4), (0, 0)))
     moved = seen(model, larger, box + 4.5)  # the window half a pixel further on, in the frame of corners
     np.testing.assert_allclose(seen(published, picture, box), moved - 4.5, atol=1e-3)
+    target = {"size": torch.tensor([72, 96]), "to_original": torch.eye(3)[:2]}  # the half pixel is not taken twice
+    outputs = {"heatmaps": torch.rand(1, 17, 32, 24)}
+    ours, theirs = (decode(each, outputs, {"targets": [target]})[0] for each in (model, published))
+    np.testing.assert_array_equal(ours.keypoints, theirs.keypoints)
 
 
 def test_a_top_down_model_asks_another_one_where_people_are(picture):
