@@ -5,8 +5,30 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 # The same commit passes or fails the same everywhere; `HYPOTHESIS_PROFILE=default` searches with new examples.
 settings.register_profile("steady", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """`interrupt(4, call)`: Ctrl-C in place of the fourth training step of `call()`, which must pass it on."""
+    from posekit.train import Loop
+
+    def interrupt(at, call):
+        train_batch, calls = Loop.train_batch, []
+
+        def stop(loop, batch):
+            calls.append(1)
+            if len(calls) == at:
+                raise KeyboardInterrupt
+            train_batch(loop, batch)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Loop, "train_batch", stop)
+            call()
+
+    return interrupt

@@ -110,7 +110,7 @@ def test_output_distillation_reproduces_the_teacher(teacher, tmp_path):
 
 
 @pytest.mark.parametrize("phase", ["learn_token", "both"])
-def test_an_interrupted_phase_ends_with_the_same_weights(phase, teacher, tmp_path, monkeypatch):
+def test_an_interrupted_phase_ends_with_the_same_weights(phase, teacher, tmp_path, interrupt):
     if phase == "learn_token":
         options = quick("vitpose_tiny_token", teacher=teacher, model_options=TEACHER, ema=0.5)
     else:
@@ -118,18 +118,7 @@ def test_an_interrupted_phase_ends_with_the_same_weights(phase, teacher, tmp_pat
         student = {"teacher": str(tmp_path / "token"), "distil": "both", "model_options": STUDENT, "ema": 0.5}
         options = quick("vitpose_tiny_student", **student)
     whole = run(options, tmp_path / "whole")
-    step, calls = train.Loop.train_batch, []
-
-    def stop(loop, batch):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        step(loop, batch)
-
-    monkeypatch.setattr(train.Loop, "train_batch", stop)
-    with pytest.raises(KeyboardInterrupt):
-        run(options, tmp_path / "cut")
-    monkeypatch.setattr(train.Loop, "train_batch", step)
+    interrupt(4, lambda: run(options, tmp_path / "cut"))
     assert (tmp_path / "cut" / "resume.ckpt").exists()
     cut = run(options, tmp_path / "cut")
     assert whole.keys() == cut.keys() and all(torch.equal(whole[name], cut[name]) for name in whole)

@@ -118,20 +118,9 @@ def test_the_loss_falls_and_nothing_claims_an_ap(tmp_path):
     assert loaded(crops())["patches"].shape == (3, 48, 432)
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, interrupt):
     train.train(small(), tmp_path / "whole", report=lambda line: None)
-    whole, calls = train.Loop.train_batch, []
-
-    def stop(loop, batch):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        whole(loop, batch)
-
-    monkeypatch.setattr(train.Loop, "train_batch", stop)
-    with pytest.raises(KeyboardInterrupt):
-        train.train(small(), tmp_path / "cut", report=lambda line: None)
-    monkeypatch.undo()
+    interrupt(4, lambda: train.train(small(), tmp_path / "cut", report=lambda line: None))
     lines = []
     train.train(small(), tmp_path / "cut", report=lines.append)
     assert "resumed at step 3 of 6" in lines[0]

@@ -75,21 +75,10 @@ def test_done_is_done(tmp_path):
 
 
 @pytest.mark.parametrize(("small", "at"), [(small, 8), (small_rtmo, 3), (small_rtmo, 8)])
-def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch, small, at):
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, interrupt, small, at):
     train.train(small(), tmp_path / "whole", report=lambda line: None)
-    whole, step = train.Loop.train_batch, []
-
-    def stop(loop, batch):
-        step.append(1)
-        if len(step) == at:
-            raise KeyboardInterrupt
-        whole(loop, batch)
-
-    monkeypatch.setattr(train.Loop, "train_batch", stop)
-    with pytest.raises(KeyboardInterrupt):
-        train.train(small(), tmp_path / "cut", report=lambda line: None)
+    interrupt(at, lambda: train.train(small(), tmp_path / "cut", report=lambda line: None))
     assert runs.load_run(tmp_path / "cut")["status"] == "interrupted"
-    monkeypatch.undo()
     lines = []
     train.train(small(), tmp_path / "cut", report=lines.append)
     assert f"resumed at step {at - 1} of 9" in lines[0]

@@ -98,21 +98,10 @@ def test_two_heads_learn_their_own_data_sets(tmp_path):
         assert log[-1][f"train_loss_heatmap_{index}"] < 0.75 * log[0][f"train_loss_heatmap_{index}"]
 
 
-def test_several_data_sets_resume_exactly(tmp_path, monkeypatch):
+def test_several_data_sets_resume_exactly(tmp_path, interrupt):
     options = quick(dataset="people+crowd", ema=0.5)
     whole, _ = run(options, tmp_path / "whole")
-    step, calls = train.Loop.train_batch, []
-
-    def stop(loop, batch):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        step(loop, batch)
-
-    monkeypatch.setattr(train.Loop, "train_batch", stop)
-    with pytest.raises(KeyboardInterrupt):
-        run(options, tmp_path / "cut")
-    monkeypatch.setattr(train.Loop, "train_batch", step)
+    interrupt(4, lambda: run(options, tmp_path / "cut"))
     cut, _ = run(options, tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
