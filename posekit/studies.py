@@ -1,7 +1,6 @@
-"""ViTPose's studies: what is varied, how it is trained, what came out (Xu et al. 2022, arXiv 2204.12484, section 4.2).
+"""ViTPose's studies: what is varied (Xu et al. 2022, arXiv 2204.12484, section 4.2).
 
-Each study of the paper varies one thing; here that is a table of changes to a recipe. A study's runs stand side by side
-in one folder, `FOLDER/VARIANT-SEED`, each an ordinary run folder that goes on where it was interrupted.
+Each study of the paper varies one thing; here that is a table of changes to a recipe. `posekit.study_runs` trains them.
 
 Names of variants are the paper's where it has them (column `variant` of `data/paper/vitpose_STUDY.csv`), our own where
 the paper's name is a number that ours does not share: `Study.told` says what they answer to.
@@ -9,24 +8,16 @@ the paper's name is a number that ours does not share: `Study.told` says what th
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from posekit import runs
 from posekit.recipes import Recipe, recipe
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 RUN = "run:"  # `weights` or `teacher` "run:NAME" = the run folder of variant NAME, of the same study and seed
 RUN_FIELDS = ("weights", "teacher")
-DERIVED = ("model", "note", "seed", "warmup")  # fields of a recipe that a command need not tell
 
 
 @dataclass(frozen=True)
@@ -221,120 +212,3 @@ def needed(name: str, only: Iterable[str] = (), scale: str = "tiny") -> list[str
         sources = (variants[variant].get(key, "") for key in RUN_FIELDS)
         wanted += [source.removeprefix(RUN) for source in sources if source.startswith(RUN)]
     return [variant for variant in variants if variant in wanted]
-
-
-def train_study(
-    name: str,
-    folder: str | Path,
-    seeds: Iterable[int] = (0,),
-    report: Callable[[str], None] = print,
-    only: Iterable[str] = (),
-    scale: str = "tiny",
-    **changes,
-) -> dict[str, list[dict]]:
-    """Trains every variant of a study with every seed; returns the metrics of each variant, seed by seed.
-
-    A run that is done is not run again, one that was interrupted goes on (`posekit.train.train`).
-
-    Args:
-        folder: of the study; each run gets a folder in it. only: these variants and what they start from; () = all.
-        scale: "tiny", or "published" for the paper's own recipes. changes: fields of the recipe, the same for all.
-
-    Raises:
-        ValueError: an unknown study, variant or field.
-    """
-    from posekit.train import train
-
-    seeds, metrics = list(seeds), {}
-    for seed in seeds:
-        for variant in needed(name, only, scale):
-            report(f"{name}: {variant}, seed {seed}")
-            chosen = study_recipe(name, variant, folder, seed, scale, **changes)
-            run = run_folder(folder, variant, seed)
-            borrow(chosen, run, report)
-            metrics.setdefault(variant, []).append(train(chosen, run, report=report))
-    return metrics
-
-
-def borrow(chosen: Recipe, run: Path, report: Callable[[str], None] = print) -> None:
-    """A finished run of the same recipe in a folder study_* beside this one *is* this run: copied, not trained again.
-
-    Most studies have the base recipe among their variants. Training looks at data and seed once more.
-    """
-    if run.exists():
-        return
-    for other in sorted(run.parents[1].glob("study_*/*/run.json")):
-        record = runs.read_json(other)
-        if record["status"] == "done" and record["parameters"] == runs.plain(vars(chosen)):
-            report(f"the same recipe as {runs.relative(other.parent)}: copied")
-            partial = run.with_name(f"{run.name}.partial")
-            shutil.copytree(other.parent, partial, dirs_exist_ok=True)
-            runs.write_json(partial / "run.json", record | {"folder": runs.relative(run)})
-            partial.rename(run)
-            return
-
-
-def study_rows(folder: str | Path, name: str, steps: bool = False) -> pd.DataFrame:
-    """What came out: a row per finished run that has an AP, in the order of the study, then of the seeds.
-
-    Columns: variant, seed, run (its folder), AP in [0, 1], steps, minutes (of training), params_m (trained parameters),
-    "data set", "scaled down", command; `figures.vitpose.study_table` takes them. Of several data sets AP is the first
-    one's, with `AP_NAME` of each. `steps`: also variants that are only a step on the way.
-
-    Raises:
-        FileNotFoundError: no finished run with an AP is there; the sentence names the notebook. ValueError: an unknown
-            study.
-    """
-    import pandas as pd
-
-    one, rows = study(name), []
-    for scale in ("tiny", "published") if one.published else ("tiny",):
-        for variant in one.scaled(scale)[1]:
-            if variant not in one.steps or steps:
-                rows += [_row(name, variant, run, scale) for run in finished(folder, variant, scale, name)]
-    if not rows:
-        raise FileNotFoundError(
-            f"{runs.relative(runs.resolve(folder))} has no finished run of the study {name}: notebooks/14_study.ipynb "
-            f"makes them, with study = {name}"
-        )
-    return pd.DataFrame(rows)
-
-
-def finished(folder: str | Path, variant: str, scale: str = "tiny", name: str = "") -> list[Path]:
-    """The folders of a variant's finished runs with an AP, by seed; of study `name`, only those of that scale."""
-    start, found = run_folder(folder, variant, 0), {}
-    for path in start.parent.glob(f"{start.name.removesuffix('0')}*/run.json"):
-        seed = path.parent.name.removeprefix(start.name.removesuffix("0"))
-        if not seed.isdecimal():  # another variant whose name goes on, or a run that was moved aside
-            continue
-        record = runs.read_json(path)
-        if record["status"] == "done" and record["results"].get("AP") is not None:
-            if name and record["parameters"]["model"] != study_recipe(name, variant, scale=scale).model:
-                continue
-            found[int(seed)] = path.parent
-    return [found[seed] for seed in sorted(found)]
-
-
-def _row(name: str, variant: str, run: Path, scale: str) -> dict:
-    from posekit.reports import RunFiles
-
-    files = RunFiles(runs.relative(run))
-    told, results = files.score_row(), files.record["results"]
-    row = {"variant": variant, "seed": files.recipe.seed, "run": runs.relative(run), "AP": results["AP"]}
-    row |= {"steps": int(results["step"]), "minutes": results["minutes"], "params_m": told["params_m"]}
-    row |= {key: told[key] for key in ("data set", "scaled down")}
-    row |= {"command": command(name, variant, files.recipe, scale)}
-    return row | {key: results[key] for key in results if key.startswith("AP_")}
-
-
-def command(name: str, variant: str, made: Recipe, scale: str = "tiny") -> str:
-    """What trains a variant, and what it starts from, again; the same for every seed."""
-    plain = runs.plain(vars(study_recipe(name, variant, scale=scale)))
-    own = {k: v for k, v in runs.plain(vars(made)).items() if k not in DERIVED and v != plain[k]}
-    own = {k: v for k, v in own.items() if not str(plain[k]).startswith(RUN)}  # its place follows from the study's
-    words = {"study": name, "run_dir": f"data/runs/mine/study_{name}", "only": variant}
-    words |= {"scale": scale} if scale != "tiny" else {}
-    words |= {k: own.pop(k) for k in ("steps", "images", "val_images") if k in own}
-    words |= {"more": json.dumps(own)} if own else {}
-    told = " ".join(f"-p {k} {shlex.quote(str(v))}" for k, v in words.items())
-    return f"ci/execute.py notebooks/14_study.ipynb build/14.ipynb {told}"

@@ -14,7 +14,9 @@ from posekit.figures.tables import read_paper
 from posekit.prepare import prepare
 from posekit.recipes import recipe
 from posekit.reports import RunFiles
-from posekit.studies import STUDIES, finished, needed, run_folder, study_recipe, study_rows, train_study
+from posekit.studies import STUDIES, needed, run_folder, study_recipe
+from posekit.study_runs import finished, study_rows, train_study
+from posekit.train import train
 
 SMALL = {"steps": 2, "images": 6, "val_images": 4, "batch_size": 4, "size": 128, "people": (1, 2)}
 PAPER = {name: read_paper(f"vitpose_{name}") for name in STUDIES if name != "partial"}
@@ -126,6 +128,31 @@ def test_a_teacher_is_a_step_with_an_ap(tmp_path):
     rows = study_rows(tmp_path, "distillation", steps=True)
     assert rows.variant.tolist() == ["teacher", "teacher's token", "heatmaps + token"]
     assert rows.params_m[2] < 0.4 * rows.params_m[0]
+
+
+def test_a_given_teacher_is_not_trained(tmp_path):
+    longer, folder = tmp_path / "long", tmp_path / "study"
+    train(recipe("vitpose_tiny", **(SMALL | {"steps": 3})), longer, report=quiet)
+    metrics = trained("distillation", folder, (0, 1), ["token", "none"], given={"teacher": longer})
+    rows = study_rows(folder, "distillation", steps=True)
+    assert rows.variant.drop_duplicates().tolist() == ["teacher", "teacher's token", "none", "token"]
+    assert rows.steps[:4].tolist() == [3, 3, 2, 2] and len(metrics["teacher"]) == 2
+    assert runs.load_run(run_folder(folder, "teacher", 1))["folder"].endswith("study/teacher-1")
+    told = rows.set_index("variant").command
+    for variant in ("token", "teacher's token"):
+        assert told[variant].str.endswith(f"-p given teacher={longer}").all(), told[variant].iloc[0]
+    assert not told["none"].str.contains("given").any() and told["teacher"].str.contains("10_train").all()
+    trained("distillation", folder, (0, 1), ["none"], given={"teacher": longer})  # again: nothing to do
+
+
+def test_a_given_run_must_be_there_done_and_of_the_study(tmp_path):
+    with pytest.raises(FileNotFoundError, match="missing: no run was made there yet"):
+        trained("distillation", tmp_path, only=["heatmaps"], given={"teacher": tmp_path / "nowhere"})
+    runs.write_json(tmp_path / "half" / "run.json", {"status": "interrupted"})
+    with pytest.raises(ValueError, match="half is interrupted, not done: train it to its end"):
+        trained("distillation", tmp_path, only=["heatmaps"], given={"teacher": tmp_path / "half"})
+    with pytest.raises(ValueError, match="the study distillation has no variant 'master'"):
+        trained("distillation", tmp_path, given={"master": tmp_path})
 
 
 def test_a_run_of_several_data_sets_is_scored_on_each(tmp_path):

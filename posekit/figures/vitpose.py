@@ -230,7 +230,7 @@ def with_costs(runs: pd.DataFrame, costs: pd.DataFrame, columns: dict[str, str])
 def speed_points(runs: pd.DataFrame, costs: pd.DataFrame, model: str) -> pd.DataFrame:
     """Our points of `fig_tradeoff`: a row per variant that was both trained and measured, AP the mean over seeds.
 
-    Args: runs: of `studies.study_rows`. costs: of 15_vitpose_cost, kind "size". model: what gives the colour.
+    Args: runs: of `study_runs.study_rows`. costs: of 15_vitpose_cost, kind "size". model: what gives the colour.
 
     Returns: label, model, params_m, per_s, AP, seeds (how many), steps, threads. Of several budgets the largest counts.
     """
