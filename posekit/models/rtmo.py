@@ -14,7 +14,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import nms
 
 from posekit.models.backbones import ResNet50Pyramid
 from posekit.models.coordinate_classifier import classifier
@@ -237,6 +236,8 @@ def survivors(
     scores (B, N), boxes (B, N, 4) x0 y0 x1 y1. A box is dropped when its overlap with a better one is *larger* than
     `nms_iou`.
     """
+    from torchvision.ops import nms  # with it comes torch's compiler: seconds that other models need not wait
+
     pictures, cells = [], []
     for index, (score, box) in enumerate(zip(scores, boxes, strict=True)):
         candidates = (score > score_threshold).nonzero()[:, 0]

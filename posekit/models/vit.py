@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.ops import stochastic_depth
 
 from posekit.models.experts import Experts, FeedForward
 from posekit.models.windows import attention_for
@@ -79,6 +78,8 @@ class Block(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         if not (self.drop_path and self.training):
             return x
+        from torchvision.ops import stochastic_depth  # slow to import, and only training needs it
+
         return stochastic_depth(x, self.drop_path, "row")
 
 
