@@ -195,7 +195,7 @@ def footer(*runs: Mapping[str, Any] | str | Path, profile: str | None = None) ->
     """One line for the foot of a figure: data · profile · runs · commit (* = changed files) · device · day.
 
     `runs`: records (`Run.record` or what `provenance()` returned) or paths of run folders. What several runs
-    share is said once. `profile`: by default the one whose folder the run stands in.
+    share is said once. `profile`: of a run whose folder does not tell it; data/runs/quick/NAME does.
     """
     lines = [_facts(load_run(run) if isinstance(run, str | Path) else run, profile) for run in runs]
     facts = [", ".join(filter(None, dict.fromkeys(fact))) for fact in zip(*lines, strict=True)]
@@ -206,7 +206,7 @@ def _facts(record: Mapping[str, Any], profile: str | None) -> tuple[str, ...]:
     made = record.get("provenance", record)
     data = (made["data"] or {}).get("name", "")
     folder = Path(record.get("folder", "")).parts
-    if profile is None and folder[:2] == ("data", "runs") and len(folder) > 3:
+    if folder[:2] == ("data", "runs") and len(folder) > 3:
         profile = folder[2]
     name = record["parameters"].get("model") or (folder[-1] if folder else "")
     count = record["parameters"].get("threads") or made["threads"]  # a measurement sets its own number

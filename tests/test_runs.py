@@ -195,8 +195,12 @@ def test_footer_says_shared_facts_once():
 
     end = "commit abc1234* · 2 threads CPU · 2026-11-20"
     assert runs.footer(record("poet_tiny", 0)) == f"drawn people · profile quick · poet_tiny seed 0 · {end}"
-    both = runs.footer(record("poet_tiny", 0), record("poet_tiny_proposals", 0), profile="smoke")
-    assert both == f"drawn people · profile smoke · poet_tiny seed 0, poet_tiny_proposals seed 0 · {end}"
+    shipped = record("poet_tiny_proposals", 0) | {"folder": "data/weights/poet_tiny_proposals"}
+    both = runs.footer(record("poet_tiny", 0), shipped, profile="quick")
+    assert both == f"drawn people · profile quick · poet_tiny seed 0, poet_tiny_proposals seed 0 · {end}"
+    longer = record("poet_tiny", 1) | {"folder": "data/runs/reference/study_decoders/simple-1"}
+    mixed = runs.footer(record("poet_tiny", 0), longer, profile="mine")  # each says where it comes from
+    assert mixed == f"drawn people · profile quick, profile reference · poet_tiny seed 0, poet_tiny seed 1 · {end}"
     timed = record("rtmo_s", 0)
     timed["parameters"]["threads"] = 1  # set by the measurement, whatever the process could use
     assert "1 thread CPU" in runs.footer(timed)
