@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from posekit import models, runs
 from posekit.data.pictures import read_image
@@ -20,7 +20,6 @@ from posekit.evaluation.pose_nms import THRESHOLD, gather
 from posekit.layouts import LAYOUTS, layout_for
 from posekit.poses import Poses
 from posekit.prepare import evaluation_loader, plain_options
-from posekit.train import decode
 
 WEIGHTS = "data/weights"  # our own reference models, shipped with the repository
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -184,3 +183,18 @@ def as_array(image) -> np.ndarray:
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
         raise ValueError(f"a picture is an array (H, W, 3) of uint8 RGB, not {array.shape} of {array.dtype}")
     return array
+
+
+def decode(model: nn.Module, outputs: dict[str, Tensor], batch: dict, layer: int = -1) -> list[Poses]:
+    """The poses of a batch in pixels of the original images, in the numbers that the weights learnt."""
+    sizes = torch.stack([torch.as_tensor(target["size"]) for target in batch["targets"]])
+    poses = model.decode(outputs, sizes, layer=layer)
+    # Crops are cut out with the model's `pixel_centre`, so their matrices hold it already
+    lower = 0.0 if model.input.fit == "crop" else model.input.pixel_centre - 0.5
+    back = [t["to_original"].cpu().numpy() + np.float32([0, 0, lower]) for t in batch["targets"]]
+    return [p.transform(matrix) for p, matrix in zip(poses, back, strict=True)]
+
+
+def told(targets: list[dict]) -> dict[str, Tensor]:
+    """What the model must know of its batch: `dataset` (M,) where the crops are of several data sets."""
+    return {"dataset": torch.stack([target["dataset"] for target in targets])} if "dataset" in targets[0] else {}

@@ -160,8 +160,8 @@ class RunFiles:
         import torch
 
         from posekit.evaluation.pose_nms import join
+        from posekit.predict import decode
         from posekit.prepare import evaluation_loader
-        from posekit.train import decode
 
         if self.model.input.fit == "crop":
             for i in indices:

@@ -13,14 +13,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from posekit import runs, schedules
 from posekit.evaluation.coco import evaluate
 from posekit.parameter_groups import parameter_groups
-from posekit.poses import Poses
+from posekit.predict import decode, told
 from posekit.pretrain import pretrain
 from posekit.recipes import Recipe
 
@@ -313,21 +312,6 @@ class Loop:
             runs.write_json(self.run.path("metrics.json"), metrics)
             self.run.save(**metrics)
         return metrics
-
-
-def decode(model: nn.Module, outputs: dict[str, Tensor], batch: dict, layer: int = -1) -> list[Poses]:
-    """The poses of a batch in pixels of the original images, in the numbers that the weights learnt."""
-    sizes = torch.stack([torch.as_tensor(target["size"]) for target in batch["targets"]])
-    poses = model.decode(outputs, sizes, layer=layer)
-    # Crops are cut out with the model's `pixel_centre`, so their matrices hold it already
-    lower = 0.0 if model.input.fit == "crop" else model.input.pixel_centre - 0.5
-    back = [t["to_original"].cpu().numpy() + np.float32([0, 0, lower]) for t in batch["targets"]]
-    return [p.transform(matrix) for p, matrix in zip(poses, back, strict=True)]
-
-
-def told(targets: list[dict]) -> dict[str, Tensor]:
-    """What the model must know of its batch: `dataset` (M,) where the crops are of several data sets."""
-    return {"dataset": torch.stack([target["dataset"] for target in targets])} if "dataset" in targets[0] else {}
 
 
 def averaging(recipe: Recipe) -> Callable:

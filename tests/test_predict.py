@@ -15,9 +15,8 @@ from safetensors.torch import save_file
 from posekit import models, runs
 from posekit.data import open_dataset
 from posekit.poses import Poses
-from posekit.predict import Predictor, load
+from posekit.predict import Predictor, decode, load
 from posekit.pretrain import heatmaps
-from posekit.train import decode
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import repeat, starmap
-from operator import attrgetter, itemgetter
+from itertools import repeat
 from pathlib import Path
-from struct import Struct
-from struct import error as StructError
 
 import numpy as np
 
 from posekit.evaluation.crowd import areas_of_boxes, crowd_index
-from posekit.evaluation.rows import load_ground_truth, row_pieces
+from posekit.evaluation.rows import field_of, fields_of, load_ground_truth, row_pieces, some, split_keypoints
 
 
 @dataclass
@@ -91,36 +88,36 @@ def read_people(
     is_path = isinstance(ground_truth, (str, Path))
     where = str(ground_truth) if is_path else "the ground truth"
     data = load_ground_truth(ground_truth) if is_path else ground_truth
-    images, annotations = _get(data, "images"), _get(data, "annotations")
+    images, annotations = field_of(data, "images"), field_of(data, "annotations")
     if images is None or annotations is None:
         found = (
-            f"the fields {_some(data) or 'none'}" if isinstance(data, dict) else f"a {type(data).__name__}"
+            f"the fields {some(data) or 'none'}" if isinstance(data, dict) else f"a {type(data).__name__}"
         )
         raise ValueError(
             f"{where} must hold 'images' and 'annotations', as a COCO keypoint file does; it holds {found}"
         )
-    (ids,) = _columns(images, ("id",), where)
+    (ids,) = fields_of(images, ("id",), where)
     known = set(ids)
-    given = {i: index for i, row in zip(ids, images, strict=True) if (index := _get(row, "crowdIndex")) is not None}
+    given = {i: index for i, row in zip(ids, images, strict=True) if (index := field_of(row, "crowdIndex")) is not None}
     if convention not in (None, "coco", "crowdpose"):
         raise ValueError(f"convention is 'coco' or 'crowdpose', not '{convention}'")
     crowdpose = bool(given) if convention is None else convention == "crowdpose"
     chosen = known if image_ids is None else set(image_ids)
     if not chosen <= known:
-        raise ValueError(f"image_ids: {_some(chosen - known)} not among the {len(known)} images of {where}")
+        raise ValueError(f"image_ids: {some(chosen - known)} not among the {len(known)} images of {where}")
     index = {image_id: i for i, image_id in enumerate(sorted(chosen))}
-    categories = {_get(category, "id"): category for category in _get(data, "categories") or ()}
+    categories = {field_of(category, "id"): category for category in field_of(data, "categories") or ()}
     if categories and category_id not in categories:
         raise ValueError(
-            f"{where} has no category {category_id}; it has {_some(categories)}: give category_id"
+            f"{where} has no category {category_id}; it has {some(categories)}: give category_id"
         )
-    image_of, kinds = _columns(annotations, ("image_id", "category_id"), where)
+    image_of, kinds = fields_of(annotations, ("image_id", "category_id"), where)
     image = np.fromiter(map(index.get, image_of, repeat(-1)), np.int64, len(image_of))
     wanted = np.flatnonzero((np.array(kinds) == category_id) & (image >= 0))
     wanted = wanted[np.argsort(image[wanted], kind="stable")]
     people = _people([annotations[i] for i in wanted.tolist()], where, crowdpose)
     people.image_ids, people.known, people.image = list(index), known, image[wanted]
-    people.names = tuple(_get(categories.get(category_id, {}), "keypoints") or ()) or None
+    people.names = tuple(field_of(categories.get(category_id, {}), "keypoints") or ()) or None
     if crowdpose:
         people.crowd_index = _crowd_indices(people, given)
     return people
@@ -140,7 +137,7 @@ def _crowd_indices(people: People, given: dict) -> np.ndarray:
 
 def _people(rows: list, where: str, crowdpose: bool) -> People:
     """The columns of annotation rows; the images are the caller's."""
-    ids, keypoints, areas = _columns(rows, ("id", "keypoints", "bbox" if crowdpose else "area"), where)
+    ids, keypoints, areas = fields_of(rows, ("id", "keypoints", "bbox" if crowdpose else "area"), where)
     ids = np.array(ids, np.int64)
     if crowdpose:
         areas = areas_of_boxes(np.array(areas, float).reshape(len(rows), 4))
@@ -151,24 +148,24 @@ def _people(rows: list, where: str, crowdpose: bool) -> People:
         raise ValueError(
             f"{where} uses the annotation id {twice} more than once: number the annotations 1, 2, 3 ..."
         )
-    keypoints, visibility = _split(keypoints, None, where)
+    keypoints, visibility = split_keypoints(keypoints, None, where)
     finite = np.isfinite(keypoints).all((1, 2)) & np.isfinite(visibility).all(1) & np.isfinite(areas)
     if not finite.all():
         bad = ids[np.argmin(finite)]
         raise ValueError(f"{where}: annotation {bad} holds a keypoint or an area that is not a finite number")
     labelled = (visibility > 0).any(1)
     unknown = (np.nan,) * 4
-    boxes = np.array([_get(row, "bbox") or unknown for row in rows], float).reshape(len(rows), 4)
+    boxes = np.array([field_of(row, "bbox") or unknown for row in rows], float).reshape(len(rows), 4)
     homeless = ~labelled & np.isnan(boxes).any(1)
     if homeless.any():
         raise ValueError(
             f"{where}: annotation {ids[np.argmax(homeless)]} has neither a labelled keypoint nor a 'bbox', "
             "so no detection can be compared with it: give it a box or remove it"
         )
-    crowd = np.array([bool(_get(row, "iscrowd")) for row in rows], bool)
+    crowd = np.array([bool(field_of(row, "iscrowd")) for row in rows], bool)
     # Whom to ignore is decided by the field, as in pycocotools, even where it contradicts the keypoints. CrowdPose's
     # field leaves out head and neck; xtcocotools, the source of the published numbers, goes by the keypoints.
-    counted = [None if crowdpose else _get(row, "num_keypoints") for row in rows]
+    counted = [None if crowdpose else field_of(row, "num_keypoints") for row in rows]
     empty = [not some if n is None else n == 0 for n, some in zip(counted, labelled, strict=True)]
     return People(
         image_ids=[],
@@ -208,7 +205,7 @@ def read_detections(detections, people: People, category_id: int = 1) -> Detecti
     unknown = {image_ids[i] for i in np.flatnonzero(found.image < 0)} - people.known
     if unknown:
         raise ValueError(
-            f"{where}: image {_some(unknown)} not in the ground truth: of another data set or split?"
+            f"{where}: image {some(unknown)} not in the ground truth: of another data set or split?"
         )
     finite = np.isfinite(found.scores) & np.isfinite(found.boxes).all(1)
     if not finite.all():
@@ -234,22 +231,22 @@ def _from_rows(pieces: Iterable[list], k: int | None, where: str) -> tuple[list,
         if not rows:
             continue
         first = len(image_ids)
-        columns = _columns(rows, ("image_id", "category_id", "score", "keypoints"), where, first)
+        columns = fields_of(rows, ("image_id", "category_id", "score", "keypoints"), where, first)
         if not first:
-            boxed = bool(_get(rows[0], "bbox"))
-            if not boxed and _get(rows[0], "segmentation") is not None:
+            boxed = bool(field_of(rows[0], "bbox"))
+            if not boxed and field_of(rows[0], "segmentation") is not None:
                 raise ValueError(
                     f"{where}: poses are not measured by 'segmentation': remove it from the rows"
                 )
         image_ids += columns[0]
         kinds += columns[1]
         scores += columns[2]
-        xy, _ = _split(columns[3], k, where, first)
+        xy, _ = split_keypoints(columns[3], k, where, first)
         k = xy.shape[1] if k is None else k
         keypoints.append(xy)
         around.append(_boxes(xy))
         if boxed:
-            sizes += [box[2] * box[3] for box in _columns(rows, ("bbox",), where, first)[0]]
+            sizes += [box[2] * box[3] for box in fields_of(rows, ("bbox",), where, first)[0]]
     xy = np.concatenate(keypoints if keypoints[0].shape[1] == (k or 0) else keypoints[1:])
     found = _detections(
         xy, np.array(scores, float), np.concatenate(around), np.array(sizes) if boxed else None
@@ -264,7 +261,7 @@ def _from_arrays(
     if missing:
         raise ValueError(
             f"{where}: detections must be a list of rows, or a dict of arrays image_id, keypoints and score; "
-            f"this dict lacks {_some(missing)}"
+            f"this dict lacks {some(missing)}"
         )
     image_ids = np.asarray(columns["image_id"]).tolist()
     scores, keypoints = np.asarray(columns["score"], float), np.asarray(columns["keypoints"], float)
@@ -303,60 +300,3 @@ def _boxes(xy: np.ndarray) -> np.ndarray:
         return np.zeros((len(xy), 4))
     by_joint = xy.transpose(1, 2, 0).copy()  # numpy is ten times as fast at a minimum over the first axis
     return np.concatenate([by_joint.min(0), by_joint.max(0)]).T
-
-
-def _get(row, field: str):
-    """A field of a dict or of a record; None if it has no such field."""
-    return row.get(field) if isinstance(row, dict) else getattr(row, field, None)
-
-
-def _columns(rows: list, fields: tuple[str, ...], where: str, first: int = 0) -> list:
-    """These fields of all rows, one sequence per field; a row that lacks one is named in the error."""
-    if not rows:
-        return [()] * len(fields)
-    try:
-        getter = (itemgetter if isinstance(rows[0], dict) else attrgetter)(*fields)
-        columns = list(zip(*map(getter, rows), strict=True)) if len(fields) > 1 else [list(map(getter, rows))]
-        if fields[-1] in ("area", "bbox") and None in columns[-1]:  # a record has the field, but empty
-            raise KeyError
-        return columns
-    except (KeyError, TypeError, AttributeError):
-        for number, row in enumerate(rows, first):
-            lacking = [field for field in fields if _get(row, field) is None]
-            if lacking:
-                name = f"annotation {_get(row, 'id')}" if {"id", "keypoints"} <= set(fields) else f"row {number}"
-                raise ValueError(f"{where}: {name} has no '{lacking[0]}'") from None
-        raise
-
-
-def _split(keypoints: list, k: int | None, where: str, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """xy (n, K, 2) and third number (n, K) of flat lists of 3K numbers; K is the first row's unless given."""
-    n = len(keypoints)
-    if not n:
-        return np.zeros((0, k or 0, 2)), np.zeros((0, k or 0))
-    try:
-        wanted = 3 * k if k is not None else len(keypoints[0])
-        if wanted and wanted % 3 == 0:
-            # One struct per person: twice as fast as np.fromiter, and it refuses any other length.
-            packed = b"".join(starmap(Struct(f"{wanted}d").pack, keypoints))
-            triples = np.frombuffer(packed).reshape(n, -1, 3)
-            return np.ascontiguousarray(triples[..., :2]), triples[..., 2]
-        lengths = [len(person) for person in keypoints]
-    except (TypeError, StructError):
-        lengths = [len(person) if isinstance(person, (list, tuple)) else -1 for person in keypoints]
-        if all(length == wanted for length in lengths) or -1 in lengths:
-            raise ValueError(
-                f"{where}: 'keypoints' must be a flat list of numbers: x, y, visibility, x, y ..."
-            ) from None
-    row = next((i for i, length in enumerate(lengths) if length != wanted), 0)
-    raise ValueError(
-        f"{where}: row {first + row} has {lengths[row]} keypoint numbers; "
-        f"{wanted // 3} keypoints need {3 * (wanted // 3)} "
-        "(x, y, visibility each): all rows must have the ground truth's keypoints"
-    )
-
-
-def _some(values: Iterable) -> str:
-    """Up to five of the values, for an error sentence."""
-    listed = sorted(map(str, values), key=lambda text: (len(text), text))
-    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
