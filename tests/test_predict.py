@@ -169,3 +169,16 @@ def test_heatmaps_peak_at_labelled_joints_only():
     maps = heatmaps(keypoints, torch.tensor([[1, 0]]), (16, 16), 4.0)
     assert maps[0].argmax() == 5 * 16 + 2  # the cell [8, 12] x [20, 24]
     assert maps[0].max() == pytest.approx(1.0) and maps[1].max() == 0
+
+
+def test_the_readme_tells_the_truth(tmp_path, monkeypatch):
+    text = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    picture = open_dataset("people", "val", count=1).image(0)
+    cv2.imwrite(str(tmp_path / "picture.jpg"), picture[..., ::-1])
+    monkeypatch.chdir(tmp_path)
+    said = {}
+    exec(code, said)
+    assert len(said["poses"]) and said["poses"].keypoints.shape[1:] == (17, 2)
+    np.testing.assert_allclose(said["first"].keypoints, said["second"].keypoints, atol=1e-3)
+    assert len(said["first"]) and np.isfinite(said["first"].keypoints).all()
