@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
 
 from posekit.figures import people, style
 from posekit.layouts import COCO, Layout
@@ -194,7 +195,9 @@ def _heat(ax, image, values, high=None):
 
 
 def _bar(fig, picture, axes, label: str) -> None:
-    fig.colorbar(picture, ax=axes, pad=0.01, shrink=0.9, aspect=14, label=label).outline.set_visible(False)
+    bar = fig.colorbar(picture, ax=axes, pad=0.01, shrink=0.9, aspect=14, label=label)
+    bar.locator = MaxNLocator(5, steps=[1, 2, 5, 10])  # one digit: the label stays on the page
+    bar.outline.set_visible(False)
 
 
 def _title(fig, letter: str, words: str) -> None:
