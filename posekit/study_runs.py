@@ -45,8 +45,8 @@ def train_study(
             was trained far longer than its students are.
 
     Raises:
-        ValueError: an unknown study, variant or field, or a given run that is not done. FileNotFoundError: a given
-            run is not there.
+        ValueError: an unknown study, variant or field; a given run that is not done, or whose place another one has
+            taken. FileNotFoundError: a given run is not there.
     """
     from posekit.train import train
 
@@ -60,6 +60,11 @@ def train_study(
             if variant in given:
                 report(f"given: {given[variant]}")
                 _copy(runs.resolve(given[variant]), run, given=str(given[variant]))
+                if (stands := runs.load_run(run).get("given")) != str(given[variant]):
+                    raise ValueError(
+                        f"{runs.relative(run)} holds another run ({stands or 'trained there'}), which others may have "
+                        f"learnt from, not {given[variant]}: choose another folder for the study"
+                    )
                 done.append(runs.load_run(run)["results"])
                 continue
             chosen = study_recipe(name, variant, folder, seed, scale, **changes)

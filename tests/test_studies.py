@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -142,7 +143,10 @@ def test_a_given_teacher_is_not_trained(tmp_path):
     for variant in ("token", "teacher's token"):
         assert told[variant].str.endswith(f"-p given teacher={longer}").all(), told[variant].iloc[0]
     assert not told["none"].str.contains("given").any() and told["teacher"].str.contains("10_train").all()
-    trained("distillation", folder, (0, 1), ["none"], given={"teacher": longer})  # again: nothing to do
+    trained("distillation", folder, (0, 1), ["token"], given={"teacher": longer})  # again: nothing to do
+    shutil.copytree(longer, tmp_path / "other")
+    with pytest.raises(ValueError, match=r"study/teacher-0 holds another run .*/long\), .* choose another folder"):
+        trained("distillation", folder, only=["token"], given={"teacher": tmp_path / "other"})
 
 
 def test_a_given_run_must_be_there_done_and_of_the_study(tmp_path):
