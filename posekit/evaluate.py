@@ -62,7 +62,7 @@ def evaluate_run(
     `run.json` of another folder tells what was evaluated; in the run's own folder it gets an entry `evaluation`.
 
     Raises:
-        FileNotFoundError: no run, or no weights in it. ValueError: data that cannot be used (one sentence), a `folder`
+        InUseError: another process writes in `folder`. FileNotFoundError: no run, or no weights in it. ValueError: data that cannot be used (one sentence), a `folder`
             that holds another training run, or a model that finds no keypoints.
     """
     import torch

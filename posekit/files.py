@@ -10,11 +10,17 @@ import json
 import math
 import os
 import pickle
+import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from glob import escape
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
+
+NUMBERS = count()  # of this process's partial files: two threads may write the same file
 
 
 def root() -> Path:
@@ -50,9 +56,10 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     Raises OSError with one sentence (file, reason, free space); the previous file stays as it was.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent, path.name)
         with open(partial, "wb") as file:
             yield file
             file.flush()
@@ -65,6 +72,33 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError | RuntimeError) and isinstance(cause, OSError):  # torch may wrap it
             raise _write_error(path, cause) from error
         raise
+
+
+def partial_name(path: Path) -> Path:
+    """Where a file or folder is made before it gets its name: `.NAME.PROCESS-NUMBER.partial` beside it."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{next(NUMBERS)}.partial")
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Removes partial files and folders, of `name` or all, whose process was killed while writing them."""
+    for left in folder.glob(f".{escape(name) or '*'}.*partial"):
+        process = re.search(r"\.(\d+)-\d+\.partial$", left.name)  # without a number: an older version's
+        if process is None or not _runs(int(process[1])):
+            with suppress(OSError):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _runs(process: int) -> bool:
+    """Is there a process of this number? Always yes on Windows, where asking would end it."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def _write_error(path: Path, cause: OSError) -> OSError:
@@ -101,7 +135,9 @@ def plain(value: Any) -> Any:
     """The value as JSON can hold it."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
+    if isinstance(value, set | frozenset):
+        return sorted((plain(item) for item in value), key=str)  # Python's order of text differs from run to run
+    if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, bool | int | str) or value is None:
         return value
@@ -115,11 +151,20 @@ def plain(value: Any) -> Any:
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Any], note: Mapping[str, str] | None = None) -> None:
-    """Writes tensors as safetensors, atomically; `note`: text to keep beside them (the model's name)."""
+    """Writes tensors as safetensors, atomically; `note`: text to keep beside them (the model's name).
+
+    Equal tensors and notes make equal bytes: safetensors writes the note in an order that differs from run to run, so
+    it is put in order here.
+    """
     from safetensors.torch import save
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(tensors, dict(note or {})))
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(note or {}))
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    write_bytes(path, len(text).to_bytes(8, "little") + text + data[8 + length :])
 
 
 def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:

@@ -16,10 +16,13 @@ UPSCALE = 4  # heatmap cells per feature cell and side
 SIGMA = 4.0  # pixels of the network input
 
 
-def pretrain(backbone: nn.Module, loader, *, num_keypoints: int, steps: int, lr: float, report=print) -> None:
+def pretrain(
+    backbone: nn.Module, loader, *, num_keypoints: int, steps: int, lr: float, report=print, check=None
+) -> None:  # fmt: skip
     """Trains `backbone` in place for `steps` batches of the loader; keeps nothing else.
 
-    A run that is killed on the way starts it again, and the same seed makes the same weights.
+    A run that is stopped on the way starts it again, and the same seed makes the same weights. `check` is called before
+    every batch; what it raises ends the training.
     """
     device = next(backbone.parameters()).device
     head = nn.Conv2d(backbone.channels, num_keypoints * UPSCALE**2, kernel_size=1).to(device)
@@ -32,6 +35,8 @@ def pretrain(backbone: nn.Module, loader, *, num_keypoints: int, steps: int, lr:
         for batch in loader.epoch(epoch):
             if step >= steps:
                 break
+            if check is not None:
+                check()
             for group in optimizer.param_groups:
                 group["lr"] = lr * min(1.0, (step + 1) / 100)
             images = batch["images"].to(device).contiguous(memory_format=torch.channels_last)

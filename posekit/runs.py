@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from posekit import locks
 from posekit.files import (  # the rest of the house finds them here
     load_checkpoint,
     plain,
@@ -237,8 +238,8 @@ class Run:
     Use it as a context: `with Run.open("data/runs/quick/poet_tiny", parameters, seed=0, data=train) as run:`.
     """
 
-    def __init__(self, folder: Path, record: dict[str, Any], before: str | None, writes: bool = True) -> None:
-        self.folder, self.writes = folder, writes
+    def __init__(self, folder: Path, record: dict, before: str | None, writes: bool = True, lock: Any = None) -> None:
+        self.folder, self.writes, self.lock = folder, writes, lock or locks.Lock(folder)
         self.record = record
         self.before = before  # the status that the folder's run had when it was opened; None: it is new
         self._earlier = record["provenance"]["seconds"]
@@ -252,31 +253,51 @@ class Run:
         *,
         ignore: tuple[str, ...] = (),
         writes: bool = True,
+        makes: tuple[str, ...] = (),
         **facts: Any,
     ) -> Run:
         """Starts a run, or continues the one in the folder when its parameters, seed and data are the same.
 
-        A run that is done keeps its record (`before` says "done"). Another run is never overwritten: its
-        folder is moved aside, named by its start. `ignore`: parameters that may differ between sessions.
-        `writes`: of several processes that train together, one writes. `facts`: seed, data, device and dtype, see
-        `provenance`.
+        A run that is done, with all files that it `makes`, keeps its record (`before` says "done"). Another run is
+        never overwritten: its folder is moved aside, named by its start. `ignore`: parameters that may differ between
+        sessions. `writes`: of several processes that train together, one writes. `facts`: seed, data, device and dtype,
+        see `provenance`. The folder is locked until the context ends; a run that is done is only read.
+
+        Raises InUseError: another process is writing there.
         """
         folder = resolve(folder)
         made = provenance(parameters, **facts)
         record = {"folder": relative(folder), "status": "running", "reason": None, "sessions": 1}
         record |= {"results": {}, "parameters": made.pop("parameters"), "provenance": made}
-        old = load_run(folder) if (folder / "run.json").exists() else None
-        if old and (changed := _differing(old, record, ignore)):
-            _move_aside(folder, old, changed)
-            old = None
-        if old and old["status"] == "done":
+
+        def standing() -> tuple[dict[str, Any] | None, list[str], bool]:
+            """(The folder's record, in what it is another run, is it this run and done?)"""
+            old = load_run(folder) if (folder / "run.json").exists() else None
+            changed = _differing(old, record, ignore) if old else []
+            whole = old and old["status"] == "done" and all((folder / name).exists() for name in makes)
+            return old, changed, bool(whole) and not changed
+
+        old, changed, done = standing()
+        if done:
             return cls(folder, old, "done", writes)
-        if old:
-            record |= {"sessions": old["sessions"] + 1, "results": old["results"]}
-            made |= {key: old["provenance"][key] for key in ("started", "seconds")}
-        run = cls(folder, record, old and old["status"], writes)
-        run.save()
-        return run
+        lock = locks.writing(folder) if writes else locks.Lock(folder)
+        try:
+            old, changed, done = standing()  # what the process left that had the folder just before
+            if done:
+                return cls(folder, old, "done", writes, lock)
+            if changed and writes:
+                lock.path = _move_aside(folder, old, changed) / lock.path.name
+                lock.release()
+                return cls.open(folder, parameters, ignore=ignore, writes=writes, makes=makes, **facts)
+            if old:
+                record |= {"sessions": old["sessions"] + 1, "results": old["results"]}
+                made |= {key: old["provenance"][key] for key in ("started", "seconds")}
+            run = cls(folder, record, old and old["status"], writes, lock)
+            run.save()
+            return run
+        except BaseException:
+            lock.release()
+            raise
 
     def path(self, name: str) -> Path:
         """A file of this run."""
@@ -289,20 +310,27 @@ class Run:
         if self.writes:
             write_json(self.path("run.json"), self.record)
 
+    def end(self) -> None:
+        """Says that the run is done."""
+        if self.record["status"] != "done":
+            self.record |= {"status": "done", "reason": None}
+            self.save()
+
     def __enter__(self) -> Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if error is None:
-            if self.record["status"] != "done":
-                self.record |= {"status": "done", "reason": None}
-                self.save()
-            return
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        reason = f"{kind.__name__}: {error}".replace(f"{root()}{os.sep}", "").strip(": ")
-        self.record |= {"status": status, "reason": reason}
-        with suppress(OSError):  # a full disk: the first error is the one to tell
-            self.save()
+        try:
+            if error is None:
+                self.end()
+            elif self.record["status"] != "done":
+                status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                reason = f"{kind.__name__}: {error}".replace(f"{root()}{os.sep}", "").strip(": ")
+                self.record |= {"status": status, "reason": reason}
+                with suppress(OSError):  # a full disk: the first error is the one to tell
+                    self.save()
+        finally:
+            self.lock.release()
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any], ignore: tuple[str, ...]) -> list[str]:
@@ -313,9 +341,10 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any], ignore: tuple[str
     return [key for key in {**before, **now} if key not in ignore and before.get(key) != now.get(key)]
 
 
-def _move_aside(folder: Path, record: Mapping[str, Any], changed: list[str]) -> None:
+def _move_aside(folder: Path, record: Mapping[str, Any], changed: list[str]) -> Path:
     stamp = record["provenance"]["started"].removesuffix("+00:00").replace(":", "")
     names = (f"{folder.name}.{stamp}{suffix}" for suffix in ("", *(f".{n}" for n in range(2, 100))))
     aside = next(folder.with_name(name) for name in names if not folder.with_name(name).exists())
     folder.rename(aside)
     print(f"{relative(folder)} held a run with another {', '.join(changed)}: it is now {relative(aside)}")
+    return aside

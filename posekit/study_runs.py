@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posekit import runs
+from posekit.files import partial_name, remove_leftovers
 from posekit.recipes import Recipe, from_record
 from posekit.studies import RUN, RUN_FIELDS, needed, run_folder, study, study_recipe
 
@@ -94,10 +95,17 @@ def _copy(source: Path, run: Path, **told) -> None:
     if record["status"] != "done":
         raise ValueError(f"the run in {runs.relative(source)} is {record['status']}, not done: train it to its end")
     if not run.exists():
-        partial = run.with_name(f"{run.name}.partial")
-        shutil.copytree(source, partial, dirs_exist_ok=True)
-        runs.write_json(partial / "run.json", record | {"folder": runs.relative(run)} | told)
-        partial.rename(run)
+        remove_leftovers(run.parent, run.name)
+        partial = partial_name(run)
+        try:
+            shutil.copytree(source, partial, ignore=shutil.ignore_patterns(".*"))
+            runs.write_json(partial / "run.json", record | {"folder": runs.relative(run)} | told)
+            partial.rename(run)
+        except OSError:
+            if not run.exists():  # another process may have come first
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def study_rows(folder: str | Path, name: str, steps: bool = False) -> pd.DataFrame:

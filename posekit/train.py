@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from posekit import runs, schedules
+from posekit import interruption, processes, progress, runs, schedules
 from posekit.evaluation.coco import evaluate
 from posekit.parameter_groups import parameter_groups
 from posekit.predict import decode, told
@@ -44,78 +44,88 @@ def train(
     with its row in the log, its checkpoint and its line for `report`; 0 = one, or as many as make 50 batches where the
     data set is tiny. The end is always validated. A terminal gets a progress bar besides.
 
+    Ctrl-C and SIGTERM stop between two batches, after the state has been saved; a second one stops at once and leaves
+    the last regular checkpoint.
+
     Raises:
         FloatingPointError: a loss that is not a number; the sentence names the epoch, the step and the images.
-        KeyboardInterrupt: passed on after the state has been saved.
+        KeyboardInterrupt: it was stopped; the sentence says where.
+        InUseError: another process writes in the folder. ValueError: several devices from a notebook.
     """
-    from lightning_fabric import Fabric
-
     from posekit.prepare import prepare
 
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=recipe.precision)
-    fabric.launch()
+    fabric = processes.start(accelerator, devices, recipe.precision)
     runs.seed_everything(recipe.seed)
     parts = prepare(recipe, rank=fabric.global_rank, world=fabric.world_size)
     facts = {"seed": recipe.seed, "data": parts.train.dataset, "device": fabric.device, "dtype": recipe.precision}
-    with fabric.rank_zero_first():  # it may move another run aside, and alone writes
-        run = runs.Run.open(
-            folder, vars(recipe), ignore=unsaid(folder, recipe), writes=fabric.is_global_zero, **facts
-        )
-    with run:
-        if run.before == "done" and run.path(WEIGHTS).exists():
-            report(f"{runs.relative(run.folder)} is done: nothing to train")
-            return runs.read_json(run.path("metrics.json"))
-        loop = Loop(recipe, run, fabric, parts)
-        if not loop.resume(report):
-            loop.pretrain(report)
-        try:
-            loop.fit(report, checkpoint_seconds, validate_every)
-        except KeyboardInterrupt:
-            loop.save()
-            report(f"interrupted at step {loop.step} of {recipe.steps}; the same call goes on from there")
-            raise
-        metrics = loop.finish()
-    run.path(CHECKPOINT).unlink(missing_ok=True)  # only now does the record say "done"
+    with interruption.deferred() as stop:
+        with fabric.rank_zero_first():  # it may move another run aside, and alone writes
+            same = {"ignore": progress.unsaid(folder, recipe), "makes": (WEIGHTS,)}
+            run = runs.Run.open(folder, vars(recipe), writes=fabric.is_global_zero, **same, **facts)
+        with run:
+            if run.before == "done":
+                report(f"{runs.relative(run.folder)} is done: nothing to train")
+                return runs.read_json(run.path("metrics.json"))
+            try:
+                loop = Loop(recipe, run, fabric, parts, stop, report)
+                loop.resume(report)
+                loop.fit(report, checkpoint_seconds, validate_every)
+                metrics = loop.finish()
+            except KeyboardInterrupt as error:
+                report(str(error) or interruption.AT_ONCE)
+                raise
+            except RuntimeError as error:
+                if stop.asked and "data worker" in str(error):  # they got the signal as well
+                    raise KeyboardInterrupt(interruption.AT_ONCE) from error
+                raise
+            run.end()
+            if run.writes:
+                run.path(CHECKPOINT).unlink(missing_ok=True)  # only now does the record say "done"
     return metrics
 
 
 class Loop:
     """One training run in progress: weights, optimiser, average, position in the data."""
 
-    def __init__(self, recipe: Recipe, run: runs.Run, fabric, parts) -> None:
-        self.recipe, self.run, self.fabric, self.data = recipe, run, fabric, parts
-        model = parts.model
+    def __init__(self, recipe: Recipe, run: runs.Run, fabric, parts, stop: interruption.Stop, report: Callable) -> None:
+        self.recipe, self.run, self.fabric, self.data, self.stop = recipe, run, fabric, parts, stop
+        model = parts.model.to(fabric.device)
         optimizer = torch.optim.AdamW(parameter_groups(model, recipe), fused=True)
         if fabric.device.type == "cpu":
             model = model.to(memory_format=torch.channels_last)
-        self.model, self.optimizer = fabric.setup(model, optimizer)
         self.plain = model  # without Fabric's wrapper: state dict, `decode`
+        self.step = self.epoch = self.batch = 0  # optimiser steps; epochs done; batches done in this epoch
+        self.held = 0  # batches whose gradients wait for the next step
+        self.opened = 0  # the step at which this epoch began: it decides how the pictures are augmented
+        self.seconds = 0.0
+        self.sums: dict[str, float] = {}  # of the training terms in this epoch
+        self.images = 0
+        if not run.path(CHECKPOINT).exists():
+            self.pretrain(report)  # before `setup`, which gives all processes the weights of the first
+        self.model, self.optimizer = fabric.setup(model, optimizer)
         self.criterion = parts.criterion.to(fabric.device)
         self.average = None
         if recipe.ema:
             from torch.optim.swa_utils import AveragedModel
 
             self.average = AveragedModel(model, multi_avg_fn=averaging(recipe), use_buffers=True)
-        self.step = self.epoch = self.batch = 0  # optimiser steps; epochs done; batches done in this epoch
-        self.opened = 0  # the step at which this epoch began: it decides how the pictures are augmented
-        self.seconds = 0.0
-        self.sums: dict[str, float] = {}  # of the training terms in this epoch
-        self.images = 0
 
     # --- state ---------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Writes `resume.ckpt` (atomically: a full disk or a kill leaves the previous one)."""
-        if not self.fabric.is_global_zero:
-            return
-        state = {
-            "model": self.plain.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step,
-            "epoch": self.epoch, "batch": self.batch, "opened": self.opened, "seconds": self.seconds, "sums": self.sums,
-            "images": self.images, "random": torch.get_rng_state(),
-        }  # fmt: skip
-        if self.average is not None:
-            state["average"] = self.average.state_dict()
-        runs.save_checkpoint(self.run.path(CHECKPOINT), state)
+        """Writes `resume.ckpt`; of several processes one does."""
+        if self.fabric.is_global_zero:
+            progress.save(self, self.run.path(CHECKPOINT))
+
+    def resume(self, report: Callable[[str], None]) -> None:
+        """Takes up `resume.ckpt` where there is one; the log goes back to where that was written."""
+        found = self.run.path(CHECKPOINT).exists()
+        if found:
+            progress.take_up(self, self.run.path(CHECKPOINT))
+            report(f"resumed at step {self.step} of {self.recipe.steps} (epoch {self.epoch + 1})")
+        if self.fabric.is_global_zero:  # of an epoch that has ended and was not validated, no row counts
+            rows = self.epoch - (self.images > 0 and not self.batch)
+            runs.truncate_log(self.run.path("log.csv"), rows if found else 0)
 
     def pretrain(self, report: Callable[[str], None]) -> None:
         """The recipe's `backbone_steps` on joint heatmaps; their time counts in the log's minutes."""
@@ -123,27 +133,9 @@ class Loop:
             start = time.monotonic()
             pretrain(
                 self.plain.backbone[0], self.data.train, num_keypoints=self.plain.num_keypoints,
-                steps=self.recipe.backbone_steps, lr=self.recipe.lr_backbone, report=report,
+                steps=self.recipe.backbone_steps, lr=self.recipe.lr_backbone, report=report, check=self.check,
             )  # fmt: skip
             self.seconds += time.monotonic() - start
-
-    def resume(self, report: Callable[[str], None]) -> bool:
-        """Takes up `resume.ckpt` where there is one; otherwise returns False."""
-        path = self.run.path(CHECKPOINT)
-        if not path.exists():
-            runs.truncate_log(self.run.path("log.csv"), 0)
-            return False
-        state = runs.load_checkpoint(path)
-        self.plain.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        for name in ("step", "epoch", "batch", "opened", "seconds", "sums", "images"):
-            setattr(self, name, state.get(name, 0))  # an older version's checkpoint has no `opened`
-        torch.set_rng_state(state["random"])
-        runs.truncate_log(self.run.path("log.csv"), self.epoch)
-        report(f"resumed at step {self.step} of {self.recipe.steps} (epoch {self.epoch + 1})")
-        return True
 
     @property
     def best_weights(self) -> nn.Module:
@@ -159,7 +151,13 @@ class Loop:
             validate_every = math.ceil(SHORTEST / max(len(self.data.train), 1))
         bar = tqdm(total=self.recipe.steps, initial=self.step, unit="step", disable=not sys.stderr.isatty())
         clock = saved = time.monotonic()
-        while self.step < self.recipe.steps:
+        while True:
+            ended = self.step >= self.recipe.steps
+            if self.images and (ended or not self.batch and self.epoch % validate_every == 0):
+                self.close_stretch(report)
+                clock = saved = time.monotonic()  # the log's minutes are of training alone
+            if ended:
+                break
             self.model.train(not self.data.still)
             self.opened = self.opened if self.batch else self.step
             late = self.data.late is not None and schedules.is_late(self.opened, self.recipe)
@@ -171,19 +169,29 @@ class Loop:
                 self.seconds, clock = self.seconds + now - clock, now
                 if self.step >= self.recipe.steps:
                     break
-                if now - saved > checkpoint_seconds:
+                if self.held:  # between two batches of one step nothing is saved
+                    continue
+                if (stopping := self.stopping()) or now - saved > checkpoint_seconds:
                     self.save()
                     saved = time.monotonic()
+                if stopping:
+                    self.check()
             self.epoch, self.batch = self.epoch + 1, 0
-            if self.epoch % validate_every == 0 and self.step < self.recipe.steps:
-                self.close_stretch(report)
-                clock = saved = time.monotonic()  # the log's minutes are of training alone
-        if self.images:
-            self.close_stretch(report)
         bar.close()
+
+    def stopping(self) -> bool:
+        """Was a stop asked for, of several processes by any, so that all stop at the same batch?"""
+        return processes.agreed(self.fabric, bool(self.stop.asked))
+
+    def check(self) -> None:
+        """Leaves with KeyboardInterrupt when a stop was asked for; what is not saved by then will be done again."""
+        if self.stopping():
+            steps = f"at step {self.step} of {self.recipe.steps}" if self.step else "before the first step"
+            raise KeyboardInterrupt(f"interrupted {steps}; the same call goes on from there")
 
     def close_stretch(self, report: Callable[[str], None]) -> None:
         """Validates, then writes a row of the log (training terms: means since the last row) and the checkpoint."""
+        self.save()  # a stop while validating leaves this state
         row = self.log_row(self.validate())
         self.sums, self.images = {}, 0
         if self.fabric.is_global_zero:
@@ -195,13 +203,13 @@ class Loop:
     def train_batch(self, batch: dict) -> None:
         """Forward, loss, backward and, every `accumulate` batches, one optimiser step."""
         recipe, where = self.recipe, f"epoch {self.epoch + 1}, step {self.step + 1}"
-        self.batch += 1
-        stepping = self.batch % recipe.accumulate == 0
+        self.batch, self.held = batch["number"] + 1, self.held + 1
+        stepping, last = self.held >= recipe.accumulate, self.batch == len(self.data.train)
         batch = self.fabric.to_device(batch)
         images = batch["images"].contiguous(memory_format=torch.channels_last)
         self.set_stage()
         try:
-            with self.fabric.no_backward_sync(self.model, enabled=not stepping):
+            with self.fabric.no_backward_sync(self.model, enabled=not (stepping or last)):  # a checkpoint follows
                 outputs = self.model(images, batch["padding_mask"], **told(batch["targets"]))
                 terms = self.criterion(outputs, batch["targets"])
                 total = sum(self.criterion.weights[name] * term for name, term in terms.items())
@@ -226,7 +234,7 @@ class Loop:
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
+        self.step, self.held = self.step + 1, 0
         if self.average is not None and (self.step >= recipe.warmup or recipe.ema_ramp):
             self.average.update_parameters(self.plain)
 
@@ -264,6 +272,7 @@ class Loop:
         person = loader.dataset.ground_truth["categories"][0]["id"]
         with torch.inference_mode():
             for batch in loader.epoch(0):
+                self.check()
                 batch = self.fabric.to_device(batch)
                 asked = {**self.data.asked, "dataset": index} if several else self.data.asked
                 for target in batch["targets"] if several else []:
@@ -326,14 +335,3 @@ def averaging(recipe: Recipe) -> Callable:
         get_ema_multi_avg_fn(1 - momentum)(average, current, count)
 
     return update
-
-
-def unsaid(folder: str | Path, recipe: Recipe) -> tuple[str, ...]:
-    """Fields that the folder's record does not know and that stand at their default: an older version made it.
-
-    Such a run is the same run.
-    """
-    if not (runs.resolve(folder) / "run.json").exists():
-        return ()
-    told, default = runs.load_run(folder)["parameters"], vars(Recipe(recipe.model))
-    return tuple(name for name, value in vars(recipe).items() if name not in told and value == default[name])

@@ -1,6 +1,7 @@
 """Shared by all tests: one thread per test process, so that results do not depend on the machine."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -15,20 +16,21 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 @pytest.fixture
 def interrupt(monkeypatch):
-    """`interrupt(4, call)`: Ctrl-C in place of the fourth training step of `call()`, which must pass it on."""
+    """`interrupt(4, call)`: Ctrl-C in the fourth training step of `call()`, which must end that step and stop."""
     from posekit.train import Loop
 
     def interrupt(at, call):
         train_batch, calls = Loop.train_batch, []
 
-        def stop(loop, batch):
+        def broken_into(loop, batch):
             calls.append(1)
             if len(calls) == at:
-                raise KeyboardInterrupt
+                os.kill(os.getpid(), signal.SIGINT)
             train_batch(loop, batch)
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Loop, "train_batch", stop)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match=f"interrupted at step {at} of"):
+            patch.setattr(Loop, "train_batch", broken_into)
             call()
+        assert len(calls) == at
 
     return interrupt

@@ -123,7 +123,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, interrupt):
     interrupt(4, lambda: train.train(small(), tmp_path / "cut", report=lambda line: None))
     lines = []
     train.train(small(), tmp_path / "cut", report=lines.append)
-    assert "resumed at step 3 of 6" in lines[0]
+    assert "resumed at step 4 of 6" in lines[0]
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 

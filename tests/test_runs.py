@@ -241,7 +241,8 @@ def test_same_parameters_continue_and_others_move_the_old_run_aside(elsewhere, c
     assert (folder / "run.json").read_bytes() == done
     with runs.Run.open(folder, {"lr": 2e-3, "workers": 2}, seed=0) as run:
         assert run.before is None and run.record["results"] == {}
-        assert os.listdir(folder) == ["run.json"]
+        assert sorted(os.listdir(folder)) == [".lock", "run.json"]
+    assert os.listdir(folder) == ["run.json"]
     aside = [other for other in folder.parent.iterdir() if other != folder]
     assert len(aside) == 1 and (aside[0] / "resume.ckpt").read_bytes() == b"weights"
     assert "another lr" in capsys.readouterr().out

@@ -81,7 +81,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, interrupt, smal
     assert runs.load_run(tmp_path / "cut")["status"] == "interrupted"
     lines = []
     train.train(small(), tmp_path / "cut", report=lines.append)
-    assert f"resumed at step {at - 1} of 9" in lines[0]
+    assert f"resumed at step {at} of 9" in lines[0]
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     logs = [runs.read_log(tmp_path / name / "log.csv") for name in ("whole", "cut")]
     kept = [[{k: v for k, v in row.items() if k != "minutes"} for row in log] for log in logs]

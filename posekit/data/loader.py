@@ -28,7 +28,7 @@ class Loader:
     `padding_mask` bool (B, H, W), True = padding, or None if nothing is padded; `targets`: per image a dict
     of tensors `keypoints` (n, K, 2) px of the network input, `visibility` (n, K), `boxes` (n, 4), `areas`
     (n,), `ignore` (m, 4), `size` (2,) = (width, height) without padding, `to_original` (2, 3), and `image_id`
-    (an int).
+    (an int); `number`: its place in the epoch, from 0 (batches of which no picture can be read are missing).
 
     `augment`: anything called with (image, target, rng); None leaves pictures as they are. An object with a
     method `mix(dataset, index, rng) -> (image, target, to_original, broken)` reads its pictures itself, because
@@ -110,7 +110,7 @@ class Loader:
         for number, stack in enumerate(self._stacks(batches), start):
             batch = self._finish(stack, self.size_of(epoch, number))
             if batch is not None:
-                yield batch
+                yield {**batch, "number": number}
 
     def size_of(self, epoch: int, number: int) -> int | tuple[int, int] | None:
         """The entry of `sizes` that batch `number` of an epoch gets, the same in all processes."""
@@ -257,6 +257,9 @@ def stack_items(items: list) -> dict:
 
 
 def _quiet_worker(_: int) -> None:
+    import signal
+
     import cv2
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; the first one decides
     cv2.setNumThreads(0)  # one thread per worker: the processes are the parallelism
