@@ -29,6 +29,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
+from posekit import locks
 from posekit.files import write_json
 
 GRACE = 30.0  # seconds that an interrupted kernel has to put its things away
@@ -188,6 +189,15 @@ def execute(
     parameters = parameters or {}
     check(notebook, parameters)
     output = Path(output)
+    try:
+        lock = locks.take(output.with_name(f".{output.name}.lock"), str(output))
+    except locks.InUseError as error:
+        raise NotebookError(str(error)) from None
+    with lock:
+        return _execute(notebook, output, parameters, time_limit, stream, makes)
+
+
+def _execute(notebook, output: Path, parameters, time_limit, stream, makes) -> dict[str, object]:
     print(f"{output.stem} | started", file=sys.stderr)
     unfinished = output.parent / "unfinished" / output.name
     unfinished.parent.mkdir(parents=True, exist_ok=True)

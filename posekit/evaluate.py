@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from posekit import predict, runs
+from posekit import locks, predict, runs
 from posekit.data import DRAWN, open_dataset
 from posekit.evaluation import evaluate, evaluate_by_people, per_joint_oks
 from posekit.evaluation.centers import compare_centers
@@ -62,15 +62,21 @@ def evaluate_run(
     `run.json` of another folder tells what was evaluated; in the run's own folder it gets an entry `evaluation`.
 
     Raises:
-        InUseError: another process writes in `folder`. FileNotFoundError: no run, or no weights in it. ValueError: data that cannot be used (one sentence), a `folder`
-            that holds another training run, or a model that finds no keypoints.
+        FileNotFoundError: no run, or no weights in it. ValueError: data that cannot be used (one sentence), a `folder`
+            that holds another training run, or a model that finds no keypoints. InUseError: another process writes in
+            `folder`.
     """
+    run = runs.resolve(run)
+    runs.load_run(run)
+    folder = run if folder is None else runs.resolve(folder)
+    with locks.writing(folder):
+        return _evaluate(run, folder, dataset, split, images, on_error, device, report, boxes)
+
+
+def _evaluate(run: Path, folder: Path, dataset, split, images, on_error, device, report, boxes) -> dict:
     import torch
 
-    run = runs.resolve(run)
-    record = runs.load_run(run)
-    folder = run if folder is None else runs.resolve(folder)
-    own = folder.resolve() == run.resolve()
+    record, own = runs.load_run(run), folder.resolve() == run.resolve()
     if not own and (folder / "run.json").exists() and "evaluated" not in runs.load_run(folder)["parameters"]:
         raise ValueError(f"{runs.relative(folder)} holds a training run; give the evaluation a folder of its own")
     recipe = from_record(record["parameters"])

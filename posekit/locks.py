@@ -25,16 +25,18 @@ class InUseError(RuntimeError):
 class Lock:
     """A lock file while it is held; `file` is None where there are no locks, and after `release`."""
 
-    def __init__(self, path: Path, file: IO[str] | None = None) -> None:
-        self.path, self.file = path, file
+    def __init__(self, path: Path, file: IO[str] | None = None, fresh: bool = False) -> None:
+        self.path, self.file, self.fresh = path, file, fresh
         HELD.add(self)
 
     def release(self) -> None:
-        """Lets go and takes the file away. A second time nothing happens."""
+        """Lets go and takes the file away, and a folder that was made for it alone. A second time nothing happens."""
         if self.file is not None:
             with suppress(OSError):
                 if _is_at(self.file, self.path):
                     self.path.unlink()
+                    if self.fresh:
+                        self.path.parent.rmdir()  # fails where something was written
             self.file.close()
             self.file = None
 
@@ -53,13 +55,17 @@ def take(path: Path, what: str, wait: bool = False) -> Lock:
     Raises:
         InUseError: it is held already. OSError: its folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = not path.parent.exists()
     try:
         import fcntl
     except ImportError:
         return Lock(path)
     while True:
-        file = open(path, "a+", encoding="ascii")  # as it is: the number in it is the holder's
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = open(path, "a+", encoding="ascii")  # as it is: the number in it is the holder's
+        except FileNotFoundError:  # its last holder took the folder away
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -81,7 +87,7 @@ def take(path: Path, what: str, wait: bool = False) -> Lock:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
-    return Lock(path, file)
+    return Lock(path, file, fresh)
 
 
 def writing(folder: Path) -> Lock:

@@ -3,9 +3,10 @@
 A cache is a folder `<style>-v<version>-<size>-<digest>` of three files: `images.npy` (count, S, S, 3) uint8,
 `annotations.npz` (people of all scenes one after another, canvas units, `starts` (count + 1,)), and
 `cache.json` (the recipe and checksums). It is written under a temporary name and renamed when whole, so a
-half-written cache never carries the final name. Workers are plain Python processes that are told which scenes
-to draw: that works alike on Linux, macOS and Windows, from scripts and from notebooks, and never forks a
-process that holds threads or a GPU.
+half-written cache never carries the final name. One process draws a cache, others that want it wait. Pictures are
+written as files are, not into a map: a disk that fills is then an error and no signal that kills. Workers are plain
+Python processes that are told which scenes to draw: that works alike on Linux, macOS and Windows, from scripts and
+from notebooks, and never forks a process that holds threads or a GPU.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from posekit import locks
 from posekit.data.drawing import CANVAS
 
 FIELDS = ("keypoints", "visibility", "boxes", "areas")
@@ -47,15 +50,33 @@ def load_or_draw(recipe: dict, folder: Path, workers: int | None) -> tuple[np.nd
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
     home = Path(folder) / f"{recipe['style']}-v{recipe['version']}-{recipe['size']}-{digest}"
     if home.exists():
-        try:
+        with suppress(Exception):  # whatever it is, the process that holds the lock looks closer
             return _open(home, recipe)
-        except Exception as error:  # whatever is wrong with the files, the remedy is the same
-            warnings.warn(
-                f"the cache of drawn scenes {home} is damaged ({error}); drawing it again", stacklevel=3
-            )
-            shutil.rmtree(home)
-    _draw(recipe, home, workers)
-    return _open(home, recipe)
+    with locks.take(home.with_name(f".{home.name}.lock"), f"the drawn scenes {home}", wait=True) as lock:
+        _remove_leftovers(home.parent, lock)
+        if home.exists():
+            try:
+                return _open(home, recipe)
+            except Exception as error:  # whatever is wrong with the files, the remedy is the same
+                warnings.warn(
+                    f"the cache of drawn scenes {home} is damaged ({error}); drawing it again", stacklevel=3
+                )
+                shutil.rmtree(home)
+        _draw(recipe, home, workers)
+        return _open(home, recipe)
+
+
+def _remove_leftovers(folder: Path, held: locks.Lock) -> None:
+    """Removes what killed processes had begun to draw: each held its cache's lock, and now nobody does."""
+    for left in folder.glob("*.tmp-*"):
+        path = left.with_name(f".{left.name.rpartition('.tmp-')[0]}.lock")
+        with suppress(locks.InUseError):
+            mine = path == held.path
+            lock = held if mine else locks.take(path, str(left))
+            if lock.file is not None or time.time() - left.stat().st_mtime > 3600:  # without locks its age must do
+                shutil.rmtree(left, ignore_errors=True)
+            if not mine:
+                lock.release()
 
 
 def _sums(home: Path) -> dict[str, str]:
@@ -88,10 +109,6 @@ def _draw(recipe: dict, home: Path, workers: int | None) -> None:
     from tqdm import tqdm
 
     count, size = recipe["count"], recipe["size"]
-    home.parent.mkdir(parents=True, exist_ok=True)
-    for left in home.parent.glob(f"{home.name}.tmp-*"):  # of a process that was killed
-        if time.time() - left.stat().st_mtime > 3600:
-            shutil.rmtree(left, ignore_errors=True)
     needed, free = count * size * size * 3, shutil.disk_usage(home.parent).free
     if needed > free:
         raise OSError(
@@ -102,7 +119,7 @@ def _draw(recipe: dict, home: Path, workers: int | None) -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
-        np.lib.format.open_memmap(work / "images.npy", "w+", np.uint8, (count, size, size, 3)).flush()
+        _allocate(work / "images.npy", count, size)
         blocks = [(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
         workers = max(1, min(workers or os.cpu_count() or 1, len(blocks)))
         with tqdm(total=count, desc=f"drawing {recipe['style']}", unit="scene", mininterval=2) as progress:
@@ -124,8 +141,28 @@ def _draw(recipe: dict, home: Path, workers: int | None) -> None:
         except OSError:
             if not (home / "cache.json").exists():  # another process may have finished the same cache first
                 raise
+    except OSError as error:
+        free = shutil.disk_usage(home.parent).free
+        raise OSError(
+            error.errno,
+            f"cannot draw {count} scenes of {size} x {size} pixels ({needed / 1e6:.0f} MB) in {home.parent}, which has "
+            f"{free / 1e6:.0f} MB left: {error.strerror or error}; choose another cache folder or a smaller count",
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _allocate(path: Path, count: int, size: int) -> None:
+    """An array file (count, size, size, 3) uint8 with all of its blocks, so that a full disk is known at once."""
+    with open(path, "wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        start, length = file.tell(), count * size * size * 3
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), start, length)
+        else:
+            file.truncate(start + length)  # draw_block writes every byte, and says so when there is no room
 
 
 def _draw_in_parallel(recipe: dict, work: Path, blocks: list, workers: int, progress) -> None:
@@ -133,6 +170,7 @@ def _draw_in_parallel(recipe: dict, work: Path, blocks: list, workers: int, prog
     command = [
         sys.executable,
         "-c",
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);"  # Ctrl-C: the parent ends them
         "from posekit.data.scene_cache import serve; serve()",
         json.dumps(recipe),
         str(work),
@@ -150,7 +188,10 @@ def _draw_in_parallel(recipe: dict, work: Path, blocks: list, workers: int, prog
                 )
                 processes.append(local.process)
         print(*block, file=local.process.stdin, flush=True)
-        if local.process.stdout.readline().strip() != "done":
+        number, _, reason = local.process.stdout.readline().strip().partition(" ")
+        if number.isdecimal():
+            raise OSError(int(number), reason)
+        if number != "done":
             raise RuntimeError(
                 f"a worker failed while drawing scenes {block[0]} to {block[1]}; its message is above"
             )
@@ -177,24 +218,34 @@ def draw_block(recipe: dict, work: Path, start: int, stop: int) -> None:
     """Draw the scenes start..stop-1 into `work`/images.npy and `work`/part-<start>.npz."""
     from posekit.data.scenes import draw
 
-    images = np.load(work / "images.npy", mmap_mode="r+")
     rows = []
-    for i in range(start, stop):
-        images[i], annotation = draw(
-            recipe["style"], recipe["seed"], i, recipe["size"], tuple(recipe["people"])
-        )
-        rows.append(annotation)
-    images.flush()
+    with open(work / "images.npy", "r+b") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        file.seek(start * recipe["size"] ** 2 * 3, os.SEEK_CUR)
+        for i in range(start, stop):
+            picture, annotation = draw(
+                recipe["style"], recipe["seed"], i, recipe["size"], tuple(recipe["people"])
+            )
+            file.write(np.ascontiguousarray(picture, np.uint8))
+            rows.append(annotation)
     arrays = {name: np.concatenate([row[name] for row in rows]) for name in FIELDS}
     np.savez(work / f"part-{start}.npz", counts=[len(row["areas"]) for row in rows], **arrays)
 
 
 def serve() -> None:
-    """A worker's life: read "start stop" lines, draw those scenes, answer "done"."""
+    """A worker's life: read "start stop" lines, draw those scenes, answer "done", or the error's number and words."""
     import cv2
 
     cv2.setNumThreads(1)
     recipe, work = json.loads(sys.argv[1]), Path(sys.argv[2])
     for line in sys.stdin:
-        draw_block(recipe, work, *map(int, line.split()))
-        print("done", flush=True)
+        try:
+            draw_block(recipe, work, *map(int, line.split()))
+            answer = "done"
+        except OSError as error:
+            answer = f"{error.errno or 0} {error.strerror or error}"
+        try:
+            print(answer, flush=True)
+        except BrokenPipeError:  # the parent was killed
+            os._exit(1)

@@ -30,6 +30,7 @@ from posekit.data.drawing import CANVAS, Figures, paint_ids, paint_person, place
 from posekit.data.pieces import dress, shows_table
 from posekit.data.skeleton import POINT, pose
 from posekit.data.styles import STYLES, Style
+from posekit.files import write_bytes
 
 ID_SIZE = 256  # pixels of the id buffer, whatever the size of the picture
 MIN_JOINTS, MIN_AREA = 4, 250.0  # every annotated person shows at least this many joints and square units
@@ -267,7 +268,7 @@ class Scenes:
             targets.append(scene_cache.scaled(annotation, size / CANVAS))
             masks.append(segmentations(annotation["owner"], len(annotation["areas"]), size))
         path = folder / "annotations" / "person_keypoints.json"
-        path.write_text(json.dumps(_coco(STYLES[self.style], size, targets, masks, extension)))
+        write_bytes(path, json.dumps(_coco(STYLES[self.style], size, targets, masks, extension)).encode())
         return path
 
 
