@@ -151,6 +151,9 @@ class _Engine(Engine):
         options = {"kernel_name": kernel_name, "startup_timeout": 120, "timeout": None}
         options["extra_arguments"] = ["--IPKernelApp.log_level=CRITICAL"]  # errors are in the notebook
         stop.client = PapermillNotebookClient(nb_man, stdout_file=stdout_file, **options)
+        # What sliders draw goes into the cell itself. nbclient would send it back to the kernel, on the socket on which
+        # it waits for the end of the cell: that can swallow the event which announces the end, and it waits for ever.
+        stop.client.widget_registry = {}
         return stop.client.execute()
 
 

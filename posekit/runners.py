@@ -10,6 +10,7 @@ here.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from posekit.predict import Predictor
 FACTS = "posekit"  # the name of our entry in the file's metadata
 PUBLISHED = {"pad": 114, "align": "centre", "centre": 0.0}  # of files without one
 PRECISIONS = ("f32", "bf16")
+_cores: list = []
+_cores_lock = threading.Lock()
 
 
 class OnnxRunner:
@@ -66,7 +69,7 @@ class OpenVinoRunner:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
         openvino = needed("openvino")
-        core, path = openvino.Core(), existing(path)
+        core, path = openvino_core(), existing(path)
         model = core.read_model(path)
         place = ["framework", FACTS]
         facts = model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
@@ -130,6 +133,22 @@ class Exported(nn.Module):
             boxes = torch.minimum(boxes.clamp(min=0), size.to(boxes).repeat(2))
             poses.append(Poses(*(x.numpy() for x in (people[..., :2] + 0.5, people[..., 2], scores, boxes))))
         return poses
+
+
+def openvino_core():
+    """The one OpenVINO core of this process; whoever compiles a model takes this one, and it is never freed.
+
+    The CPU plugin sets an alternate signal stack for a core and, when the core is freed, the one before it. Two cores
+    freed in the order in which they were made leave a stack that is gone: the next signal is a segmentation fault.
+
+    Raises:
+        ModuleNotFoundError: the package `openvino` is missing.
+    """
+    openvino = needed("openvino")
+    with _cores_lock:  # two threads must not make one each
+        if not _cores:
+            _cores.append(openvino.Core())
+        return _cores[0]
 
 
 def before(openvino, model, seam: list[str]):

@@ -135,6 +135,17 @@ def test_time_limit_kills_a_notebook_that_ignores_interrupts(tmp_path, monkeypat
     assert Path("unfinished/out.ipynb").exists() and not Path("out.ipynb").exists()
 
 
+def test_pictures_behind_a_slider_do_not_hang(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    slider = "from ipywidgets import FloatSlider, interact"
+    # a large output and at once the end of the cell: nbclient's own handling of widgets waited for ever
+    drawn = "interact(lambda x: 'drawn' + 150_000 * '.', x=FloatSlider(0.5))"
+    book = notebook(Path("toy.ipynb"), f"{slider}\n{drawn}", "print('the end')")
+    execute.execute(book, "out.ipynb", time_limit=1)
+    cells = nbformat.read("out.ipynb", as_version=4).cells
+    assert any("drawn" in str(output) for output in cells[-2].outputs) and "the end" in printed("out.ipynb")
+
+
 def test_dead_kernel_is_reported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     book = notebook(Path("toy.ipynb"), "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")

@@ -104,6 +104,8 @@ def built(name: str, seed: int, **options):
 
 def backends(network, name: str, folder: Path, threads: int) -> dict[str, Method]:
     """`name`_`backend` -> method, for PyTorch, ONNX Runtime, OpenVINO and, where the CPU knows it, its bfloat16."""
+    from posekit.runners import openvino_core
+
     path = pinned_graph(network, folder / f"{name}.onnx")
     found = {
         "eager": eager_method(network),
@@ -220,15 +222,11 @@ def onnxruntime_runner(path: Path, threads: int):
 
 def openvino_runner(path: Path, threads: int, precision: str = "f32"):
     """The same by OpenVINO; `precision`: "f32" or "bf16"."""
+    from posekit.runners import openvino_core
+
     options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     compiled = openvino_core().compile_model(str(path), "CPU", options)
     return lambda arrays: compiled(arrays)["dets"]
-
-
-def openvino_core():
-    import openvino
-
-    return openvino.Core()
 
 
 def versions() -> dict[str, str]:
