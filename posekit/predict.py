@@ -5,6 +5,7 @@ Keypoints come back in pixels of the picture that was given (COCO's frame).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,14 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from posekit import models, runs
-from posekit.data.pictures import read_image
+from posekit.data.image_input import as_array, frames_of, images_in
 from posekit.evaluation.pose_nms import THRESHOLD, gather
 from posekit.layouts import LAYOUTS, layout_for
 from posekit.poses import Poses
 from posekit.prepare import evaluation_loader, plain_options
 
 WEIGHTS = "data/weights"  # our own reference models, shipped with the repository
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module:
@@ -89,17 +89,22 @@ class Predictor:
     def __call__(self, images, batch_size: int = 8) -> Poses | list[Poses]:
         """Poses for one picture, or a list of them for several.
 
-        images: a path, a folder, an array (H, W, 3) uint8 RGB, a PIL picture, or a list of these.
+        images: a path, a folder, an array (H, W, 3) uint8 RGB, a PIL image, or a list of these; see `as_array`. People
+        are found in the image as a viewer shows it: its EXIF orientation is applied.
+
+        Raises:
+            ValueError: something else, the frames of a video for example: these go to `stream`. `DataError`: a file
+                that cannot be read, or is too large (`posekit.data.pictures.MAX_PIXELS`).
         """
-        if isinstance(images, str | Path) and Path(images).is_dir():
-            images = [path for path in sorted(Path(images).iterdir()) if path.suffix.lower() in SUFFIXES]
+        if isinstance(images, str | os.PathLike) and os.path.isdir(images):
+            images = images_in(images)
         if isinstance(images, list | tuple):
             return list(self.stream(images, batch_size))
         return next(self.stream([images], 1))
 
     def stream(self, images: Iterable, batch_size: int = 8) -> Iterator[Poses]:
         """The same for any iterable, the frames of a video for example: a batch at a time, in order."""
-        images = iter(images)
+        images = frames_of(images)
         while group := [as_array(image) for image in islice(images, batch_size)]:
             if self.people is not None:
                 for poses in self.of_crops(group):
@@ -167,22 +172,6 @@ def poses_of_crops(model: nn.Module, loader, ids: list[int], threshold: float | 
         targets += batch["targets"]
     found = gather(poses, targets, loader.dataset.layout.sigmas, threshold, ids=ids)
     return [found[image_id] for image_id in ids]
-
-
-def as_array(image) -> np.ndarray:
-    """A path, a PIL picture or an array -> (H, W, 3) uint8 RGB.
-
-    Raises:
-        ValueError: an array of another shape or type; an unreadable file.
-    """
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if hasattr(image, "convert"):
-        return np.asarray(image.convert("RGB"))
-    array = np.asarray(image)
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
-        raise ValueError(f"a picture is an array (H, W, 3) of uint8 RGB, not {array.shape} of {array.dtype}")
-    return array
 
 
 def decode(model: nn.Module, outputs: dict[str, Tensor], batch: dict, layer: int = -1) -> list[Poses]:
