@@ -2,8 +2,9 @@
 
 All: the kernel python3, a Markdown cell first, exactly one cell tagged `parameters` whose lines read
 `name: type = literal  # help`, code cells of at most 30 lines, functions of at most 10, no absolute path,
-no installation, no `sys.path`. Workers (10 to 19) are committed without outputs, reports with them: run from
-top to bottom, no error, under 500 kB. Exit status 1 when there is a fault.
+no installation, no `sys.path`. Checks by hand go through `posekit.pages.check`, which stops the page (self_checks.py).
+Workers (10 to 19) are committed without outputs, reports with them: run from top to bottom, no error, no failed check,
+with the parameters and the code that the page shows (ran_with.py), under 500 kB. Exit status 1 when there is a fault.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import ran_with
+import self_checks
 from execute import ParameterError, accepts, parameter_kinds
 
 CELL_LINES, FUNCTION_LINES, SIZE = 30, 10, 500_000
@@ -23,6 +26,7 @@ FORBIDDEN = {
     r"^\s*[!%]\s*(pip|conda)\b": "an installation",
     r"\bsys\.path\b": "sys.path",
 }
+READ = ("text/plain", "text/markdown", "text/html")
 MACHINE = re.compile(r"/(home|Users|root|tmp)/[\w.-]+")
 
 
@@ -44,7 +48,13 @@ def faults(path: Path) -> Iterator[str]:
         yield f"{len(tagged)} cells are tagged parameters, not one"
     for number, cell in enumerate(code, 1):
         yield from (f"code cell {number} {fault}" for fault in source_faults(cell.source))
-    yield from worker_faults(code) if re.match(r"1\d_", path.name) else report_faults(path, code)
+    yield from self_checks.faults(book)
+    if re.match(r"1\d_", path.name):
+        yield from worker_faults(code)
+        return
+    yield from report_faults(path, code)
+    if len(tagged) == 1:
+        yield from ran_with.faults(book)
 
 
 def tags(cell) -> list[str]:
@@ -104,9 +114,12 @@ def report_faults(path: Path, code: list) -> Iterator[str]:
     for output in (output for cell in code for output in cell.outputs):
         if output.output_type == "error":
             yield f"it holds an error: {output.ename}"
-        text = str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", ""))
+        data = output.get("data", {})
+        text = "".join([str(output.get("text", "")), *(str(data.get(kind, "")) for kind in READ)])
         if found := MACHINE.search(text):
             yield f"an output names a folder of one machine: {found[0]}"
+        if found := self_checks.FAILED.search(text):
+            yield f"an output holds a failed check: {text[max(0, found.start() - 60) : found.end() + 30].strip()!r}"
     if path.stat().st_size > SIZE:
         yield f"it has {path.stat().st_size / 1000:.0f} kB, more than {SIZE / 1000:.0f}"
 

@@ -31,6 +31,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from posekit import locks
 from posekit.files import write_json
+from posekit.runs import commit
 
 GRACE = 30.0  # seconds that an interrupted kernel has to put its things away
 KINDS = {"bool": bool, "int": int, "float": (int, float), "str": str, "dict": dict, "list": list}
@@ -205,6 +206,7 @@ def _execute(notebook, output: Path, parameters, time_limit, stream, makes) -> d
     unfinished = output.parent / "unfinished" / output.name
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     stop, error, start, cpu = _Stop(), None, time.monotonic(), _children_cpu()
+    code, changed = commit()
     if time_limit:
         stop.later(60 * time_limit, stop.now, f"stopped after its time limit of {time_limit:g} minutes")
     try:
@@ -229,6 +231,7 @@ def _execute(notebook, output: Path, parameters, time_limit, stream, makes) -> d
         "wall_seconds": round(time.monotonic() - start, 1),
         "cpu_seconds": None if cpu is None else round(_children_cpu() - cpu, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": code + "*" * changed,  # * = with changed files
         "error": error,
     }
     write_json(output.with_suffix(".cost.json"), cost)

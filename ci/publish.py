@@ -1,7 +1,8 @@
 """Put a profile's executed reports into notebooks/, to be committed: `python ci/publish.py reference [NAME]`
 
 The reader of the repository then sees text, code and results. The sources stay as they are: papermill's
-injected cell and its bookkeeping are left out, and execution counts run from 1.
+injected cell and its bookkeeping are left out, and execution counts run from 1. What the page was run with is kept
+in the metadata of the cell of parameters, and shown below it (ran_with.py).
 """
 
 from __future__ import annotations
@@ -12,12 +13,19 @@ from pathlib import Path
 
 import jobs
 import nbformat
+import ran_with
 
-from posekit.files import write_bytes
+from posekit.files import read_json, write_bytes
 
 
-def published(source: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """`source` with the outputs of `executed`; raises ValueError when they are not the same notebook."""
+def published(source: nbformat.NotebookNode, executed: nbformat.NotebookNode, cost: dict) -> nbformat.NotebookNode:
+    """`source` with the outputs of `executed`, and what it was run with; `cost`: what execute.py wrote beside it.
+
+    Raises:
+        ValueError: they are not the same notebook, or the execution failed.
+    """
+    if cost["status"] != "done":
+        raise ValueError(f"its last execution failed: {cost['error']}")
     ran = [cell for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     if [cell.source for cell in ran] != [cell.source for cell in source.cells]:
         raise ValueError("it was changed after it ran; run `make reproduce` again")
@@ -29,6 +37,9 @@ def published(source: nbformat.NotebookNode, executed: nbformat.NotebookNode) ->
             for output in cell.outputs:
                 if output.output_type == "execute_result":
                     output.execution_count = count
+    first, ran_as = ran_with.parameters_cell(source), ran_with.record(source, executed, cost)
+    first.metadata[ran_with.KEY] = ran_as
+    first.outputs = [nbformat.v4.new_output("stream", name="stdout", text=ran_with.text(ran_as))]
     return source
 
 
@@ -48,7 +59,8 @@ def main() -> int:
             continue
         try:
             source, executed = (nbformat.read(path, as_version=4) for path in (job.notebook, job.output))
-            write_bytes(job.notebook, (nbformat.writes(published(source, executed)) + "\n").encode())
+            page = published(source, executed, read_json(Path(job.output).with_suffix(".cost.json")))
+            write_bytes(job.notebook, (nbformat.writes(page) + "\n").encode())
             print(f"{job.notebook} {Path(job.notebook).stat().st_size / 1000:.0f} kB")
         except ValueError as error:
             print(f"{job.notebook} is left as it is: {error}", file=sys.stderr)

@@ -54,6 +54,7 @@ __all__ = [
     "save_checkpoint",
     "save_tensors",
     "seed_everything",
+    "steps_of",
     "truncate_log",
     "write_bytes",
     "write_json",
@@ -210,16 +211,30 @@ def _facts(record: Mapping[str, Any], profile: str | None) -> tuple[str, ...]:
     if folder[:2] == ("data", "runs") and len(folder) > 3:
         profile = folder[2]
     name = record["parameters"].get("model") or (folder[-1] if folder else "")
+    trained = record["parameters"].get("evaluated", record.get("folder", ""))
+    shipped = "shipped" if Path(trained).parts[:2] == ("data", "weights") else ""
+    steps = steps_of(record)
+    length = ", ".join(filter(None, (shipped, f"{steps:,} steps" if steps else "")))
+    name = f"{name} seed {made['seed']}".strip() if made["seed"] is not None else name
     count = record["parameters"].get("threads") or made["threads"]  # a measurement sets its own number
     threads = f"{count} thread{'' if count == 1 else 's'} CPU"
     return (
         "drawn people" if data == "people" else data,
         f"profile {profile}" if profile else "",
-        f"{name} seed {made['seed']}".strip() if made["seed"] is not None else name,
+        f"{name} ({length})" if length else name,
         f"commit {made['commit']}{'*' if made['dirty'] else ''}",
         threads if made["device"] == "cpu" else made["device"],
         made["started"][:10],
     )
+
+
+def steps_of(record: Mapping[str, Any]) -> int | None:
+    """Optimiser steps behind a run, or behind the weights that an evaluation scored; None where nothing was trained."""
+    if evaluated := record["parameters"].get("evaluated"):
+        trained = resolve(evaluated) / "run.json"
+        return steps_of(read_json(trained)) if trained.is_file() else None
+    steps = record.get("results", {}).get("step", record["parameters"].get("steps"))
+    return None if steps is None else int(steps)
 
 
 def load_run(path: str | Path) -> dict[str, Any]:

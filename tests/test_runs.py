@@ -197,7 +197,7 @@ def test_footer_says_shared_facts_once():
     assert runs.footer(record("poet_tiny", 0)) == f"drawn people · profile quick · poet_tiny seed 0 · {end}"
     shipped = record("poet_tiny_proposals", 0) | {"folder": "data/weights/poet_tiny_proposals"}
     both = runs.footer(record("poet_tiny", 0), shipped, profile="quick")
-    assert both == f"drawn people · profile quick · poet_tiny seed 0, poet_tiny_proposals seed 0 · {end}"
+    assert both == f"drawn people · profile quick · poet_tiny seed 0, poet_tiny_proposals seed 0 (shipped) · {end}"
     longer = record("poet_tiny", 1) | {"folder": "data/runs/reference/study_decoders/simple-1"}
     mixed = runs.footer(record("poet_tiny", 0), longer, profile="mine")  # each says where it comes from
     assert mixed == f"drawn people · profile quick, profile reference · poet_tiny seed 0, poet_tiny seed 1 · {end}"
@@ -205,6 +205,18 @@ def test_footer_says_shared_facts_once():
     timed["parameters"]["threads"] = 1  # set by the measurement, whatever the process could use
     assert "1 thread CPU" in runs.footer(timed)
     assert "profile" not in runs.footer(runs.provenance())
+
+
+def test_footer_says_how_long_the_weights_learned(elsewhere):
+    for name, steps in (("short", 3000), ("long", 50000)):
+        with runs.Run.open(f"data/weights/{name}", {"model": "poet_tiny", "steps": steps}, seed=0) as run:
+            run.save(step=steps)
+    with runs.Run.open("data/runs/quick/scores", {"model": "poet_tiny", "evaluated": "data/weights/long"}) as run:
+        pass
+    assert " · poet_tiny seed 0 (shipped, 3,000 steps) · " in f" · {runs.footer('data/weights/short')}"
+    assert " · poet_tiny (shipped, 50,000 steps) · " in runs.footer(run.record)
+    (runs.resolve("data/weights/long") / "run.json").unlink()
+    assert " · poet_tiny (shipped) · " in runs.footer(run.record)
 
 
 def test_run_records_how_it_ended(elsewhere):
