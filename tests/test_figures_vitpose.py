@@ -101,13 +101,26 @@ def test_verdicts_need_seeds_that_stay_apart_and_equal_budgets(paper):
     ]  # fmt: skip
     assert table.loc["window", vitpose.OURS + "difference"] == "-10.5"
     assert table.loc["shift+pool", vitpose.OURS + "difference"] == ""
-    said = vitpose.study_verdict(paper, ours, "full")
-    assert "In the paper's direction: window." in said and "**Against** the paper's direction: pool." in said
     single = [run("full", 0, 0.5), run("window", 0, 0.1)]
-    assert "no verdict" in vitpose.study_verdict(paper, single, "full")
     assert vitpose.study_table(paper, single, "full")[vitpose.OURS + "verdict"][1] == "–"
-    assert "was not run" in vitpose.study_verdict(paper, single[1:], "full")
-    assert "was not run" in vitpose.study_verdict(paper, [], "full")
+
+
+def test_sentences_state_the_numbers_of_every_row_and_no_judgement(paper):
+    def said(ours):
+        return vitpose.study_numbers(vitpose.study_table(paper, ours, "full"), "full")
+
+    ours = [run("full", seed, 0.50 + 0.02 * seed) for seed in (0, 1)]
+    both = said(ours + [run("window", seed, 0.40 + 0.01 * seed) for seed in (0, 1)])
+    assert both == (
+        "Ours, AP: full 51.0 ± 1.4, window 40.5 ± 0.7 (1,500 steps, seed 0, 1). "
+        "Minus full, in points: window -10.5 (published -11.0 ?)."
+    )
+    short = said(ours + [run("pool", 0, 0.3, steps=500)])
+    assert "pool 30.0 (500 steps, seed 0)" in short and "Minus" not in short  # other budgets are not compared
+    assert said([run("window", 0, 0.1)]) == "Ours, AP: window 10.0 (1,500 steps, seed 0). full was not run: no differences."
+    assert said([]) == "Not run."
+    for word in ("direction", "better", "worse", "verdict", "machinery"):
+        assert word not in both
 
 
 def test_a_study_refuses_what_it_cannot_tell_apart(paper):

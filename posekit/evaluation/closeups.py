@@ -61,6 +61,26 @@ def closeup(data, index: int, size: tuple[int, int]) -> Closeup:
     return Closeup(crops.pixels[0], Poses(points, np.float32(visibility == 2), np.ones(1, np.float32), whole))
 
 
+def typical(errors: np.ndarray) -> tuple[int, int, float]:
+    """Whom to follow on a page: (person, joint, mean error), neither the best nor the worst, by a rule.
+
+    Of the people with every joint labelled, the one whose mean error is the median (of an even number the lower of the
+    two in the middle), and of this person's joints the one whose error is.
+
+    Args: errors: (n, K) distances, NaN where a joint is not labelled.
+
+    Raises:
+        ValueError: nobody has every joint labelled.
+    """
+    whole = np.flatnonzero(np.isfinite(errors).all(1))
+    if not len(whole):
+        raise ValueError(f"nobody of {len(errors)} people has every joint labelled; look at more pictures")
+    means = errors[whole].mean(1)
+    person = int(whole[np.argsort(means, kind="stable")[(len(whole) - 1) // 2]])
+    joint = int(np.argsort(errors[person], kind="stable")[(errors.shape[1] - 1) // 2])
+    return person, joint, float(errors[person].mean())
+
+
 @torch.inference_mode()
 def find(model, closeups: Iterable[Closeup]) -> list[Poses]:
     """The poses that a ViTPose finds on crops of its size, one person each."""

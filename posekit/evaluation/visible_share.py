@@ -11,7 +11,8 @@ pixel, the crop is black as beyond the border of any picture, and joints are not
 kept of the body box, so a smaller part is shown larger. Each cut is scored as a picture of its own with one person.
 OKS keeps the area of the whole person: the same error costs the same however much is cut away. The joints that are left
 may be easier or harder ones (an eye's OKS forgives less than a hip's), so every cut has its control: the model sees the
-whole person, and the same joints count. What AP lacks to the control is what the missing part of the body costs.
+whole person, and the same joints count. The distance to the control holds two things: what the missing part of the body
+costs, and what it brings that the rest is shown larger.
 
 Frame: COCO's pixels of the picture. n people, K keypoints, (W, H) crop.
 """

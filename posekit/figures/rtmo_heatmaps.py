@@ -1,4 +1,4 @@
-"""RTMO's 1-D heatmaps: on people (Figure 4), with and without bin encoding (Figure 5), while they sharpen; sigma.
+"""RTMO's 1-D heatmaps: on people (Figure 4), with and without bin encoding (Figure 5), by length of training; sigma.
 
 A `Person` is one found person with the heatmaps of all its joints, in pixels of its picture (COCO's frame). A heatmap
 is drawn as probability per bin, at the bin's place: that of x below the picture, that of y on its right.
@@ -119,7 +119,7 @@ def fig05_bin_encoding(pairs: list[tuple], joint: int, layout: Layout = COCO, da
 @style.styled
 def sharpening(stages: list[tuple], measured: pd.DataFrame, joint: int, layout: Layout = COCO,
                dataset: str = "drawn people"):  # fmt: skip
-    """Heatmaps while a model learns: one joint of one person after ever more steps, and the width over many people.
+    """Heatmaps by length of training: one joint of one person after ever more steps, and the width over many people.
 
     Args:
         stages: (steps, Person) per model, the same annotated person throughout.
@@ -213,7 +213,7 @@ def likelihood(bins: np.ndarray, heatmap: np.ndarray, places: dict, values: np.n
     style.panel(left, "a", "$\\hat p(x_i)$ (grey) and $P(\\mu | x_i)$ at the best $\\hat\\sigma$")
     right.set(xscale="log", xlabel="$\\hat\\sigma$ (relative to the person)", ylabel="$L_{mle}^{(x)}$")
     style.direct_labels(right, ends)
-    style.panel(right, "b", "the best $\\hat\\sigma$ grows with the error")
+    style.panel(right, "b", "the loss over $\\hat\\sigma$; dots: the least")
     return fig
 
 

@@ -72,13 +72,14 @@ def dense_grid(
 @style.styled
 def assignment(
     image: np.ndarray, target: dict, priors: np.ndarray, person: np.ndarray, candidate: np.ndarray,
-    overlaps: np.ndarray,
+    overlaps: np.ndarray, overlap: str = "OKS",
 ):  # fmt: skip
     """SimOTA on one picture: a) candidates (small) and positives (large, in their person's colour); b) how many.
 
     Args:
         target: keypoints (G, K, 2), boxes (G, 4). person (N,): index or -1; candidate (N,) bool.
-        overlaps (G, 10): the ten best OKS of each person, whose sum is its number k of positives.
+        overlaps (G, 10): the ten best overlaps of each person, whose sum is its number k of positives; `overlap` names
+            them: "OKS" or "IoU".
     """
     fig = style.figure(style.DOUBLE, 2.6)
     left, right = fig.subplots(1, 2, width_ratios=(1, 1.2))
@@ -98,7 +99,7 @@ def assignment(
     names = [f"person {i + 1}" for i in range(len(overlaps))]
     right.set_yticks(range(len(overlaps)), names)
     right.set(ylim=(len(overlaps) - 0.4, -0.6), xlim=(0, max(overlaps.sum(1).max() * 1.25, 1.0)))
-    right.set_xlabel("sum of the ten best OKS → dynamic $k$")
+    right.set_xlabel(f"sum of the ten best {overlap} → dynamic $k$")
     right.grid(axis="y", visible=False)
     style.panel(right, "b", "how many positives")
     return fig

@@ -14,7 +14,6 @@ import pandas as pd
 
 from posekit.figures import style
 from posekit.figures.ablation_table import apart
-from posekit.figures.ablation_table import verdict as sentence_of
 from posekit.figures.tables import NOT_PRINTED, NOT_RUN, spread, text
 
 UNVERIFIED = "as remembered from the paper, unverified"
@@ -118,30 +117,27 @@ def _measured(runs: pd.DataFrame, against: pd.DataFrame, facts: dict) -> dict[st
     return {OURS + name: cell for name, cell in cells.items()}
 
 
-def study_verdict(paper: pd.DataFrame, ours: pd.DataFrame | list[dict], base: str) -> str:
-    """What the runs allow to say, in sentences: against the spread over seeds, and against the paper's direction.
+def study_numbers(table: pd.DataFrame, base: str) -> str:
+    """What came out, in sentences: numbers only, as the table prints them, ours and the published differences.
 
-    Args: as in `study_table`. Runs of another budget or data set than the base's are left out.
+    Args: table: of `study_table`. base: as there.
     """
-    ours = pd.DataFrame(ours)
-    if not len(ours) or not (ours.variant == base).any():
-        return f"{base} was not run: nothing to compare with."
-    first = ours[ours.variant == base].iloc[0]
-    equal = ours[(ours.steps == first.steps) & (ours["data set"] == first["data set"])]
-    words, rows = sentence_of(equal, ["variant"], (base,))
-    said = paper.set_index("variant").AP
-    if base not in said or not len(rows):
-        return words
-    known = {name: said[name] - said[base] for name in rows.variant if name in said}
-    known = {name: off for name, off in known.items() if pd.notna(off) and off}
-    sure = rows[rows.verdict.str.startswith("apart") & rows.variant.isin(list(known))]
-    agree = [row.variant for row in sure.itertuples() if np.sign(row.off) == np.sign(known[row.variant])]
-    against = [row.variant for row in sure.itertuples() if row.variant not in agree]
-    if agree:
-        words += f" In the paper's direction: {', '.join(agree)}."
-    if against:
-        words += f" **Against** the paper's direction: {', '.join(against)}."
-    return words
+    ours = table[~table[OURS + "AP"].isin(["", NOT_RUN])]
+    if not len(ours):
+        return "Not run."
+    budgets = [f"{steps} steps, seed {seeds}" for steps, seeds in zip(ours[OURS + "steps"], ours[OURS + "seeds"],
+                                                                      strict=True)]  # fmt: skip
+    alike = len(set(budgets)) == 1
+    told = [f"{name} {ap}" + ("" if alike else f" ({budget})")
+            for name, ap, budget in zip(ours.variant, ours[OURS + "AP"], budgets, strict=True)]  # fmt: skip
+    words = f"Ours, AP: {', '.join(told)}" + (f" ({budgets[0]})." if alike else ".")
+    if base not in set(ours.variant):
+        return f"{words} {base} was not run: no differences."
+    off = []
+    for _, row in ours[ours[OURS + "difference"] != ""].iterrows():
+        known = row[PAPER + "difference"] not in ("", NOT_PRINTED)
+        off.append(f"{row.variant} {row[OURS + 'difference']}" + f" (published {row[PAPER + 'difference']})" * known)
+    return words + (f" Minus {base}, in points: {', '.join(off)}." if off else "")
 
 
 @style.styled

@@ -24,10 +24,9 @@ SMALL = 0.6  # shares up to here are what the sentence below the figure is about
 def fig_partial(rows: pd.DataFrame, dataset: str = "drawn people, crops"):
     """The paper's stated limitation, measured: AP against the visible share of the body, per training.
 
-    Read in it: above, the curves fall to the left, where less of the body is in the picture; pale and dotted, the same
-    joints with the whole body in sight: only the distance to these is the missing body's doing. Below, what the further
-    trainings gain over the first named one, in points. Lines are means over seeds, bands go from least to largest, and
-    dots are single seeds.
+    Read in it: above, less of the body is in the picture to the left; pale and dotted, the same joints with the whole
+    body in sight, shown smaller. Below, what the further trainings gain over the first named one, in points. Lines are
+    means over seeds, bands go from least to largest, and dots are single seeds.
 
     Args:
         rows: a row per training, seed and share: training (the first named one is the base), seed, share in [0, 1],
