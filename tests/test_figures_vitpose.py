@@ -117,7 +117,8 @@ def test_sentences_state_the_numbers_of_every_row_and_no_judgement(paper):
     )
     short = said(ours + [run("pool", 0, 0.3, steps=500)])
     assert "pool 30.0 (500 steps, seed 0)" in short and "Minus" not in short  # other budgets are not compared
-    assert said([run("window", 0, 0.1)]) == "Ours, AP: window 10.0 (1,500 steps, seed 0). full was not run: no differences."
+    alone = said([run("window", 0, 0.1)])
+    assert alone == "Ours, AP: window 10.0 (1,500 steps, seed 0). full was not run: no differences."
     assert said([]) == "Not run."
     for word in ("direction", "better", "worse", "verdict", "machinery"):
         assert word not in both

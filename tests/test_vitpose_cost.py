@@ -116,12 +116,13 @@ def test_a_closeup_shows_a_person_with_its_joints(people):
         closeups.closeup(Nobody(), 4, SIZE)
 
 
-def test_whom_a_page_follows_is_the_median_of_the_fully_labelled():
-    errors = np.array([[9.0, 1, 2], [1, 1, 1], [3, 1, 2], [np.nan, 2, 2], [5, 6, 4]])  # means 4, 1, 2, -, 5
+def test_whom_a_page_follows_is_the_median_of_the_most_labelled():
+    errors = np.array([[9.0, 1, 2], [1, 1, 1], [3, 1, 2], [np.nan, 2, 3], [5, 6, 4]])  # means 4, 1, 2, -, 5
     assert closeups.typical(errors) == (2, 2, 2.0)  # of four the lower of the middle two; its joints: 3, 1, 2
     assert closeups.typical(errors[:3])[0] == 2 and closeups.typical(errors[[0]]) == (0, 2, 4.0)
-    with pytest.raises(ValueError, match="nobody of 1 people"):
-        closeups.typical(errors[[3]])
+    assert closeups.typical(errors[[3]]) == (0, 1, 2.5)  # of a person's labelled joints
+    with pytest.raises(ValueError, match="none of 1 people"):
+        closeups.typical(np.full((1, 3), np.nan))
 
 
 def test_an_autoencoder_that_learned_nothing_paints_the_brightness(people, autoencoder):

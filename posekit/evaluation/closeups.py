@@ -64,21 +64,22 @@ def closeup(data, index: int, size: tuple[int, int]) -> Closeup:
 def typical(errors: np.ndarray) -> tuple[int, int, float]:
     """Whom to follow on a page: (person, joint, mean error), neither the best nor the worst, by a rule.
 
-    Of the people with every joint labelled, the one whose mean error is the median (of an even number the lower of the
-    two in the middle), and of this person's joints the one whose error is.
+    Of the people with the most labelled joints the one whose mean error is the median (of an even number the lower of
+    the two in the middle), and of this person's labelled joints the one whose error is.
 
     Args: errors: (n, K) distances, NaN where a joint is not labelled.
 
     Raises:
-        ValueError: nobody has every joint labelled.
+        ValueError: nobody has a labelled joint.
     """
-    whole = np.flatnonzero(np.isfinite(errors).all(1))
-    if not len(whole):
-        raise ValueError(f"nobody of {len(errors)} people has every joint labelled; look at more pictures")
-    means = errors[whole].mean(1)
+    labelled = np.isfinite(errors).sum(1)
+    if not labelled.any():
+        raise ValueError(f"none of {len(errors)} people has a labelled joint; look at more pictures")
+    whole = np.flatnonzero(labelled == labelled.max())
+    means = np.nanmean(errors[whole], 1)
     person = int(whole[np.argsort(means, kind="stable")[(len(whole) - 1) // 2]])
-    joint = int(np.argsort(errors[person], kind="stable")[(errors.shape[1] - 1) // 2])
-    return person, joint, float(errors[person].mean())
+    joint = int(np.argsort(errors[person], kind="stable")[(labelled.max() - 1) // 2])  # NaN comes last
+    return person, joint, float(np.nanmean(errors[person]))
 
 
 @torch.inference_mode()
