@@ -108,8 +108,10 @@ def find_scores(folder: str) -> str:
     return folder
 
 
-def committed(stem: str) -> pd.DataFrame:
+def committed(stem: str, as_text: bool = False) -> pd.DataFrame:
     """The data of a figure as it comes with the book, for a page whose own run was not made; says so.
+
+    as_text: every cell as it is written, of a table that is shown.
 
     Raises:
         FileNotFoundError: no figure of that name comes with the book.
@@ -118,7 +120,7 @@ def committed(stem: str) -> pd.DataFrame:
     if not runs.resolve(path).is_file():
         raise FileNotFoundError(f"{path} is missing: no figure called {stem} comes with the book")
     print(f"shown instead is what comes with the book, {path}; {stem}.png beside it says how it was made")
-    return pd.read_csv(runs.resolve(path))
+    return pd.read_csv(runs.resolve(path), **({"dtype": str, "keep_default_na": False} if as_text else {}))
 
 
 def footer_of(stem: str, profile: str) -> str:
