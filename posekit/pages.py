@@ -42,7 +42,7 @@ def check(what: str, by_hand, computed, rtol: float = 0.0, atol: float = 0.0) ->
         a, b = (side.astype(complex if side.dtype.kind == "c" else float) for side in (a, b))
         with np.errstate(invalid="ignore"):
             allowed, off = atol + rtol * np.abs(b), np.abs(a - b)
-        if (rtol or atol) and (np.abs(b) <= allowed).all():
+        if (rtol or atol) and (np.isfinite(b) & (np.abs(b) <= allowed)).all():
             raise ValueError(f"{what}: zeros would meet this tolerance as well, so this check cannot fail; lower it")
         if (apart := ~(off <= allowed)).any():  # NaN, too
             first = np.unravel_index(apart.argmax(), apart.shape)

@@ -1,16 +1,20 @@
 """The book as it is committed, and the checks that it must pass."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import check_book
 import execute
 import jobs
 import nbformat
+import publish
 import pytest
+import ran_with
 from test_execute import notebook
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SHIPPED = [path.relative_to(ROOT).parts for path in sorted((ROOT / "data" / "weights").iterdir())]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -88,6 +92,7 @@ def test_a_report_must_have_run_and_a_worker_must_be_stripped(tmp_path):
     assert list(check_book.faults(report)) == [
         "a report is committed as run from top to bottom (ci/publish.py)",
         "it holds an error: ZeroDivisionError",
+        "it does not say with which parameters it was run: commit it with ci/publish.py",
     ]
 
 
@@ -95,3 +100,131 @@ def test_a_copy_from_papermill_is_not_the_source(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     execute.execute(worker(tmp_path, "x = 1"), "10_copy.ipynb", {"name": "b"})
     assert "papermill's copy" in next(check_book.faults(Path("10_copy.ipynb")))
+
+
+MEASURED = """\
+raw = pd.read_csv(folder / "raw.csv")
+parts = raw[raw.part != "total"].groupby(keys).ms.sum()
+whole = raw[raw.part == "total"].set_index(keys).ms.reindex(parts.index)
+"""
+
+
+@pytest.mark.parametrize(
+    ("cell", "fault"),
+    [
+        ('print("the same" if a == b else "another")', "prints that a check failed and goes on"),
+        ("print(f\"bins: {told if a == b else 'NOT the same'}\")", "prints that a check failed and goes on"),
+        ("f\"{off:.0%}, {'fine' if off < 0.1 else 'TOO MUCH'}\"", "prints that a check failed and goes on"),
+        ('print(f"by hand {a:.3f}, in the code {b:.3f}")', "compares something by hand without posekit.pages.check"),
+        ('check("the bins", model.bins(box), model.bins(box))', "compares model.bins(box) with itself"),
+        (MEASURED + "off = ((parts - whole).abs() / whole).median()", "compares parts with whole, both taken from raw"),
+        (MEASURED + 'check("times", parts, whole, rtol=0.1)', "compares parts with whole, both taken from raw"),
+        (MEASURED + "assert np.allclose(parts, whole)", "compares parts with whole, both taken from raw"),
+    ],
+)
+def test_a_check_that_cannot_fail_or_does_not_stop_the_page_is_named(tmp_path, cell, fault):
+    found = list(check_book.faults(worker(tmp_path, cell)))
+    assert len(found) == 1 and found[0].startswith(f"code cell 2 {fault}")
+
+
+def test_a_check_of_two_measurements_is_none_of_these(tmp_path):
+    cells = (
+        MEASURED + 'again = pd.read_csv(folder / "again.csv").ms\ncheck("times", whole, again, rtol=0.1)',
+        'by_hand = left + (right - left) * i\ncheck("bins by hand", by_hand, model.bins(box)[0], atol=1e-3)',
+        MEASURED + 'check("medians", np.median(raw.ms), latency.summary(raw).median_ms)',
+        "gain = (raw.AP.max() - raw.AP.min()) / 2",
+    )
+    assert list(check_book.faults(worker(tmp_path, *cells))) == []
+
+
+def test_a_promise_in_the_text_needs_a_check(tmp_path):
+    path = worker(tmp_path, "x = 1", 'check("x", x, 1)')
+    book = nbformat.read(path, as_version=4)
+    book.cells.insert(2, nbformat.v4.new_markdown_cell("Parts and whole: their sum must agree."))
+    nbformat.write(book, path)
+    assert list(check_book.faults(path)) == []
+    del book.cells[-1]
+    nbformat.write(book, path)
+    assert ["must agree" in fault for fault in check_book.faults(path)] == [True]
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """A small report, its execution with profile quick, and what that cost."""
+    folder = tmp_path_factory.mktemp("book")
+    lines = f'profile: str = "mine"  # where figures go\n{GOOD}'
+    cells = ('print(f"figures/{profile}/a.svg")', "rate * 2")
+    path = worker(folder, *cells, parameters=lines).rename(folder / "20_report.ipynb")
+    cost = execute.execute(path, folder / "build.ipynb", {"profile": "quick", "rate": 0.25})
+    return *(nbformat.read(name, as_version=4) for name in (path, folder / "build.ipynb")), cost
+
+
+@pytest.fixture
+def page(executed, tmp_path):
+    """(path, notebook) of the report as it is published."""
+    source, copy, cost = deepcopy(executed)
+    return tmp_path / "20_report.ipynb", publish.published(source, copy, cost)
+
+
+def faults_of(page):
+    path, book = page
+    nbformat.write(book, path)
+    return list(check_book.faults(path))
+
+
+def test_a_published_page_says_what_it_was_run_with(page, executed):
+    path, book = page
+    assert faults_of(page) == []
+    first = ran_with.parameters_cell(book)
+    told = first.outputs[0].text.splitlines()
+    assert told[:2] == ["run with profile = 'quick'", "         rate = 0.25"]
+    assert told[2].lstrip().startswith("everything else as above; commit ")
+    assert first.source.startswith('profile: str = "mine"') and "papermill" not in book.metadata  # still the source
+    text = path.read_text()
+    _, copy, cost = executed
+    nbformat.write(publish.published(nbformat.read(path, as_version=4), copy, cost), path)  # once more, onto the page
+    assert path.read_text() == text
+    with pytest.raises(ValueError, match="its last execution failed: it broke"):
+        publish.published(book, copy, cost | {"status": "failed", "error": "it broke"})
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda first, last: first.update(source=first.source.replace('"a"', '"b"')), "name = 'a', not with 'b'"),
+        (lambda first, last: first.update(source=first.source + "\nmore: int = 0  # new"), "and now has profile, name"),
+        (lambda first, last: first.outputs[0].update(text="run with profile = 'smoke'\n"), "is not the record"),
+        (lambda first, last: first.metadata.ran_with["values"].update(profile="smoke"), "is not the record"),
+        (lambda first, last: first.update(outputs=[]), "is not the record"),
+        (lambda first, last: last.update(source="rate * 3"), "its code was changed after it ran"),
+        (lambda first, last: first.metadata.pop("ran_with"), "does not say with which parameters it was run"),
+    ],
+)
+def test_a_page_that_was_run_otherwise_is_named(page, change, fault):
+    code = [cell for cell in page[1].cells if cell.cell_type == "code"]
+    change(code[0], code[-1])
+    found = faults_of(page)
+    assert found and fault in found[0]
+
+
+def test_outputs_of_another_profile_and_failed_checks_are_named(page):
+    cell = page[1].cells[-2]
+    cell.outputs[0].text = "figures/smoke/a.svg\n"
+    assert faults_of(page) == ["it was run with profile = 'quick' and its outputs name figures/smoke"]
+    for text in ("by hand and in the code: NOT the same", "Parts and whole differ by 0.0% in the median (fine)"):
+        cell.outputs[0].text = text
+        assert ["an output holds a failed check" in fault for fault in faults_of(page)] == [True]
+
+
+def test_every_report_asks_for_runs_that_profile_quick_makes(monkeypatch):
+    """By default a report reads data/runs/mine/NAME, and `pages.find_run` goes by the name."""
+    monkeypatch.chdir(ROOT)
+    asked = [job.parameters for job in jobs.read("quick") if job.worker]
+    made = {Path(one[key]).name for one in asked for key in ("run_dir", "out_dir") if key in one}
+    for path in NOTEBOOKS:
+        if not path.name.startswith("1"):
+            values = ran_with.defaults(ran_with.parameters_cell(nbformat.read(path, as_version=4)).source).values()
+            folders = [Path(word) for value in values if isinstance(value, str) for word in value.split()]
+            folders = [folder for folder in folders if folder.parts[0] == "data"]
+            assert {folder.parts[:3] for folder in folders} <= {("data", "runs", "mine"), *SHIPPED}, path.name
+            assert {folder.name for folder in folders if folder.parts[1] == "runs"} <= made, path.name
