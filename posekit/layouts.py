@@ -6,6 +6,7 @@ The sigmas are the `k_i / 2` of the COCO evaluation code: OKS uses `exp(-d^2 / (
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,18 +39,42 @@ class Layout:
 
     @property
     def flip(self) -> np.ndarray:
-        """(K,) index of the mirrored keypoint: `keypoints[flip]` after a horizontal flip."""
-        swap = {"left": "right", "right": "left"}
-        mirrored = ["_".join(swap.get(word, word) for word in name.split("_")) for name in self.keypoints]
-        # A name without a partner stays where it is.
-        order = [self.keypoints.index(name) if name in self.keypoints else i for i, name in enumerate(mirrored)]
-        return np.array(order)
+        """(K,) index of the mirrored keypoint: `keypoints[flip]` after a horizontal flip.
+
+        A pair is recognised by its names: left_x, Right-x, x_left, leftX, L_x, xR ... A name without a partner stays.
+        """
+        places = {name.lower(): i for i, name in enumerate(self.keypoints)}
+        order = [next((places[m] for m in _mirrored(name) if m in places), i) for i, name in enumerate(self.keypoints)]
+        return np.array([j if order[j] == i else i for i, j in enumerate(order)], int)
 
     @property
     def colours(self) -> tuple[str, ...]:
         """One colour per keypoint: left, right, middle."""
-        sides = {"left": LEFT, "right": RIGHT}
-        return tuple(sides.get(name.split("_")[0], MIDDLE) for name in self.keypoints)
+        paired = self.flip != np.arange(len(self))
+        sides = {"left": LEFT, "right": RIGHT} | {"l": LEFT, "r": RIGHT}
+        colours = []
+        for name, pair in zip(self.keypoints, paired, strict=True):
+            named = [word for word in _words(name) if word in sides and (pair or len(word) > 1)]
+            first = sides.get(name[0].lower()) if pair else None  # lwrist, rwrist
+            colours.append(sides[named[0]] if named else first or MIDDLE)
+        return tuple(colours)
+
+
+_SWAP = {"left": "right", "right": "left", "l": "r", "r": "l"}
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name and what is between them, in small letters: "leftEye" -> left, eye; "L-Eye" -> l, -, eye."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^A-Za-z]+", name)]
+
+
+def _mirrored(name: str) -> list[str]:
+    """What the other side of this keypoint may be called, in small letters; the surest first."""
+    small = name.lower()
+    whole = "".join(_SWAP.get(word, word) for word in _words(name))
+    inside = re.sub("left|right", lambda word: _SWAP[word[0]], small)  # lefteye
+    first = _SWAP.get(small[:1], "") + small[1:]  # lwrist
+    return [other for other in (whole, inside, first) if other != small]
 
 
 COCO = Layout(
@@ -84,14 +109,16 @@ CROWDPOSE = Layout(
     ),
 )
 
+SYNONYMS = {"head": "top_head"}  # CrowdPose's own files differ in this one name
+EQUAL = 0.079  # the shoulder's, for joints that no layout knows
 LAYOUTS = {layout.name: layout for layout in (COCO, CROWDPOSE)}
 
 
 def layout_for(keypoints: int | Sequence[str]) -> Layout:
     """The layout with these keypoint names, or with this number of keypoints.
 
-    Unknown names give a layout of their own with equal sigmas 0.079 (the shoulder's) and no limbs: say so when you
-    report its AP. A left/right pair is recognised by its name (`left_x`, `right_x`).
+    Unknown names give a layout of their own without limbs, with the sigmas of `sigmas_for`. A left/right pair is
+    recognised by its name (see `Layout.flip`).
 
     Raises:
         ValueError: a bare number that no known layout has.
@@ -106,4 +133,23 @@ def layout_for(keypoints: int | Sequence[str]) -> Layout:
     for layout in LAYOUTS.values():
         if layout.keypoints == names:
             return layout
-    return Layout(name=f"custom{len(names)}", keypoints=names, sigmas=np.full(len(names), 0.079), limbs=())
+    sigmas, _ = sigmas_for(names, len(names))
+    return Layout(name=f"custom{len(names)}", keypoints=names, sigmas=sigmas.copy(), limbs=())
+
+
+def sigmas_for(names: Sequence[str] | None, k: int, crowdpose: bool = False) -> tuple[np.ndarray, str]:
+    """(sigmas (K,), where they come from): the one rule for training and for scoring.
+
+    names: the keypoints' names, if they are known. crowdpose: scored as CrowdPose's files are, where 14 joints have
+    its sigmas whatever their names. As in pycocotools 17 joints have COCO's. An unknown layout has the shoulder's 0.079
+    for every joint: no published number can be compared with its AP.
+    """
+    names = tuple(SYNONYMS.get(name, name) for name in names or ())
+    for layout in LAYOUTS.values():
+        if len(layout) == k and names in ((), layout.keypoints):
+            return layout.sigmas, layout.name
+    if k == len(CROWDPOSE) and crowdpose:
+        return CROWDPOSE.sigmas, CROWDPOSE.name
+    if k == len(COCO):
+        return COCO.sigmas, "coco, as in pycocotools (the joints have other names: give sigmas if they differ)"
+    return np.full(k, EQUAL), f"{EQUAL:g} for every joint (the layout is unknown: give sigmas)"

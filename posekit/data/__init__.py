@@ -29,9 +29,9 @@ def open_dataset(
     2 * seed + 1.
 
     Otherwise a folder in COCO's format, or its JSON (`posekit.data.coco.CocoFolder`, which takes the
-    `options` annotations, images, layout, on_error, with_people); `count` limits the number of images. Unless
-    told otherwise, "train" keeps only images with labelled people; `size`, `seed`, `cache` and `people` do
-    not apply. Relative paths start at the repository root, wherever a notebook runs.
+    `options` annotations, images, layout, on_error, with_people, category, outside); `count` limits the number of
+    images. Unless told otherwise, "train" keeps only images with labelled people; `size`, `seed`, `cache` and `people`
+    do not apply. Relative paths start at the repository root, wherever a notebook runs.
 
     Raises:
         ValueError: an unknown spec or split, or a folder that cannot be used (`DataError`).

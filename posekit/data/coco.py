@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from posekit.data.folder import find_annotations, find_images, find_layout
+from posekit.data.coco_json import normalise
+from posekit.data.folder import Inside, find_annotations, find_images, find_layout, known_layout, place
 from posekit.data.pictures import DataError, check_size, quick_check, read_image
 from posekit.layouts import Layout
 
@@ -30,15 +31,17 @@ class CocoFolder:
     `split`: "train" or "val". `annotations`, `images`: file and folder, if they are not where they are
     usually found. `layout`: a `Layout` or the name of one, if the file's own keypoint names are not to be
     used. `with_people`: keep only images with at least one labelled, non-crowd person (for training).
-    `count`: only the first so many images.
+    `count`: only the first so many images. `category`: id or name of the only category to keep; None: all that have
+    the same keypoints. `outside`: pictures may lie outside the folder (absolute paths, `..`, symbolic links).
 
     `on_error="raise"`: the first bad entry stops with a `DataError`. `"skip"`: bad annotations and images are
     left out, and `skipped` lists a sentence for each; pictures are then looked at (header and end, not
     decoded) at once.
 
-    Attributes: `name`, `layout`, `ids` (image ids, in the file's order), `note` (what a reader should know,
-    or ""), `skipped`, `area_scale` 1.0, `fingerprint`: sha256 of annotation file and ids, shortened to 12
-    digits.
+    Attributes: `name`, `layout`, `sigmas_from` (where the layout's sigmas come from), `category_id` (the one category
+    of `ground_truth`, whatever the file has), `ids` (image ids, in the file's order), `notes` (sentences that a reader
+    should know: what was changed, left out, filled in), `note` (all of them, or ""), `skipped`, `area_scale` 1.0,
+    `fingerprint`: sha256 of annotation file and ids, shortened to 12 digits.
     """
 
     area_scale = 1.0
@@ -53,6 +56,8 @@ class CocoFolder:
         on_error: str = "raise",
         with_people: bool = False,
         count: int | None = None,
+        category: int | str | None = None,
+        outside: bool = False,
     ) -> None:
         if split not in ("train", "val"):
             raise ValueError(f"a data set has the splits 'train' and 'val', not '{split}'")
@@ -69,20 +74,32 @@ class CocoFolder:
             raise DataError(f"there is no folder '{self.root}'")
         self.name = self.root.resolve().name
         self.file, data = find_annotations(self.root, split, annotations, notes)
-        self.layout = find_layout(self.file, data, layout, notes)
-        self._read_images(data["images"])
-        labelled = self._read_people(data, notes)
+        given = known_layout(layout)
+        expected = {} if given is None else {"k": len(given), "of": f" of layout '{given.name}'"}
+        try:
+            truth = normalise(data, str(self.file), True, category=category, remedy="category=...", **expected)
+        except ValueError as error:
+            raise DataError(str(error)) from None
+        for fault in truth.faults:
+            self._problem(fault)
+        self.layout, self.sigmas_from = find_layout(self.file, truth, given, notes)
+        self._images = truth.images
+        labelled = self._sort_people(truth, notes)
         if with_people:
             self._images = [row for row in self._images if row["id"] in labelled]
         self._images = self._images[:count]
         if not self._images:
             people = " with labelled people" if with_people else ""
             raise DataError(f"{self.file}: no image{people} is left to use")
-        self.folder = find_images(self.root, split, images, self._images)
-        self._check_files()
+        self.folder = find_images(self.root, split, images, self._images, self.file)
+        self._check_files(outside)
         self.ids = [row["id"] for row in self._images]
         self._unreadable: set[int] = set()
-        self.note = "; ".join(notes)
+        self.notes = [*notes, *truth.notes.lines()]
+
+    @property
+    def note(self) -> str:
+        return "; ".join(self.notes)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -98,7 +115,7 @@ class CocoFolder:
 
     def path(self, i: int) -> Path:
         """Where the picture of image i lies."""
-        return self.folder / self._images[i]["file_name"]
+        return place(self.folder, self._images[i]["file_name"])
 
     def image(self, i: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB. Raises DataError for a missing, truncated, unreadable or wrongly sized
@@ -136,7 +153,7 @@ class CocoFolder:
         """
         images = [row for row in self._images if row["id"] not in self._unreadable]
         rows = [row for image in images for row in self._people.get(image["id"], [])]
-        return {"images": images, "annotations": rows, "categories": self._categories}
+        return {"images": images, "annotations": rows, "categories": [self._category]}
 
     def skip(self, i: int, sentence: str) -> None:
         """Image i turned out to be unreadable: count it, and leave it out of the ground truth from now on."""
@@ -150,95 +167,46 @@ class CocoFolder:
             raise DataError(f"{sentence} (on_error='skip' leaves such entries out and counts them)")
         self.skipped.append(sentence)
 
-    def _read_images(self, rows: list[dict]) -> None:
-        needed = ("id", "file_name", "width", "height")
-        self._images = []
-        for row in rows:
-            missing = [name for name in needed if name not in row]
-            if missing:
-                self._problem(f"{self.file}: image {row.get('id', '?')} lacks '{missing[0]}'")
-            elif not isinstance(row["id"], int):
-                self._problem(f"{self.file}: image id '{row['id']}' is not a whole number")
-            else:
-                self._images.append(row)
-        if len({row["id"] for row in self._images}) < len(self._images):
-            raise DataError(f"{self.file}: two images have the same id; ids must be unique")
-
-    def _read_people(self, data: dict, notes: list[str]) -> set[int]:
-        """Check the annotations and sort them by image; returns the ids of the images with labelled
-        people."""
-        categories = [row for row in data.get("categories", []) if row.get("keypoints")]
-        own = {"id": 1, "name": "person", "keypoints": list(self.layout.keypoints)}
-        self._categories = categories or [own]
-        known, images = {row["id"] for row in categories}, {row["id"] for row in self._images}
-        left_out = {row.get("id") for row in data["images"]} - images
+    def _sort_people(self, truth, notes: list[str]) -> set[int]:
+        """Sort the annotations by image, all in one category; returns the ids of the images with labelled people."""
+        first = truth.categories[0]
+        self.category_id = first.id
+        self._category = {
+            "id": first.id,
+            "name": ", ".join(dict.fromkeys(one.name for one in truth.categories if one.name)) or "person",
+            "keypoints": list(self.layout.keypoints),
+            "skeleton": [[a + 1, b + 1] for a, b in self.layout.limbs],
+        }
         self._people: dict[int, list[dict]] = {}
-        labelled, no_area, seen = set(), 0, False
-        for number, row in enumerate(data["annotations"]):
-            if (known and row.get("category_id") not in known) or row.get("image_id") in left_out:
-                continue
-            row.pop("segmentation", None)
-            row.setdefault("id", number + 1)
-            row.setdefault("iscrowd", 0)
-            row.setdefault("category_id", 1)
-            if fault := self._fault(row, images):
-                self._problem(
-                    f"{self.file}: annotation {row['id']} (image {row.get('image_id', '?')}) {fault}"
-                )
-                continue
-            flags = row["keypoints"][2::3]
-            row["num_keypoints"] = sum(flag > 0 for flag in flags)
-            if "bbox" not in row:
-                row["bbox"] = _box_around(row["keypoints"])
-            if "area" not in row:
-                row["area"] = row["bbox"][2] * row["bbox"][3] * 0.53
-                no_area += 1
+        labelled, seen = set(), False
+        for row in truth.annotations:
+            row["category_id"] = self.category_id
             self._people.setdefault(row["image_id"], []).append(row)
             if row["num_keypoints"] and not row["iscrowd"]:
                 labelled.add(row["image_id"])
-                seen = seen or 2 in flags
-        if no_area:
-            notes.append(
-                f"{no_area} annotations have no area: 0.53 of the box is taken, as CrowdPose's scorer does"
-            )
+                seen = seen or 2 in row["keypoints"][2::3]
         if labelled and not seen:
             notes.append("no joint is marked v = 2 (seen): losses that train seen joints only find nothing")
         return labelled
 
-    def _fault(self, row: dict, images: set[int]) -> str | None:
-        """What is wrong with an annotation, or None."""
-        k = len(self.layout)
-        if row.get("image_id") not in images:
-            return "belongs to an image that the file does not list"
-        values, box = row.get("keypoints"), row.get("bbox", [0, 0, 0, 0])
-        if values is None and row["iscrowd"] and "bbox" in row:
-            values = row["keypoints"] = [0] * (3 * k)
-        if values is None:
-            return "lacks 'keypoints'"
-        try:
-            numbers = np.array([*values, *box, row.get("area", 0.0)], float)
-        except (TypeError, ValueError):
-            return "holds something other than numbers"
-        if len(values) != 3 * k:
-            need = f"the {k} keypoints of layout '{self.layout.name}' need {3 * k}"
-            return f"has {len(values)} keypoint numbers, but {need}"
-        if len(box) != 4:
-            return f"has a bbox of {len(box)} numbers; it needs x, y, width and height"
-        if not np.isfinite(numbers).all():
-            return "holds a number that is not finite (NaN or infinity)"
-        if not set(values[2::3]) <= {0, 1, 2}:
-            return f"has visibility flags {sorted(set(values[2::3]))}; COCO knows 0, 1 and 2"
-        return None
-
-    def _check_files(self) -> None:
-        """Every picture is there (one listing of the folder); with on_error="skip", also that it looks
-        whole."""
-        present, keep = set(os.listdir(self.folder)), []
+    def _check_files(self, outside: bool) -> None:
+        """Every picture is there (one listing of the folder) and lies in the folder; with on_error="skip", also that
+        it looks whole."""
+        with os.scandir(self.folder) as entries:
+            present = {entry.name for entry in entries if not entry.is_symlink()}
+        inside, keep = Inside(self.root, self.folder), []
         for i, row in enumerate(self._images):
             path = self.path(i)
-            if row["file_name"] not in present and not path.is_file():
-                self._problem(f"image {row['id']}: there is no picture '{path}'")
-                continue
+            if row["file_name"] not in present:
+                if not os.path.isfile(path):
+                    self._problem(f"image {row['id']}: there is no picture '{path}'")
+                    continue
+                if not outside and not inside(path):
+                    self._problem(
+                        f"image {row['id']}: its picture '{path}' lies outside '{self.root}': "
+                        "move it there, or allow it with outside=True"
+                    )
+                    continue
             try:
                 if self.on_error == "skip":
                     quick_check(row, path)
@@ -254,12 +222,3 @@ def _corners(boxes: list) -> np.ndarray:
     """COCO's x, y, width, height -> (n, 4) float32 x0, y0, x1, y1."""
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-
-
-def _box_around(keypoints: list) -> list[float]:
-    """x, y, width, height around the labelled keypoints."""
-    points = np.array(keypoints, float).reshape(-1, 3)
-    points = points[points[:, 2] > 0, :2]
-    if not len(points):
-        return [0.0, 0.0, 0.0, 0.0]
-    return [*points.min(0).tolist(), *np.ptp(points, axis=0).tolist()]

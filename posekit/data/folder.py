@@ -7,16 +7,16 @@ keypoints.
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
+from posekit.data.coco_json import Truth, parts
+from posekit.data.coco_values import load
 from posekit.data.pictures import DataError
-from posekit.layouts import LAYOUTS, Layout, layout_for
+from posekit.layouts import LAYOUTS, SYNONYMS, Layout, layout_for, sigmas_for
 
-SYNONYMS = {"head": "top_head"}  # CrowdPose's own files differ in this one name
+PARTS = {"train": ("train",), "val": ("valid", "val", "validation", "test")}  # folders of their own, as Roboflow writes
 
 
 def find_annotations(root: Path, split: str, given: str | Path | None, notes: list[str]) -> tuple[Path, dict]:
@@ -32,18 +32,20 @@ def find_annotations(root: Path, split: str, given: str | Path | None, notes: li
     for path in (root / name for name in usual):
         if path.is_file():
             return path, read_json(path)
-    candidates = sorted([*root.glob("annotations/*.json"), *root.glob("*.json")])
-    if not candidates:
+    other = {"train": "val", "val": "train"}[split]
+    beside = sorted([*root.glob("annotations/*.json"), *root.glob("*.json")])
+    mine, theirs = (_first([sorted((root / name).glob("*.json")) for name in PARTS[part]]) for part in (split, other))
+    if not (beside or mine or theirs):
         raise DataError(
             f"there is no annotation file in '{root}': expected "
-            f"annotations/person_keypoints_{split}2017.json, "
-            "or one *.json with keypoints there or in annotations/"
+            f"annotations/person_keypoints_{split}2017.json, one *.json with keypoints there or in annotations/, "
+            "or one in each of train/ and valid/"
         )
-    other = {"train": "val", "val": "train"}[split]
-    mine = [path for path in candidates if split in path.stem]
-    neutral = [path for path in candidates if other not in path.stem]
-    for paths in (mine, neutral, candidates):
-        usable, faults = [], []
+    named = [path for path in beside if split in path.stem]
+    neutral = [path for path in beside if other not in path.stem]
+    faults = []
+    for paths in (named, neutral, mine, beside, theirs):
+        usable = []
         for path in paths:
             try:
                 usable.append((path, read_json(path)))
@@ -55,7 +57,7 @@ def find_annotations(root: Path, split: str, given: str | Path | None, notes: li
                 f"'{root}' has several annotation files ({names}): say which with annotations=..."
             )
         if usable:
-            if paths is not mine:
+            if paths is not named and paths is not mine:
                 notes.append(
                     f"{usable[0][0].name} serves as train and as val: scores are on the training images"
                 )
@@ -63,70 +65,75 @@ def find_annotations(root: Path, split: str, given: str | Path | None, notes: li
     raise faults[0]
 
 
+def _first(found: list[list[Path]]) -> list[Path]:
+    return next((paths for paths in found if paths), [])
+
+
 def read_json(path: Path) -> dict:
     """The content of a COCO keypoint file. Raises DataError if it is not JSON or holds no keypoints."""
     try:
-        data = json.loads(path.read_bytes())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
-    if not isinstance(data, dict) or not {"images", "annotations"} <= data.keys():
+        data = load(path)
+        _, rows = parts(data, str(path))
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    if not any(isinstance(row, dict) and row.get("keypoints") for row in rows):
         raise DataError(
-            f"{path} is not a COCO annotation file: it needs the lists 'images' and 'annotations'"
-        )
-    if not any("keypoints" in row for row in data["annotations"]):
-        raise DataError(
-            f"{path} lacks 'keypoints': none of its {len(data['annotations'])} annotations has them "
+            f"{path} lacks 'keypoints': none of its {len(rows)} annotations has them "
             "(COCO's file of that kind is named person_keypoints_*.json)"
         )
     return data
 
 
-def find_layout(path: Path, data: dict, given: Layout | str | None, notes: list[str]) -> Layout:
-    """The layout given, else the one that the file's categories name, else one with as many keypoints."""
-    if isinstance(given, Layout):
-        return given
-    if given is not None:
+def known_layout(given: Layout | str | None) -> Layout | None:
+    """A layout by its name. Raises ValueError for an unknown one."""
+    if isinstance(given, str):
         if given not in LAYOUTS:
             raise ValueError(f"unknown layout '{given}'; there are {', '.join(LAYOUTS)}")
         return LAYOUTS[given]
-    categories = [row for row in data.get("categories", []) if row.get("keypoints")]
-    if categories:
-        names = categories[0]["keypoints"]
-        if any(row["keypoints"] != names for row in categories):
-            raise DataError(
-                f"{path}: its categories have different keypoints; posekit reads one layout at a time"
-            )
-        if len(set(names)) < len(names):
-            raise DataError(f"{path}: its categories name a keypoint twice; names must differ")
-    else:
-        first = next(row for row in data["annotations"] if row.get("keypoints"))
-        count = len(first["keypoints"]) // 3
-        known = [layout for layout in LAYOUTS.values() if len(layout) == count]
+    return given
+
+
+def find_layout(path: Path, truth: Truth, given: Layout | None, notes: list[str]) -> tuple[Layout, str]:
+    """The layout given, else the one that the file's categories name, else one with as many keypoints; and where its
+    sigmas come from."""
+    if given is not None:
+        known = LAYOUTS.get(given.name)
+        return given, given.name if known is not None and known.sigmas is given.sigmas else f"{given.name}, as given"
+    first, k = truth.categories[0], truth.k
+    if not first.keypoints:
+        known = [layout for layout in LAYOUTS.values() if len(layout) == k]
         if known:
             notes.append(
-                f"{path.name} does not name its {count} keypoints: layout '{known[0].name}' is assumed"
+                f"{path.name} does not name its {k} keypoints: layout '{known[0].name}' is assumed"
             )
-            return known[0]
-        names = [f"keypoint_{i}" for i in range(count)]
-    layout = layout_for(names)
-    if layout.name not in LAYOUTS:
-        usual = layout_for([SYNONYMS.get(name, name) for name in names])
-        layout = usual if usual.name in LAYOUTS else _own_layout(layout, categories)
-    if layout.name not in LAYOUTS:
-        notes.append(f"keypoints of its own: equal OKS sigmas {layout.sigmas[0]} are used")
-        if (layout.flip == np.arange(len(layout))).all():
-            notes.append("no left_/right_ pairs among the keypoint names: flips are left out")
-    return layout
+            return known[0], known[0].name
+    names = first.keypoints or tuple(f"keypoint_{i}" for i in range(k))
+    layout = layout_for([SYNONYMS.get(name, name) for name in names])
+    if layout.name in LAYOUTS:
+        return layout, layout.name
+    crowdpose = any(row.get("crowdIndex") is not None for row in truth.images)
+    sigmas, source = sigmas_for(first.keypoints, k, crowdpose)
+    layout = replace(layout_for(names), limbs=first.limbs, sigmas=sigmas.copy())
+    equal = "equal OKS sigmas" if (sigmas == sigmas[0]).all() else "OKS sigmas"
+    notes.append(f"keypoints of its own: {equal} are used, {source}")
+    notes.append(flips(layout))
+    return layout, source
 
 
-def _own_layout(layout: Layout, categories: list[dict]) -> Layout:
-    """The unknown layout with the limbs of the file's skeleton (pairs counted from 1), if they make sense."""
-    limbs = categories[0].get("skeleton", []) if categories else []
-    valid = all(len(pair) == 2 and 1 <= min(pair) and max(pair) <= len(layout) for pair in limbs)
-    return replace(layout, limbs=tuple((a - 1, b - 1) for a, b in limbs)) if valid else layout
+def flips(layout: Layout) -> str:
+    """What a horizontal flip does to keypoints that no known layout has."""
+    pairs = [(a, b) for a, b in enumerate(layout.flip) if a < b]
+    names = layout.keypoints
+    rest = [name for i, name in enumerate(names) if layout.flip[i] == i]
+    listed = ", ".join(rest[:8]) + (f" and {len(rest) - 8} more" if len(rest) > 8 else "")
+    if not pairs:
+        return f"no left_/right_ pairs among the keypoint names ({listed}): flips are left out"
+    swapped = ", ".join(f"{names[a]}/{names[b]}" for a, b in pairs[:4]) + (" ..." if len(pairs) > 4 else "")
+    alone = f"; these have no partner by name and keep their place: {listed}" if rest else ""
+    return f"flips swap {swapped}{alone}"
 
 
-def find_images(root: Path, split: str, given: str | Path | None, rows: list[dict]) -> Path:
+def find_images(root: Path, split: str, given: str | Path | None, rows: list[dict], file: Path) -> Path:
     """The folder that holds the pictures: the one given, else the first usual one that has any of the first
     50."""
     if given is not None:
@@ -136,7 +143,33 @@ def find_images(root: Path, split: str, given: str | Path | None, rows: list[dic
         raise DataError(f"there is no picture folder '{given}' in '{root}'")
     usual = [f"{split}2017", f"images/{split}2017", f"images/{split}", "images", split, f"{split}2014", "."]
     folders = [root / name for name in usual if (root / name).is_dir()]
+    if file.parent not in (root, root / "annotations") and root in file.parents:  # train/, valid/ of their own
+        folders = [*(path for path in (file.parent / "images", file.parent) if path.is_dir()), *folders]
     for folder in folders:
-        if any((folder / row["file_name"]).is_file() for row in rows[:50]):
+        if any(os.path.isfile(place(folder, row["file_name"])) for row in rows[:50]):
             return folder
     return folders[0]
+
+
+def place(folder: Path, name: str) -> Path:
+    """Where a picture lies; the backslashes of a Windows path are folders unless a file is named so."""
+    path = folder / name
+    return folder / name.replace("\\", "/") if "\\" in name and not os.path.isfile(path) else path
+
+
+class Inside:
+    """Does a picture lie in one of these folders, links followed? Folders are looked at once."""
+
+    def __init__(self, *folders: Path) -> None:
+        self._roots = [os.path.realpath(folder) for folder in folders]
+        self._real: dict[str, str] = {}
+
+    def __call__(self, path: Path) -> bool:
+        parent, name = os.path.split(path)
+        if os.path.islink(path) or name in ("", ".", ".."):
+            real = os.path.realpath(path)
+        else:
+            if parent not in self._real:
+                self._real[parent] = os.path.realpath(parent)
+            real = os.path.join(self._real[parent], name)
+        return any(os.path.commonpath([root, real]) == root for root in self._roots)

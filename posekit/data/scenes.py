@@ -184,6 +184,7 @@ class Scenes:
         self.name = f"drawn {style}"
         self.ids = list(range(count))
         self.area_scale = (size / CANVAS) ** 2
+        self.category_id, self.sigmas_from, self.notes, self.note = 1, table.layout.name, [], ""
         self._drawn: dict[int, tuple] = {}
         self._images = self._records = None
         if cache is not None:

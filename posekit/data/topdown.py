@@ -11,12 +11,15 @@ Frame: COCO's, of the crop. K keypoints, n people.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from posekit.data.coco_annotations import ImageIds
+from posekit.data.coco_categories import Category
+from posekit.data.coco_results import as_rows, check_categories, normalise_rows
+from posekit.data.coco_values import Notes, load
 from posekit.data.crops import box_faults
 from posekit.data.pictures import DataError
 
@@ -32,7 +35,8 @@ class People:
     left out and counted in `skipped` ("drop"), or stop with a `DataError` ("raise").
 
     Attributes: `ids` the picture's id of every person, `pictures` (n,) its index, `boxes` (n, 4), `scores` (n,),
-    `persons` (n,) the row of the picture's target or -1; `ground_truth`, `layout`, `area_scale` of the data set.
+    `persons` (n,) the row of the picture's target or -1; `ground_truth`, `layout`, `area_scale`, `category_id` of the
+    data set; `notes`: its own, and what was left out of the boxes' file.
     """
 
     def __init__(self, dataset, boxes="truth", min_score: float = 0.0, on_bad: str = "drop") -> None:
@@ -42,11 +46,12 @@ class People:
         self.name = f"people of {dataset.name}"
         self.area_scale, self.on_error = getattr(dataset, "area_scale", 1.0), getattr(dataset, "on_error", "raise")
         self.skipped: list[str] = []
+        self.category_id, told = getattr(dataset, "category_id", 1), Notes()
         truth = isinstance(boxes, str) and boxes == "truth"
         if truth:
             found = [_annotated(dataset.target(i)) for i in range(len(dataset))]
         elif isinstance(boxes, str | Path):
-            found = read_detections(boxes, dataset)
+            found = read_detections(boxes, dataset, told)
         else:
             found = _given(boxes, len(dataset))
         counts = [len(rows) for rows, _, _ in found]
@@ -55,6 +60,7 @@ class People:
         self.boxes, self.scores, self.persons = (np.concatenate(part) for part in zip(*(found or empty), strict=True))
         self._keep(self.scores >= min_score)
         self._check(on_bad, inside=not truth)
+        self.notes = [*getattr(dataset, "notes", []), *told.lines()]
         self.ids = [int(dataset.ids[i]) for i in self.pictures]
         self._last: tuple[int, np.ndarray] | None = None
 
@@ -83,6 +89,10 @@ class People:
 
     def __repr__(self) -> str:
         return f"People({self.dataset.name}: {len(self)} people in {len(self.dataset)} pictures)"
+
+    @property
+    def note(self) -> str:
+        return "; ".join(self.notes)
 
     @property
     def ground_truth(self) -> dict:
@@ -130,6 +140,7 @@ class Together:
     def __init__(self, parts: Sequence[People]) -> None:
         self.parts, self.layout = list(parts), parts[0].layout
         self.name = " + ".join(part.name for part in parts)
+        self.notes = [f"{part.name}: {note}" for part in parts for note in part.notes]
         self.ids = [one for part in parts for one in part.ids]
         self.on_error = "skip" if all(part.on_error == "skip" for part in parts) else "raise"
         self._ends = np.cumsum([len(part) for part in parts])
@@ -178,26 +189,39 @@ def _given(boxes: Sequence, pictures: int) -> list[Found]:
     return found
 
 
-def read_detections(path: str | Path, dataset) -> list[Found]:
-    """A COCO detections file, sorted by the pictures of the data set; other pictures and categories are left out.
+def read_detections(path: str | Path, dataset, notes: Notes) -> list[Found]:
+    """A COCO detections file, sorted by the pictures of the data set; other pictures and categories are left out, and
+    counted in `notes`.
 
     Raises:
-        DataError: not such a file; the sentence names it and the entry.
+        DataError: not such a file, or nothing in it belongs to the data set; the sentence names it and the entry.
     """
+    where, number = f"'{path}'", getattr(dataset, "category_id", 1)
+    person, ids = [Category(number, _name_of(dataset))], ImageIds(dataset.ids)
     try:
-        rows = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"'{path}' is not a COCO detections file: {error}") from None
-    if not isinstance(rows, list):
-        raise DataError(f"'{path}' is not a COCO detections file: it holds a {type(rows).__name__}, not a list of rows")
-    person = dataset.ground_truth["categories"][0]["id"] if hasattr(dataset, "ground_truth") else 1
-    by_picture: dict[int, list] = {int(one): [] for one in dataset.ids}
-    for number, row in enumerate(rows):
-        try:
-            if row.get("category_id", person) == person and row["image_id"] in by_picture:
-                x, y, width, height = row["bbox"]
-                by_picture[row["image_id"]].append((x, y, x + width, y + height, row["score"]))
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise DataError(f"'{path}': entry {number} lacks image_id, bbox (x, y, w, h) or score") from None
+        rows = as_rows(load(path), where, "image_id, category_id, bbox, score")
+        rows = normalise_rows(rows, where, ids, person, notes, boxes=True, word="entry")
+        check_categories([row["category_id"] for row in rows], person, person, where, notes)
+    except ValueError as error:
+        raise DataError(f"{where} is not a COCO detections file for this data set: {error}") from None
+    by_picture: dict[int, list] = {one: [] for one in dataset.ids}
+    people = [row for row in rows if row["category_id"] == number]
+    others = [row for row in people if row["image_id"] not in by_picture]
+    if others and len(others) == len(people):
+        raise DataError(
+            f"{where}: none of its images is in {dataset.name}; the first is {others[0]['image_id']!r}: "
+            "of another data set or split?"
+        )
+    if others:
+        first = others[0]["image_id"]
+        notes.say(f"left out: {len(others):,} detections of images that are not in use (the first: {first!r})")
+    for row in people:
+        if row["image_id"] in by_picture:
+            x, y, width, height = row["bbox"]
+            by_picture[row["image_id"]].append((x, y, x + width, y + height, row["score"]))
     tables = (np.array(found, np.float64).reshape(-1, 5) for found in by_picture.values())
     return [(table[:, :4], table[:, 4], np.full(len(table), -1)) for table in tables]
+
+
+def _name_of(dataset) -> str:
+    return dataset.ground_truth["categories"][0].get("name", "") if hasattr(dataset, "ground_truth") else ""

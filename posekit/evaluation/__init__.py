@@ -3,7 +3,6 @@
 from posekit.evaluation.centers import Centers, compare_centers, true_centers
 from posekit.evaluation.coco import (
     CROWD_STATS,
-    STATS,
     Matches,
     Result,
     evaluate,
@@ -13,6 +12,7 @@ from posekit.evaluation.coco import (
 from posekit.evaluation.crowd import BANDS, band_of, crowd_index
 from posekit.evaluation.oks import match_people, oks, oks_per_joint
 from posekit.evaluation.pairs import Pairs, pair_people
+from posekit.evaluation.precision import STATS
 from posekit.evaluation.visibility import Visibility, calibration, compare_visibility, roc
 
 __all__ = [

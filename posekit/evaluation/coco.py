@@ -7,23 +7,22 @@ G people, K keypoints. Frame: pixels of the image.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from posekit.evaluation.columns import Detections, People, read_detections, read_people
+from posekit.data.coco_categories import named
+from posekit.evaluation.columns import People, read_people
 from posekit.evaluation.crowd import BANDS, BORDERS, band_of
+from posekit.evaluation.detections import Detections, read_detections
 from posekit.evaluation.matching import THRESHOLDS, best_of_images, match_people, similarity_of
 from posekit.evaluation.oks import oks_per_joint
-from posekit.layouts import layout_for
+from posekit.evaluation.precision import AREAS, accumulate, beyond, summary, threshold_place
+from posekit.layouts import sigmas_for
 
 CROWD_STATS = tuple(f"AP{band}" for band in BANDS)
-STATS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
-AREAS = ("all", "medium", "large")
-RECALLS = np.linspace(0, 1, 101)
 
 
 @dataclass
@@ -56,7 +55,8 @@ class Result:
     `recall` (T, A): as in pycocotools' `eval`, -1 likewise. `people`, `detections`: the columns that were
     compared; detections are the best 20 of every image, by image and falling score. `match` (A, T, D): index
     of the person that a detection got, -1 for none. `ignored_detections` (A, T, D), `ignored_people` (A, G):
-    what does not count.
+    what does not count. `notes`: what was changed or left out when the files were read, and values that can hardly be
+    meant; a sentence each.
     """
 
     stats: dict[str, float]
@@ -70,10 +70,11 @@ class Result:
     sigmas: np.ndarray
     sigmas_from: str
     area_scale: float
+    notes: list[str] = field(default_factory=list)
 
     def matches(self, threshold: float = 0.5, area: str = "all") -> Matches:
         """The pairs with OKS >= threshold (0.5, 0.55 ... 0.95) that count: no crowds, nobody unlabelled."""
-        a, t = AREAS.index(area), _threshold(threshold)
+        a, t = AREAS.index(area), threshold_place(threshold)
         found = np.flatnonzero(self.match[a, t] >= 0)
         found = found[~self.ignored_people[a, self.match[a, t, found]]]
         found = found[np.argsort(-self.detections.scores[found], kind="stable")]
@@ -91,20 +92,22 @@ class Result:
     def missed(self, threshold: float = 0.5, area: str = "all") -> np.ndarray:
         """Index into `people` of those that count and that no detection matched at this threshold."""
         counted = np.flatnonzero(~self.ignored_people[AREAS.index(area)])
-        return np.setdiff1d(counted, self.match[AREAS.index(area), _threshold(threshold)])
+        return np.setdiff1d(counted, self.match[AREAS.index(area), threshold_place(threshold)])
 
     def false_alarms(self, threshold: float = 0.5, area: str = "all") -> np.ndarray:
         """Index into `detections`, surest first, of those that count and matched nobody at this threshold."""
-        a, t = AREAS.index(area), _threshold(threshold)
+        a, t = AREAS.index(area), threshold_place(threshold)
         alarms = np.flatnonzero((self.match[a, t] < 0) & ~self.ignored_detections[a, t])
         return alarms[np.argsort(-self.detections.scores[alarms], kind="stable")]
 
     def __str__(self) -> str:
-        limits = "; areas: 0.53 of the box" if self.people.crowd_index is not None else ""
+        several = self.people.categories if len(self.people.categories) > 1 else []
+        limits = f"; mean of the categories {named(several)}" if several else ""
+        limits += "; areas: 0.53 of the box" if self.people.crowd_index is not None else ""
         limits += f"; area limits x {self.area_scale:g}" if self.area_scale != 1 else ""
         return "\n".join(
             [
-                f"{len(self.people.image_ids)} images, {np.sum(~self.ignored_people[0])} people that count, "
+                f"{self.people.images} images, {np.sum(~self.ignored_people[0])} people that count, "
                 f"{len(self.detections)} detections; sigmas: {self.sigmas_from}{limits}",
                 "  ".join(f"{name:>5}" for name in self.stats),
                 "  ".join(f"{f'{v:.3f}' if v >= 0 else '-':>{max(5, len(name))}}" for name, v in self.stats.items()),
@@ -118,7 +121,7 @@ def evaluate(
     sigmas=None,
     area_scale: float = 1.0,
     max_detections: int = 20,
-    category_id: int = 1,
+    category_id: int | None = None,
     image_ids: Iterable | None = None,
     convention: str | None = None,
     borders: tuple[float, float] = BORDERS,
@@ -128,11 +131,12 @@ def evaluate(
     Args:
         ground_truth: COCO keypoint annotations, a dict or a path.
         detections: result rows (list of dicts with image_id, category_id, keypoints, score), their path, or
-            a dict of arrays (see `columns.read_detections`).
-        sigmas (K,): per-joint fall-off of OKS; None: those of the known layout with K joints.
+            a dict of arrays (see `detections.read_detections`).
+        sigmas (K,): per-joint fall-off of OKS; None: `posekit.layouts.sigmas_for` chooses.
         area_scale: multiplies the limits 32^2 and 96^2 between small, medium and large.
         max_detections: so many of the surest detections of an image are kept.
-        category_id: rows of other categories are left out. image_ids: only these images.
+        category_id: rows of other categories are left out, and noted; None: every category with the layout's keypoints
+            is scored by itself, and the numbers are means over them, as in pycocotools. image_ids: only these images.
         convention: "coco", "crowdpose", or None: CrowdPose's if the images of the file have a `crowdIndex`.
         borders: where the bands easy, medium and hard meet (CrowdPose's convention only).
 
@@ -154,33 +158,28 @@ def evaluate(
             f"max_detections ({max_detections}) must be at least 1, area_scale ({area_scale}) above 0"
         )
     people = read_people(ground_truth, category_id, image_ids, convention)
-    found = read_detections(detections, people, category_id)
+    found = read_detections(detections, people)
     sigmas, source = _sigmas(sigmas, people, found)
     found = found.select(best_of_images(found, max_detections))
     limits = np.array([[0, 1e10], [32**2 * area_scale, 96**2 * area_scale], [96**2 * area_scale, 1e10]])
-    ignored_people = people.ignore | _beyond(people.areas, limits)
+    ignored_people = people.ignore | beyond(people.areas, limits)
     match = match_people(people, found, sigmas, ignored_people)
     a, t, d = np.nonzero(match >= 0)
-    beyond = _beyond(found.areas, limits)
-    ignored = np.repeat(beyond[:, None], len(THRESHOLDS), axis=1)  # unmatched: by the detection's own area
+    far = beyond(found.areas, limits)
+    ignored = np.repeat(far[:, None], len(THRESHOLDS), axis=1)  # unmatched: by the detection's own area
     ignored[a, t, d] = ignored_people[a, match[a, t, d]]  # matched: as the person
     nobody = people.ids == 0
     if (nobody & ~people.ignore).any():
         # pycocotools marks a detection as matched by writing down the annotation's id, so 0 reads as
         # unmatched.
-        ignored[a, t, d] |= nobody[match[a, t, d]] & beyond[a, d]
-        warnings.warn(
-            "the ground truth has an annotation with id 0: pycocotools counts whoever finds that person as a "
-            "false alarm, and so do these numbers; number the annotations from 1",
-            stacklevel=2,
-        )
-    precision, recall = _accumulate(people, found, match, ignored, ignored_people)
-    stats = _summary(precision, recall)
+        ignored[a, t, d] |= nobody[match[a, t, d]] & far[a, d]
+    precision, recall = accumulate(people, found, match, ignored, ignored_people)
+    stats = summary(precision, recall)
     if people.crowd_index is not None:
         band = band_of(people.crowd_index, borders)
         for place, name in enumerate(CROWD_STATS):
-            tables = _accumulate(people, found, match, ignored, ignored_people, band == place)
-            stats[name] = _summary(*tables)["AP"]
+            tables = accumulate(people, found, match, ignored, ignored_people, band == place)
+            stats[name] = summary(*tables)["AP"]
     return Result(
         stats,
         precision,
@@ -193,6 +192,7 @@ def evaluate(
         sigmas,
         source,
         area_scale,
+        people.notes.lines(),
     )
 
 
@@ -205,14 +205,16 @@ def evaluate_by_people(ground_truth, detections, **options) -> dict[int, dict[st
     """
     result = evaluate(ground_truth, detections, **options)
     people, table = result.people, {}
+    several = len(people.categories)
     per_image = np.bincount(people.image[~people.crowd], minlength=len(people.image_ids))
+    per_image = np.tile(per_image.reshape(several, -1).sum(0), several)
     for n in np.unique(per_image[per_image > 0]):
         images = per_image == n
-        tables = _accumulate(
+        tables = accumulate(
             people, result.detections, result.match, result.ignored_detections, result.ignored_people, images
         )
         counted = int((~result.ignored_people[0] & images[people.image]).sum())
-        table[int(n)] = _summary(*tables) | {"images": int(images.sum()), "people": counted}
+        table[int(n)] = summary(*tables) | {"images": int(images.sum()) // several, "people": counted}
     return table
 
 
@@ -243,68 +245,5 @@ def _sigmas(sigmas, people: People, found: Detections) -> tuple[np.ndarray, str]
         return sigmas, "given"
     if not k:
         return np.zeros(0), "none needed"
-    layout = layout_for(people.names) if people.names and len(people.names) == k else None
-    if layout is None or not layout.limbs:  # names that no layout has: pycocotools goes by their number
-        try:
-            layout = layout_for(k)
-        except ValueError as error:
-            if layout is None:
-                raise ValueError(f"{error}; or give sigmas") from None
-            return layout.sigmas, f"{layout.sigmas[0]:g} for every joint (the layout is unknown: give sigmas)"
-        if people.names and layout.keypoints != people.names and people.crowd_index is None:
-            return (
-                layout.sigmas,
-                f"{layout.name} (the joints have other names: give sigmas if they are not the same)",
-            )
-    return layout.sigmas, layout.name
-
-
-def _beyond(areas: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """(A, N) bool: the area lies outside the range. Both limits belong to the range."""
-    return (areas < limits[:, :1]) | (areas > limits[:, 1:])
-
-
-def _accumulate(people, found, match, ignored, ignored_people, images=None) -> tuple[np.ndarray, np.ndarray]:
-    """Precision (T, R, A), recall (T, A) over all images or those of a mask (I,); -1 where nobody counts."""
-    precision = -np.ones((len(THRESHOLDS), len(RECALLS), len(AREAS)))
-    recall = -np.ones((len(THRESHOLDS), len(AREAS)))
-    order = np.argsort(-found.scores, kind="stable")
-    wanted, hit = ~ignored_people, match >= 0
-    if images is not None:
-        order = order[images[found.image[order]]]
-        wanted = wanted & images[people.image]
-    if (people.ids == 0).any():
-        hit &= people.ids[match] != 0  # pycocotools' reading of id 0, see `evaluate`
-    for a, count in enumerate(wanted.sum(1)):
-        for t in range(len(THRESHOLDS) if count else 0):
-            counted = order[~ignored[a, t, order]]
-            place = (
-                np.flatnonzero(hit[a, t, counted]) + 1
-            )  # of the 1st, 2nd ... hit among the detections that count
-            hits = np.arange(1, len(place) + 1)
-            # Precision is highest at a hit, so the best from here on is a maximum over the hits that follow.
-            best = np.maximum.accumulate((hits / (place + np.spacing(1)))[::-1])[::-1]
-            level = np.searchsorted(hits / count, RECALLS)
-            reached = level < len(hits)
-            precision[t, :, a] = 0
-            precision[t, reached, a] = best[level[reached]]
-            recall[t, a] = len(hits) / count
-    return precision, recall
-
-
-def _summary(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-    def mean(values):
-        return float(values[values > -1].mean()) if (values > -1).any() else -1.0
-
-    (p, pm, pl), (r, rm, rl) = ([table[..., a] for a in range(len(AREAS))] for table in (precision, recall))
-    half, strict = _threshold(0.5), _threshold(0.75)
-    values = (p, p[half], p[strict], pm, pl, r, r[half], r[strict], rm, rl)
-    return {name: mean(value) for name, value in zip(STATS, values, strict=True)}
-
-
-def _threshold(value: float) -> int:
-    """Place of an OKS threshold among THRESHOLDS."""
-    place = int(np.argmin(np.abs(THRESHOLDS - value)))
-    if abs(THRESHOLDS[place] - value) > 1e-9:
-        raise ValueError(f"{value} is not one of COCO's OKS thresholds 0.5, 0.55 ... 0.95")
-    return place
+    names = people.names if people.names and len(people.names) == k else None
+    return sigmas_for(names, k, crowdpose=people.crowd_index is not None)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from posekit.evaluation.columns import Detections, People
+from posekit.evaluation.columns import People
+from posekit.evaluation.detections import Detections
 from posekit.evaluation.oks import doubled, oks_pairs
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of OKS

@@ -1,17 +1,18 @@
-"""Reading COCO's JSON: annotations as a whole, a long list of detections piece by piece, and the fields of rows.
+"""Reading COCO's JSON fast: annotations as a whole, a long list of detections piece by piece, and the fields of rows.
 
 A result file of COCO's validation set holds five million numbers. Decoded at once they become five million
 Python objects spread over 200 MB; decoded in pieces they turn into an array while they are still in the
 cache. msgspec, where it is installed, reads numbers four times as fast as the standard library, which stays
-the judge of what is JSON.
+the judge of what is JSON. Rows that do not have COCO's types are a `Misfit`: `posekit.data.coco_json` then reads them
+one by one, and it is the one who says what is wrong.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from itertools import starmap
+from numbers import Integral, Real
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from struct import Struct
@@ -19,13 +20,22 @@ from struct import error as StructError
 
 import numpy as np
 
+from posekit.data.coco_values import decode, read_bytes
+
 try:
     from posekit.evaluation.schema import DecodeError, decode_ground_truth, decode_rows
 except ImportError:
+    import json
+
     DecodeError, decode_ground_truth, decode_rows = ValueError, json.loads, json.loads
 
+MARK = b"\xef\xbb\xbf"  # Windows' byte order mark
 PIECE = 1 << 16  # bytes
 ROW_END = re.compile(rb"\}\s*,\s*(?=\{)")
+
+
+class Misfit(ValueError):
+    """Rows that do not have COCO's types."""
 
 
 def load_ground_truth(path: str | Path):
@@ -34,11 +44,11 @@ def load_ground_truth(path: str | Path):
     Raises:
         ValueError: the file cannot be read or is not JSON; the sentence names it.
     """
-    text = _read(path)
+    text = read_bytes(path)
     try:
-        return decode_ground_truth(text)
-    except DecodeError:
-        return _decode(text, path)
+        return decode_ground_truth(text.removeprefix(MARK))
+    except (DecodeError, RecursionError):
+        return decode(text, path)
 
 
 def row_pieces(path: str | Path) -> Iterator:
@@ -50,11 +60,11 @@ def row_pieces(path: str | Path) -> Iterator:
     for text in _cut(path):
         try:
             piece = decode_rows(text)
-        except DecodeError:
+        except (DecodeError, RecursionError):
             # A cut inside a nested object or a string leaves a piece that no bracket can close, so it always
             # ends up here; then the file is read as a whole. What was handed out before was complete rows,
             # hence right.
-            content = _decode(_read(path), path)
+            content = decode(read_bytes(path), path)
             yield content[done:] if isinstance(content, list) else content
             return
         done += len(piece)
@@ -65,7 +75,7 @@ def _cut(path: str | Path) -> Iterator[bytes]:
     """The text of a JSON list in pieces that end where a row seems to end, each a list of its own."""
     try:
         with open(path, "rb") as file:
-            text = file.read(PIECE).lstrip()
+            text = file.read(PIECE).removeprefix(MARK).lstrip()
             if not text.startswith(b"["):
                 yield b""
                 return
@@ -79,46 +89,38 @@ def _cut(path: str | Path) -> Iterator[bytes]:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _read(path: str | Path) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _decode(text: bytes, path: str | Path):
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path} is not a JSON file: {error}") from None
-
-
 def field_of(row, field: str):
     """A field of a dict or of a record; None if it has no such field."""
     return row.get(field) if isinstance(row, dict) else getattr(row, field, None)
 
 
-def fields_of(rows: list, fields: tuple[str, ...], where: str, first: int = 0) -> list:
-    """These fields of all rows, one sequence per field; a row that lacks one is named in the error."""
+def fields_of(rows: list, fields: tuple[str, ...]) -> list:
+    """These fields of all rows, one sequence per field. Raises Misfit: a row lacks one."""
     if not rows:
         return [()] * len(fields)
     try:
         getter = (itemgetter if isinstance(rows[0], dict) else attrgetter)(*fields)
-        columns = list(zip(*map(getter, rows), strict=True)) if len(fields) > 1 else [list(map(getter, rows))]
-        if fields[-1] in ("area", "bbox") and None in columns[-1]:  # a record has the field, but empty
-            raise KeyError
-        return columns
+        return list(zip(*map(getter, rows), strict=True)) if len(fields) > 1 else [list(map(getter, rows))]
     except (KeyError, TypeError, AttributeError):
-        for number, row in enumerate(rows, first):
-            lacking = [field for field in fields if field_of(row, field) is None]
-            if lacking:
-                name = f"annotation {field_of(row, 'id')}" if {"id", "keypoints"} <= set(fields) else f"row {number}"
-                raise ValueError(f"{where}: {name} has no '{lacking[0]}'") from None
-        raise
+        raise Misfit(f"a row lacks one of {', '.join(fields)}") from None
 
 
-def split_keypoints(keypoints: list, k: int | None, where: str, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """xy (n, K, 2) and third number (n, K) of flat lists of 3K numbers; K is the first row's unless given."""
+def check_types(column: Iterable, *kinds: type) -> None:
+    """Raise Misfit unless all values are of these kinds; true and false are no numbers."""
+    odd = [kind for kind in set(map(type, column)) if kind is bool or not issubclass(kind, kinds)]
+    if odd:
+        raise Misfit(f"a value is of the type {odd[0].__name__}")
+
+
+WHOLE, ID, NUMBER = (Integral,), (Integral, str), (Real,)
+
+
+def split_keypoints(keypoints: list, k: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """xy (n, K, 2) and third number (n, K) of flat lists of 3K numbers; K is the first row's unless given.
+
+    Raises:
+        Misfit: anything else.
+    """
     n = len(keypoints)
     if not n:
         return np.zeros((0, k or 0, 2)), np.zeros((0, k or 0))
@@ -129,22 +131,12 @@ def split_keypoints(keypoints: list, k: int | None, where: str, first: int = 0) 
             packed = b"".join(starmap(Struct(f"{wanted}d").pack, keypoints))
             triples = np.frombuffer(packed).reshape(n, -1, 3)
             return np.ascontiguousarray(triples[..., :2]), triples[..., 2]
-        lengths = [len(person) for person in keypoints]
-    except (TypeError, StructError):
-        lengths = [len(person) if isinstance(person, (list, tuple)) else -1 for person in keypoints]
-        if all(length == wanted for length in lengths) or -1 in lengths:
-            raise ValueError(
-                f"{where}: 'keypoints' must be a flat list of numbers: x, y, visibility, x, y ..."
-            ) from None
-    row = next((i for i, length in enumerate(lengths) if length != wanted), 0)
-    raise ValueError(
-        f"{where}: row {first + row} has {lengths[row]} keypoint numbers; "
-        f"{wanted // 3} keypoints need {3 * (wanted // 3)} "
-        "(x, y, visibility each): all rows must have the ground truth's keypoints"
-    )
+    except (TypeError, StructError, OverflowError):
+        pass
+    raise Misfit("keypoints are no flat lists of 3K numbers")
 
 
 def some(values: Iterable) -> str:
     """Up to five of the values, for an error sentence."""
-    listed = sorted(map(str, values), key=lambda text: (len(text), text))
+    listed = sorted((str(value)[:60] for value in values), key=lambda text: (len(text), text))
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

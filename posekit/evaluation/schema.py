@@ -1,7 +1,7 @@
 """The fields of COCO's JSON that scoring reads, as typed records: msgspec skips all others (outlines) unread.
 
 Format: cocodataset.org, "Data format" and "Results format". A file that does not fit these types is not wrong
-for that reason: `rows` then reads it with the standard library.
+for that reason: `posekit.data.coco_json` then reads it row by row.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Image(Struct, gc=False):
 
 class Category(Struct):
     id: int
+    name: str = ""
     keypoints: list[str] = []
 
 
