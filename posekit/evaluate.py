@@ -23,7 +23,7 @@ from posekit.evaluation.pose_nms import THRESHOLD
 from posekit.evaluation.run_tables import annotation_ids, columns, joints, matches, result_rows, visibility_numbers
 from posekit.layouts import Layout
 from posekit.poses import Poses
-from posekit.predict import decode
+from posekit.predict import decode, finite
 from posekit.prepare import evaluation_loader, family_of, names_of, weights_file
 from posekit.recipes import Recipe, from_record
 from posekit.train import WEIGHTS
@@ -243,7 +243,7 @@ def forward(
             count = len(outputs["logits"]) if "logits" in outputs and outputs["logits"].ndim == 4 else 1
             layers = layers or [[] for _ in range(count)]
             for layer, poses in enumerate(layers):
-                poses += decode(model, outputs, batch, layer - count)
+                poses += finite(decode(model, outputs, batch, layer - count))
             seen += [index[target["image_id"]] for target in batch["targets"]]
             if time.monotonic() - clock > 20:
                 report(f"{len(seen)} of {len(data)} images")

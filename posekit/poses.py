@@ -42,6 +42,11 @@ class Poses:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def finite(self) -> np.ndarray:
+        """(N,) bool: all numbers that a result row holds are finite."""
+        joints = np.isfinite(self.keypoints).all((1, 2)) & np.isfinite(self.visibility).all(1)
+        return joints & np.isfinite(self.scores)
+
     def select(self, index) -> Poses:
         """The people of `index` (integers, a slice or a boolean mask), in that order."""
         return Poses(

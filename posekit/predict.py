@@ -6,6 +6,7 @@ Keypoints come back in pixels of the picture that was given (COCO's frame).
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -111,7 +112,7 @@ class Predictor:
                     yield poses.select(poses.scores >= self.threshold)
                 continue
             for outputs, batch in self.forward(group):
-                for poses in decode(self.model, outputs, batch):
+                for poses in finite(decode(self.model, outputs, batch)):
                     yield poses.select(poses.scores >= self.threshold)
 
     @torch.inference_mode()
@@ -168,8 +169,9 @@ def poses_of_crops(model: nn.Module, loader, ids: list[int], threshold: float | 
     poses, targets = [], []
     for batch in loader.epoch(0):
         outputs = model(batch["images"].to(loader.device))
-        poses += model.decode(outputs, np.stack([target["size"] for target in batch["targets"]]))
-        targets += batch["targets"]
+        found = finite(model.decode(outputs, np.stack([target["size"] for target in batch["targets"]])))
+        poses += [one for one in found if len(one)]
+        targets += [target for one, target in zip(found, batch["targets"], strict=True) if len(one)]
     found = gather(poses, targets, loader.dataset.layout.sigmas, threshold, ids=ids)
     return [found[image_id] for image_id in ids]
 
@@ -182,6 +184,18 @@ def decode(model: nn.Module, outputs: dict[str, Tensor], batch: dict, layer: int
     lower = 0.0 if model.input.fit == "crop" else model.input.pixel_centre - 0.5
     back = [t["to_original"].cpu().numpy() + np.float32([0, 0, lower]) for t in batch["targets"]]
     return [p.transform(matrix) for p, matrix in zip(poses, back, strict=True)]
+
+
+def finite(poses: list[Poses]) -> list[Poses]:
+    """The same without people who have a number that is not finite; a warning counts them."""
+    fine = [one.finite() for one in poses]
+    if lost := sum(int((~kept).sum()) for kept in fine):
+        warnings.warn(
+            f"{lost} of {sum(map(len, poses))} poses hold NaN or infinity and are left out: the weights or these "
+            "pictures are damaged; load other weights, or look at the pictures",
+            stacklevel=2,
+        )
+    return [one.select(kept) for one, kept in zip(poses, fine, strict=True)]
 
 
 def told(targets: list[dict]) -> dict[str, Tensor]:

@@ -90,9 +90,14 @@ def _write_log(path: str | Path, rows: list[Mapping[str, Any]]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        cells = (plain(row.get(name)) for name in columns)
-        writer.writerow(["" if cell is None else cell for cell in cells])
+        writer.writerow([_cell(row.get(name)) for name in columns])
     write_bytes(path, text.getvalue().encode())
+
+
+def _cell(value: Any) -> Any:
+    """As the log has it: what is missing is empty, a number that is not finite is "nan"."""
+    number = plain(value)
+    return number if number is not None else "" if value is None else "nan"
 
 
 def _number(cell: str | None) -> Any:

@@ -8,8 +8,13 @@ Nothing here remembers anything, so a resumed run goes on exactly where it was. 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from posekit.recipes import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEDULES = ("constant", "cosine", "step", "two_cosines")
 RESTART = 2.5  # RTMO: the rate is raised so much once, between its two cosines
@@ -99,3 +104,17 @@ def averaging_momentum(step: int, momentum: float, ramp: float) -> float:
     updates.
     """
     return (1 - momentum) * math.exp(-(1 + step) / ramp) + momentum
+
+
+def averaging(recipe: Recipe) -> Callable:
+    """How the averaged weights take up new ones: by a constant share, or RTMO's falling one."""
+    from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+    if not recipe.ema_ramp:
+        return get_ema_multi_avg_fn(recipe.ema)
+
+    def update(average: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        momentum = averaging_momentum(int(count), 1 - recipe.ema, recipe.ema_ramp)
+        get_ema_multi_avg_fn(1 - momentum)(average, current, count)
+
+    return update

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from posekit import interruption, processes, progress, runs, schedules
 from posekit.evaluation.coco import evaluate
@@ -108,7 +108,7 @@ class Loop:
         if recipe.ema:
             from torch.optim.swa_utils import AveragedModel
 
-            self.average = AveragedModel(model, multi_avg_fn=averaging(recipe), use_buffers=True)
+            self.average = AveragedModel(model, multi_avg_fn=schedules.averaging(recipe), use_buffers=True)
 
     # --- state ---------------------------------------------------------------------------------------------------
 
@@ -139,8 +139,12 @@ class Loop:
 
     @property
     def best_weights(self) -> nn.Module:
-        """The averaged weights where the recipe asks for them, else the model."""
-        return self.plain if self.average is None else self.average.module
+        """The averaged weights where the recipe asks for them and averaging has begun, else the model's own.
+
+        Until then the average holds what the model was built with; its first update copies the model.
+        """
+        averaged = self.average is not None and bool(self.average.n_averaged)
+        return self.average.module if averaged else self.plain
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -193,6 +197,8 @@ class Loop:
         """Validates, then writes a row of the log (training terms: means since the last row) and the checkpoint."""
         self.save()  # a stop while validating leaves this state
         row = self.log_row(self.validate())
+        for trouble in self.troubles:
+            report(f"epoch {self.epoch}, step {self.step}: {trouble}")
         self.sums, self.images = {}, 0
         if self.fabric.is_global_zero:
             runs.append_row(self.run.path("log.csv"), row)
@@ -250,9 +256,11 @@ class Loop:
         """Validation terms `val_*` and the ten COCO numbers of the weights that the run would ship now.
 
         Of several data sets the ten numbers are the first one's, and `AP_NAME` that of each. A model that does not
-        decode poses has the terms alone.
+        decode poses has the terms alone. A loss that is not finite is NaN here, and poses that are not finite are left
+        out of the score; `troubles` says so in a sentence each. Training goes on: only its own loss stops it.
         """
         sums, count, stats, self.rows = {}, 0, {}, {}
+        self.lost_images = self.lost_poses = 0
         self.set_stage()
         for index, (name, loader) in enumerate(self.data.val.items()):
             count += self.validate_on(loader, index, sums, name)
@@ -264,6 +272,12 @@ class Loop:
                 )  # fmt: skip
                 stats |= {} if index else result.stats
                 stats |= {"AP_" + name: result.stats["AP"]} if len(self.data.val) > 1 else {}
+        self.troubles = []
+        if self.lost_images:
+            lost = f"the validation loss of {self.lost_images} of {count} images is not finite"
+            self.troubles.append(f"{lost}; the log says nan and training goes on")
+        if self.lost_poses:
+            self.troubles.append(f"{self.lost_poses} predicted poses are not finite and are left out of the AP")
         return {"val_" + name: value / max(count, 1) for name, value in sums.items()} | stats
 
     def validate_on(self, loader, index: int, sums: dict[str, float], name: str) -> int:
@@ -278,17 +292,28 @@ class Loop:
                 for target in batch["targets"] if several else []:
                     target["dataset"] = torch.tensor(index)
                 outputs = model(batch["images"], batch["padding_mask"], **asked)
-                terms = self.criterion(outputs, batch["targets"])
-                terms = {"total": sum(self.criterion.weights[n] * t for n, t in terms.items()), **terms}
+                terms = self.validation_terms(outputs, batch["targets"])
                 for term, value in terms.items():
-                    sums[term] = sums.get(term, 0.0) + float(value) * len(batch["images"])
+                    sums[term] = sums.get(term, 0.0) + value * len(batch["images"])
+                self.lost_images += 0 if math.isfinite(terms["total"]) else len(batch["images"])
                 count += len(batch["images"])
                 if hasattr(model, "decode"):
                     for poses, target in zip(decode(model, outputs, batch), batch["targets"], strict=True):
-                        rows += poses.to_coco(target["image_id"], person)
+                        fine = poses.finite()
+                        self.lost_poses += int((~fine).sum())
+                        rows += poses.select(fine).to_coco(target["image_id"], person)
         if hasattr(model, "decode"):
             self.rows[name] = rows
         return count
+
+    def validation_terms(self, outputs: dict, targets: list[dict]) -> dict[str, float]:
+        """The terms and `total`, their weighted sum; NaN where predictions cannot be assigned to people."""
+        try:
+            terms = self.criterion(outputs, targets)
+        except FloatingPointError:
+            return dict.fromkeys(["total", *self.criterion.weights], math.nan)
+        total = sum(self.criterion.weights[name] * term for name, term in terms.items())
+        return {name: float(term) for name, term in {"total": total, **terms}.items()}
 
     def log_row(self, validated: dict) -> dict:
         head = {"epoch": self.epoch, "step": self.step, "minutes": round(self.seconds / 60, 4)}
@@ -321,17 +346,3 @@ class Loop:
             runs.write_json(self.run.path("metrics.json"), metrics)
             self.run.save(**metrics)
         return metrics
-
-
-def averaging(recipe: Recipe) -> Callable:
-    """How the averaged weights take up new ones: by a constant share, or RTMO's falling one."""
-    from torch.optim.swa_utils import get_ema_multi_avg_fn
-
-    if not recipe.ema_ramp:
-        return get_ema_multi_avg_fn(recipe.ema)
-
-    def update(average: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        momentum = schedules.averaging_momentum(int(count), 1 - recipe.ema, recipe.ema_ramp)
-        get_ema_multi_avg_fn(1 - momentum)(average, current, count)
-
-    return update

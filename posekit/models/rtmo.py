@@ -24,6 +24,7 @@ from posekit.poses import Poses
 
 GREY = {"pad": 114, "align": "centre"}  # a picture lies in the middle of grey
 RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3, **GREY}  # published RTMO sees numbers from 0 to 255
+LOG_SIZE = 10.0  # the largest logarithm of a box's size in strides, see `decode_boxes`
 COARSEST = 32  # the last level's stride: heights and widths must be multiples
 SIZES = {  # factors of width and depth, input size in pixels
     "t": (0.375, 0.33, 416),
@@ -223,8 +224,12 @@ def grid_priors(sizes: list[tuple[int, int]], strides: list[int], device: torch.
 
 
 def decode_boxes(raw: Tensor, places: Tensor, stride: Tensor) -> Tensor:
-    """raw (..., N, 4) = offset of the centre and log of the size, in strides -> x0 y0 x1 y1 px."""
-    center, half = raw[..., :2] * stride + places, raw[..., 2:].exp() * stride / 2
+    """raw (..., N, 4) = offset of the centre and log of the size, in strides -> x0 y0 x1 y1 px.
+
+    # differs from the published code: a size ends at e^10 = 22,026 strides, 176,000 px at stride 8, so that box, area
+    # and overlap stay finite whatever the head says. Below that bound the numbers are the same.
+    """
+    center, half = raw[..., :2] * stride + places, raw[..., 2:].clamp(max=LOG_SIZE).exp() * stride / 2
     return torch.cat([center - half, center + half], -1)
 
 
@@ -277,13 +282,20 @@ def rtmo_tiny(
     """RTMO for pictures of 128 pixels on two CPU cores: 0.7 M parameters, strides 8 and 16, bins of 1 to 3 pixels.
 
     A training step's network costs what POET-tiny's does. Its score and pose branches have half of the paper's depth.
+    # differs from the published code: all running statistics have torch's momentum of 0.1, not YOLOX's 0.03. In a run
+    # of a few hundred steps at a high rate the slow ones lag so far behind the weights that activations explode in
+    # evaluation mode.
     """
     options = {
         "input": Input(size=128, **GREY), "features": (3, 4), "dim": 48, "heads": 4, "feedforward": 96,
         "fusion_width": 32, "fusion_depth": 1, "width": 48, "group_width": 48, "groups": 1, "depths": (1, 2),
         "pose_dim": 128, "bins": (32, 48), "keypoint_dim": 48,
     } | overrides  # fmt: skip
-    return RTMO(CSPDarknet(widths, blocks), **options)
+    model = RTMO(CSPDarknet(widths, blocks), **options)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = 0.1
+    return model
 
 
 def _scaled(widen: float, deepen: float) -> dict[str, int]:

@@ -123,9 +123,17 @@ class ViTPose(nn.Module):
         """One person per crop: `heatmaps` (M, K, h, w) -> M `Poses` in pixels of the crop, COCO's frame.
 
         image_sizes (M, 2) = (width, height) of the crops; `layer` is every model's argument, heatmaps have one. The
-        others, visibility and scores: see `heatmap_decoding.crop_poses`.
+        others, visibility and scores: see `heatmap_decoding.crop_poses`. A crop whose maps are not finite has a pose of
+        NaN: the other crops of the batch are not lost with it.
         """
-        return crop_poses(outputs["heatmaps"], image_sizes, method, udp, kernel)
+        heatmaps = outputs["heatmaps"]
+        broken = (~heatmaps.isfinite()).flatten(1).any(1)
+        if not broken.any():
+            return crop_poses(heatmaps, image_sizes, method, udp, kernel)
+        poses = crop_poses(heatmaps.masked_fill(broken[:, None, None, None], 0.0), image_sizes, method, udp, kernel)
+        for index in broken.nonzero()[:, 0].tolist():
+            poses[index].keypoints[:] = float("nan")
+        return poses
 
 
 @torch.no_grad()
