@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from posekit import models, runs
-from posekit.data import DRAWN, open_dataset
+from posekit.data import DRAWN
 from posekit.data.augment import Augment
 from posekit.data.crop_augment import CropAugment
 from posekit.data.loader import Loader
@@ -20,6 +20,7 @@ from posekit.data.topdown import People, Together
 from posekit.layouts import Layout
 from posekit.models.input import Input
 from posekit.recipes import Recipe
+from posekit.training_data import check_people, open_split
 
 TOP_DOWN = ("vitpose", "mae")  # families that see crops, so people of several data sets in one batch
 
@@ -51,9 +52,8 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
     family, names = family_of(recipe.model), names_of(recipe.dataset)
     if len(names) > 1 and family not in TOP_DOWN:
         raise ValueError(f"{recipe.model} learns from one data set at a time, not from {recipe.dataset}; choose one")
-    options = {"size": recipe.size or None, "people": recipe.people}  # the same pictures for every seed of the run
-    train = [open_dataset(spec, "train", count=recipe.images or None, **options) for spec in names.values()]
-    val = [open_dataset(spec, "val", count=recipe.val_images or None, **options) for spec in names.values()]
+    train = [open_split(recipe, spec, "train") for spec in names.values()]
+    val = [open_split(recipe, spec, "val") for spec in names.values()]
     keypoints = tuple(len(one.layout) for one in train)
     model = build_model(recipe, num_keypoints=keypoints[0] if len(keypoints) == 1 else keypoints)
     criterion, asked = CRITERIA[family](recipe, model, train[0].layout)
@@ -62,6 +62,9 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
         criterion, still = distilled(recipe, model, criterion)
     if model.input.fit == "crop":
         train = [People(one) for one in train]
+    for spec, one in zip(names.values(), train, strict=True):
+        if spec not in DRAWN:
+            check_people(recipe, model, one, family)
     train = train[0] if len(train) == 1 else Together(train)
     late = None
     if recipe.late_augment and recipe.late_at < 1:
@@ -247,10 +250,12 @@ def with_options(make: Callable, options: Mapping[str, Any], *first, field: str 
         raise ValueError(f"{field} of the recipe names {', '.join(twice)}, which comes from elsewhere: leave it out")
     try:
         return make(*first, **fixed, **given)
-    except TypeError as error:
+    except (TypeError, AttributeError, ArithmeticError, LookupError, RuntimeError) as error:
         word = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if word is None or word[1] not in given:
-            raise
+            if not given:
+                raise
+            raise ValueError(f"{field} of the recipe is {given}, of which {what} cannot be made: {error}") from error
         raise ValueError(f"{field} of the recipe names {word[1]!r}, which {what} does not know") from error
 
 

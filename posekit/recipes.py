@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from posekit import recipe_fields
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,9 @@ class Recipe:
     dataset: str = "people"  # "people" = drawn people, or the path of a COCO-format folder; several with + between
     images: int = 8192  # training pictures of each: drawn, or at most so many of a folder (0 = all)
     val_images: int = 300  # validation pictures, likewise
+    on_error: str = "raise"  # "skip": entries of a folder that cannot be used are left out and counted
+    data_options: dict = field(default_factory=dict)  # of a folder: "annotations", "images" (each may name the file of
+    #   each split, {"train": ..., "val": ...}) and "layout", where posekit does not find them by itself
     people: tuple[int, int] = (1, 6)  # people per drawn picture
     size: int = 0  # input size in pixels; 0 = the model's own
     augment: str = "scenes"  # a policy of posekit.data.augment
@@ -76,7 +82,16 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """A model that gets a knowledge token has a place for it, also when the run's weights are loaded later."""
+        """Checks every field; a model that gets a knowledge token has a place for it, also when its weights are loaded
+        later.
+
+        Raises:
+            ValueError: a field of another type, outside its limits, or with an unknown word.
+        """
+        for name, spec in self.__dataclass_fields__.items():
+            if spec.type == "str" and isinstance(getattr(self, name), Path):
+                object.__setattr__(self, name, str(getattr(self, name)))
+        recipe_fields.check({name: spec.type for name, spec in self.__dataclass_fields__.items()}, vars(self))
         if self.distil in ("token", "both", "learn_token"):
             object.__setattr__(self, "model_options", {**self.model_options, "knowledge_token": True})
 
@@ -226,9 +241,19 @@ def recipe(name: str, **changes) -> Recipe:
     return replace(RECIPES[name], **_tuples(changes))
 
 
-def from_record(parameters: Mapping) -> Recipe:
-    """The recipe in a `run.json`, also one that an older version wrote; what it does not name has its default."""
-    return Recipe(**_tuples({name: parameters[name] for name in parameters if name in Recipe.__dataclass_fields__}))
+def from_record(parameters: Mapping, where: str = "run.json") -> Recipe:
+    """The recipe in a `run.json`, also one that an older version wrote; what it does not name has its default.
+
+    Raises:
+        ValueError: no model, or a field that no recipe can have; the sentence begins with `where`.
+    """
+    known = _tuples({name: parameters[name] for name in parameters if name in Recipe.__dataclass_fields__})
+    if "model" not in known:
+        raise ValueError(f"{where}: its parameters name no model, so it is not of a training run; give one of those")
+    try:
+        return Recipe(**known)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _tuples(fields: Mapping) -> dict:
