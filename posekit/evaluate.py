@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from posekit import locks, predict, runs
-from posekit.data import DRAWN, open_dataset
+from posekit.data import DRAWN, notes, open_dataset
 from posekit.evaluation import evaluate, evaluate_by_people, per_joint_oks
-from posekit.evaluation.centers import compare_centers
+from posekit.evaluation.centers import VISIBLE, compare_centers
 from posekit.evaluation.pairs import pair_people
 from posekit.evaluation.pose_nms import THRESHOLD
 from posekit.evaluation.run_tables import annotation_ids, columns, joints, matches, result_rows, visibility_numbers
@@ -27,8 +29,9 @@ from posekit.predict import decode, finite
 from posekit.prepare import evaluation_loader, family_of, names_of, weights_file
 from posekit.recipes import Recipe, from_record
 from posekit.train import WEIGHTS
+from posekit.training_data import folder_options, open_split
 
-ASKED = ("dataset", "split", "images", "on_error")
+ASKED = ("dataset", "split", "images", "on_error", "data_options")
 NO_POSES = "{run} holds {model}, which finds no keypoints, so there is no AP: give it to a ViTPose as its weights"
 
 
@@ -42,6 +45,7 @@ def evaluate_run(
     device: str = "auto",
     report: Callable[[str], None] = print,
     boxes: str = "truth",
+    data_options: dict | None = None,
 ) -> dict:
     """Scores the weights of a run folder, or of shipped weights, and writes what was found; returns the metrics.
 
@@ -50,7 +54,8 @@ def evaluate_run(
             the first, "people" = drawn people, or the path of a folder in COCO's format. images: at most so many; 0 =
             as many as the run used of its own data, all of another folder.
         folder: where the files go; None = the run's own folder. on_error: "skip" leaves out and counts pictures and
-            annotations of a COCO folder that cannot be used.
+            annotations of a COCO folder that cannot be used, as does the run's recipe on its own data. data_options: of
+            a COCO folder, as in `Recipe.data_options`; None = the recipe's for its own data, none for another folder.
         boxes: whom a top-down model looks at. "truth" = annotated boxes; the path of a COCO detections file; or a run
             folder of a one-stage model, whose `predictions.json` tells where people are.
 
@@ -70,18 +75,20 @@ def evaluate_run(
     runs.load_run(run)
     folder = run if folder is None else runs.resolve(folder)
     with locks.writing(folder):
-        return _evaluate(run, folder, dataset, split, images, on_error, device, report, boxes)
+        asked = dict(zip(ASKED, (str(dataset), split, images, on_error, data_options), strict=True))
+        return _evaluate(run, folder, asked, device, report, str(boxes))
 
 
-def _evaluate(run: Path, folder: Path, dataset, split, images, on_error, device, report, boxes) -> dict:
+def _evaluate(run: Path, folder: Path, asked: dict, device: str, report: Callable[[str], None], boxes: str) -> dict:
     import torch
 
     record, own = runs.load_run(run), folder.resolve() == run.resolve()
     if not own and (folder / "run.json").exists() and "evaluated" not in runs.load_run(folder)["parameters"]:
         raise ValueError(f"{runs.relative(folder)} holds a training run; give the evaluation a folder of its own")
-    recipe = from_record(record["parameters"])
-    data = open_data(recipe, dataset, split, images, on_error)
-    model = trained_model(recipe, run, data, dataset)
+    check_weights(run, record)
+    recipe = from_record(record["parameters"], runs.relative(run / "run.json"))
+    data = open_data(recipe, **asked)
+    model = trained_model(recipe, run, data, asked["dataset"])
     if not hasattr(model, "decode"):
         raise ValueError(NO_POSES.format(run=runs.relative(run), model=recipe.model))
     if device == "auto":
@@ -89,47 +96,65 @@ def _evaluate(run: Path, folder: Path, dataset, split, images, on_error, device,
     made = runs.provenance(
         {
             "model": recipe.model, "evaluated": runs.relative(run), "weights": _fingerprint(run / WEIGHTS),
-            **dict(zip(ASKED, (dataset, split, images, on_error), strict=True)), **asked_boxes(model, boxes),
+            **asked, **asked_boxes(model, boxes),
         },
         seed=record["provenance"]["seed"], data=data, device=device,
     )  # fmt: skip
     start = time.monotonic()
     seen, layers = forward(model.to(device), data, recipe, device, report, boxes)
-    metrics, tables = score(data, seen, layers)
+    metrics, tables = score(data, seen, layers, recipe.visible)
     made["seconds"] = round(time.monotonic() - start, 3)
 
-    category = data.ground_truth["categories"][0]["id"]
     ids = [data.ids[i] for i in seen]
-    runs.write_json(folder / "predictions.json", result_rows(layers[-1], ids, category), indent=None)
+    runs.write_json(folder / "predictions.json", result_rows(layers[-1], ids, data.category_id), indent=None)
     for name, table in tables.items():
         runs.write_bytes(folder / name, table.to_csv(index=False, lineterminator="\n").encode())
     before = runs.read_json(folder / "metrics.json") if own and (folder / "metrics.json").exists() else {}
     runs.write_json(folder / "metrics.json", before | metrics)  # training's numbers of the last epoch stay
+    noticed = {"notes": notes.notes_of(data), "left_out": notes.left_out_of(data)}
     if own:
-        runs.write_json(folder / "run.json", record | {"evaluation": made})
+        runs.write_json(folder / "run.json", record | {"evaluation": made | noticed})
     else:
         parameters = made.pop("parameters")
         head = {"folder": runs.relative(folder), "status": "done", "reason": None, "sessions": 1}
         results = {name: metrics[name] for name in tables["layers.csv"].columns[1:]}
         runs.write_json(
-            folder / "run.json", head | {"results": results, "parameters": parameters, "provenance": made}
+            folder / "run.json", head | noticed | {"results": results, "parameters": parameters, "provenance": made}
         )
     return metrics
 
 
-def open_data(recipe: Recipe, dataset: str = "", split: str = "val", images: int = 0, on_error: str = "raise"):
+def check_weights(run: Path, record: dict) -> None:
+    """Raises FileNotFoundError for a run folder without weights, in a sentence that says why and what to do."""
+    if (run / WEIGHTS).is_file():
+        return
+    name, evaluated = runs.relative(run), record["parameters"].get("evaluated")
+    if evaluated:
+        raise FileNotFoundError(f"there are no weights in {name}: it holds the evaluation of {evaluated}; give that")
+    raise FileNotFoundError(
+        f"there are no weights in {name}: its run is {record['status']}, not done; 10_train with the same parameters "
+        f"and run_dir = {name} goes on with it"
+    )
+
+
+def open_data(
+    recipe: Recipe, dataset: str = "", split: str = "val", images: int = 0, on_error: str = "raise",
+    data_options: dict | None = None,
+):  # fmt: skip
     """The data set to score on: the recipe's own with its number of pictures, or another one, see `evaluate_run`.
 
     Of a recipe's several data sets the first, or the one whose name or path is given.
     """
     own = names_of(recipe.dataset)
     spec = own.get(dataset, dataset) or next(iter(own.values()))
-    if spec in own.values() and not images:
-        images = recipe.images if split == "train" else recipe.val_images
-    if spec in DRAWN:
-        size = {"size": recipe.size or None, "people": recipe.people}
-        return open_dataset(spec, split, count=images or None, **size)
-    return open_dataset(runs.resolve(spec), split, count=images or None, on_error=on_error)
+    if spec in own.values() or spec in DRAWN:
+        if data_options is not None:
+            recipe = replace(recipe, data_options=data_options)
+        if spec not in own.values():
+            recipe = replace(recipe, images=0, val_images=0)
+        return open_split(recipe, spec, split, images, on_error)
+    options = folder_options(data_options or {}, split)
+    return open_dataset(runs.resolve(spec), split, count=images or None, on_error=on_error, **options)
 
 
 def trained_model(recipe: Recipe, run: str | Path, data, dataset: str = ""):
@@ -149,6 +174,12 @@ def trained_model(recipe: Recipe, run: str | Path, data, dataset: str = ""):
         return predict.load(recipe.model, run)
     own = names_of(recipe.dataset)
     if len(own) == 1:
+        trained = keypoints_of(run)
+        if trained and trained != len(data.layout):
+            raise ValueError(
+                f"{runs.relative(run)} finds {trained} keypoints and {data.name} has {len(data.layout)}: evaluate it "
+                f"on data with {trained} keypoints, or train a model for these {len(data.layout)} with 10_train"
+            )
         return predict.load(recipe.model, run, num_keypoints=len(data.layout))
     counts = size(read(weights_file(run)))["num_keypoints"]
     whole = predict.load(recipe.model, run, num_keypoints=counts)
@@ -162,13 +193,24 @@ def trained_model(recipe: Recipe, run: str | Path, data, dataset: str = ""):
     return merge_experts(whole, fitting[0]).eval()
 
 
+def keypoints_of(run: str | Path) -> int | None:
+    """How many keypoints the weights of a run find, as training noted it in their file; None if it did not."""
+    from safetensors import SafetensorError, safe_open
+
+    with suppress(OSError, SafetensorError), safe_open(weights_file(run), "pt") as file:
+        noted = (file.metadata() or {}).get("keypoints", "")
+        return int(noted) if noted.isdecimal() else None
+    return None
+
+
 def opened(folder: str | Path):
     """What an evaluation folder was made from: (its parameters, the data set)."""
     record = runs.load_run(folder)
     asked = record.get("evaluation", record)["parameters"]
     if "evaluated" not in asked:
         raise ValueError(f"{runs.relative(folder)} was not evaluated yet: run 11_evaluate on it")
-    data = open_data(from_record(runs.load_run(asked["evaluated"])["parameters"]), *(asked[name] for name in ASKED))
+    recipe = from_record(runs.load_run(asked["evaluated"])["parameters"], f"{asked['evaluated']}/run.json")
+    data = open_data(recipe, **{name: asked[name] for name in ASKED if name in asked})
     return asked, data
 
 
@@ -253,25 +295,33 @@ def forward(
     return seen, layers
 
 
-def score(data, seen: list[int], layers: list[list[Poses]]) -> tuple[dict, dict]:
-    """(metrics, {file name: table}) of the poses of every layer; `seen`: which images of `data` they belong to."""
+def score(data, seen: list[int], layers: list[list[Poses]], visible: str = "released") -> tuple[dict, dict]:
+    """(metrics, {file name: table}) of the poses of every layer; `seen`: which images of `data` they belong to.
+
+    visible: of which joints an annotated centre is the mean (`centers.true_centers`). Numbers are None where there is
+    nobody to find.
+    """
     import pandas as pd
 
     truth = data.ground_truth
     options = {
-        "sigmas": data.layout.sigmas, "area_scale": data.area_scale, "category_id": truth["categories"][0]["id"],
+        "sigmas": data.layout.sigmas, "area_scale": data.area_scale, "category_id": data.category_id,
     }  # fmt: skip
     ids = [data.ids[i] for i in seen]
     found = [columns(poses, ids) for poses in layers]
     results = [evaluate(truth, detections, **options) for detections in found]
     pairs = pair_people(layers[-1], [data.target(i) for i in seen], data.layout.sigmas)
-    skipped = list(getattr(data, "skipped", []))
+    skipped = notes.left_out_of(data)
     last = results[-1]
-    metrics = dict(last.stats) | {
+    metrics = last.known | {
         "images": len(seen),
         "people": int((~last.ignored_people[0]).sum()),
         "area_scale": data.area_scale,
-        "by_people": evaluate_by_people(truth, found[-1], **options),
+        "sigmas": notes.sigmas_of(data),
+        "by_people": {
+            people: {name: None if value < 0 else value for name, value in row.items()}
+            for people, row in evaluate_by_people(truth, found[-1], **options).items()
+        },
         "oks_per_joint": dict(zip(data.layout.keypoints, per_joint_oks(last).tolist(), strict=True)),
         "unpaired": pairs.unpaired,
         "skipped": len(skipped),
@@ -281,11 +331,11 @@ def score(data, seen: list[int], layers: list[list[Poses]]) -> tuple[dict, dict]
         metrics["visibility"] = visibility_numbers(pairs)
     if np.isfinite(pairs.centers).any():
         boxes = pairs.boxes
-        centers = compare_centers(pairs.centers, pairs.true_keypoints, pairs.true_visibility, boxes)
-        metrics["centers"] = centers.summary()
+        centers = compare_centers(pairs.centers, pairs.true_keypoints, pairs.true_visibility, boxes, visible)
+        metrics["centers"] = centers.summary() | {"of": VISIBLE[visible][1]}
     tables = {
-        "layers.csv": pd.DataFrame([{"layer": n} | result.stats for n, result in enumerate(results, 1)]),
-        "matches.csv": matches(pairs, ids, annotation_ids(truth)),
+        "layers.csv": pd.DataFrame([{"layer": n} | result.known for n, result in enumerate(results, 1)]),
+        "matches.csv": matches(pairs, ids, annotation_ids(truth), visible),
         "visibility.csv": joints(pairs, data.layout.keypoints),
     }
     return runs.plain(metrics), tables

@@ -38,7 +38,7 @@ def root() -> Path:
 
 def resolve(path: str | Path) -> Path:
     """A path as people write it in a notebook: relative ones start at the repository root."""
-    return root() / Path(path).expanduser()
+    return root() / Path(str(path)).expanduser()  # papermill makes a number of a folder called 2024
 
 
 def relative(path: str | Path) -> str:
@@ -127,7 +127,7 @@ def read_json(path: str | Path) -> Any:
     """Reads JSON; a file that is not JSON raises ValueError naming the file and the line."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{relative(path)} is not JSON: {error}") from error
 
 

@@ -22,6 +22,7 @@ from posekit.evaluation.pose_nms import THRESHOLD, gather
 from posekit.layouts import LAYOUTS, layout_for
 from posekit.poses import Poses
 from posekit.prepare import evaluation_loader, plain_options
+from posekit.recipes import from_record
 
 WEIGHTS = "data/weights"  # our own reference models, shipped with the repository
 
@@ -45,17 +46,17 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
     path = path / "model.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"there are no weights at {runs.relative(path)}; train them, or give another path")
-    record, recipe = path.with_name("run.json"), {}
+    record, recipe = path.with_name("run.json"), None
     if record.is_file():  # what the run changed about the model
-        recipe = runs.read_json(record)["parameters"]
-        queries = {"num_queries": recipe["num_queries"]} if recipe.get("num_queries") else {}
-        overrides = queries | plain_options(recipe.get("model_options", {})) | overrides
+        recipe = from_record({"model": name} | runs.load_run(record)["parameters"], runs.relative(record))
+        queries = {"num_queries": recipe.num_queries} if recipe.num_queries else {}
+        overrides = queries | plain_options(recipe.model_options) | overrides
     model = models.build(name, **overrides)
     load_weights(model, path)
     if not recipe and name.startswith(("rtmo", "vitpose")):
         model.input = replace(model.input, pixel_centre=0.0)
-    if recipe.get("size") and model.input.fit == "letterbox":  # it sees pictures as it was trained to
-        model.input = replace(model.input, size=recipe["size"])
+    if recipe and recipe.size and model.input.fit == "letterbox":  # it sees pictures as it was trained to
+        model.input = replace(model.input, size=recipe.size)
     return model.eval()
 
 

@@ -19,7 +19,7 @@ from posekit.data.mosaic import MIXES, Mosaic
 from posekit.data.topdown import People, Together
 from posekit.layouts import Layout
 from posekit.models.input import Input
-from posekit.recipes import Recipe
+from posekit.recipes import Recipe, from_record
 from posekit.training_data import check_people, open_split
 
 TOP_DOWN = ("vitpose", "mae")  # families that see crops, so people of several data sets in one batch
@@ -180,9 +180,9 @@ def load_teacher(source: str) -> nn.Module:
     state, record = published.published_names(read(path)), path.with_name("run.json")
     options = published.size(state)
     if record.is_file():
-        made = runs.read_json(record)["parameters"]
-        name, options = made["model"], {"num_keypoints": options.get("num_keypoints")}
-        options |= plain_options(made.get("model_options", {}))
+        made = from_record(runs.load_run(record)["parameters"], runs.relative(record))
+        name, options = made.model, {"num_keypoints": options.get("num_keypoints")}
+        options |= plain_options(made.model_options)
     else:
         letter = [size for size, (dim, *_) in SIZES.items() if dim == options.get("dim")]
         name = f"vitpose_{letter[0]}" if letter else ""

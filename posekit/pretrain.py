@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from posekit.data import notes
+
 UPSCALE = 4  # heatmap cells per feature cell and side
 SIGMA = 4.0  # pixels of the network input
 
@@ -32,6 +34,7 @@ def pretrain(
     backbone.train()
     step = epoch = 0
     while step < steps:
+        before = step
         for batch in loader.epoch(epoch):
             if step >= steps:
                 break
@@ -49,6 +52,8 @@ def pretrain(
             step += 1
             if step % max(steps // 4, 1) == 0:
                 report(f"backbone on heatmaps: step {step}/{steps}, loss {loss.item():.4f}")
+        if step == before:
+            raise notes.unreadable(loader.dataset)
         epoch += 1
 
 

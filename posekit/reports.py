@@ -43,6 +43,7 @@ class RunFiles:
     record: dict = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.folder = str(self.folder)  # papermill makes a number of a folder called 2024
         self.record = runs.load_run(self.folder)
 
     def path(self, name: str) -> Path:
@@ -68,7 +69,7 @@ class RunFiles:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe that trained the weights."""
-        return from_record(runs.load_run(self.trained)["parameters"])
+        return from_record(runs.load_run(self.trained)["parameters"], f"{self.trained}/run.json")
 
     @cached_property
     def metrics(self) -> dict:
@@ -105,10 +106,10 @@ class RunFiles:
     @cached_property
     def data(self):
         """The pictures that were scored."""
-        from posekit.evaluate import open_data
+        from posekit.evaluate import ASKED, open_data
 
-        told = {k: self.record["parameters"][k] for k in ("dataset", "split", "images") if "evaluated" in
-                self.record["parameters"]}  # fmt: skip
+        asked = self.record["parameters"]
+        told = {name: asked[name] for name in ASKED if name in asked} if "evaluated" in asked else {}
         return open_data(self.recipe, **told)
 
     @cached_property
@@ -201,7 +202,8 @@ class RunFiles:
             "seed": self.recipe.seed, "scaled down": self.budget + told, "params_m": trained / 1e6,
             "stride": stride_of(self.model), "command": self.command,
         }  # fmt: skip
-        return facts | {name: self.metrics[name] if self.metrics[name] >= 0 else np.nan for name in STATS}
+        known = {name: self.metrics.get(name) for name in STATS}  # older metrics have -1 where there is nobody to find
+        return facts | {name: np.nan if value is None or value < 0 else value for name, value in known.items()}
 
 
 @dataclass
@@ -212,7 +214,7 @@ class View:
     indices: list[int]
 
     def __post_init__(self) -> None:
-        self.name, self.layout = self.whole.name, self.whole.layout
+        self.name, self.layout, self.category_id = self.whole.name, self.whole.layout, self.whole.category_id
         self.ids = [self.whole.ids[i] for i in self.indices]
         self.area_scale = getattr(self.whole, "area_scale", 1.0)
 

@@ -36,6 +36,7 @@ from posekit.files import (  # the rest of the house finds them here
     write_bytes,
     write_json,
 )
+from posekit.records import footer, load_run
 
 __all__ = [
     "Run",
@@ -198,59 +199,6 @@ def _recorded(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def footer(*runs: Mapping[str, Any] | str | Path, profile: str | None = None) -> str:
-    """One line for the foot of a figure: data · profile · runs · commit (* = changed files) · device · day.
-
-    `runs`: records (`Run.record` or what `provenance()` returned) or paths of run folders. What several runs
-    share is said once. `profile`: of a run whose folder does not tell it; data/runs/quick/NAME does.
-    """
-    lines = [_facts(load_run(run) if isinstance(run, str | Path) else run, profile) for run in runs]
-    facts = [", ".join(filter(None, dict.fromkeys(fact))) for fact in zip(*lines, strict=True)]
-    return " · ".join(filter(None, facts))
-
-
-def _facts(record: Mapping[str, Any], profile: str | None) -> tuple[str, ...]:
-    made = record.get("provenance", record)
-    data = (made["data"] or {}).get("name", "")
-    folder = Path(record.get("folder", "")).parts
-    if folder[:2] == ("data", "runs") and len(folder) > 3:
-        profile = folder[2]
-    name = record["parameters"].get("model") or (folder[-1] if folder else "")
-    trained = record["parameters"].get("evaluated", record.get("folder", ""))
-    shipped = "shipped" if Path(trained).parts[:2] == ("data", "weights") else ""
-    steps = steps_of(record)
-    length = ", ".join(filter(None, (shipped, f"{steps:,} steps" if steps else "")))
-    name = f"{name} seed {made['seed']}".strip() if made["seed"] is not None else name
-    count = record["parameters"].get("threads") or made["threads"]  # a measurement sets its own number
-    threads = f"{count} thread{'' if count == 1 else 's'} CPU"
-    return (
-        "drawn people" if data == "people" else data,
-        f"profile {profile}" if profile else "",
-        f"{name} ({length})" if length else name,
-        f"commit {made['commit']}{'*' if made['dirty'] else ''}",
-        threads if made["device"] == "cpu" else made["device"],
-        made["started"][:10],
-    )
-
-
-def steps_of(record: Mapping[str, Any]) -> int | None:
-    """Optimiser steps behind a run, or behind the weights that an evaluation scored; None where nothing was trained."""
-    if evaluated := record["parameters"].get("evaluated"):
-        trained = resolve(evaluated) / "run.json"
-        return steps_of(read_json(trained)) if trained.is_file() else None
-    steps = record.get("results", {}).get("step", record["parameters"].get("steps"))
-    return None if steps is None else int(steps)
-
-
-def load_run(path: str | Path) -> dict[str, Any]:
-    """The record of a run folder (or of a `run.json`); a folder that is none raises FileNotFoundError."""
-    path = resolve(path)
-    path = path if path.suffix == ".json" else path / "run.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{relative(path)} is missing: no run was made there yet")
-    return read_json(path)
-
-
 class Run:
     """A run folder while it is being filled; `record` is what stands in its `run.json`.
 
@@ -286,6 +234,8 @@ class Run:
         Raises InUseError: another process is writing there.
         """
         folder = resolve(folder)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{relative(folder)} is a file, and a run needs a folder: choose another run_dir")
         made = provenance(parameters, **facts)
         record = {"folder": relative(folder), "status": "running", "reason": None, "sessions": 1}
         record |= {"results": {}, "parameters": made.pop("parameters"), "provenance": made}

@@ -82,8 +82,11 @@ def borrow(chosen: Recipe, run: Path, report: Callable[[str], None] = print) -> 
     if run.exists():
         return
     for other in sorted(run.parents[1].glob("study_*/*/run.json")):
-        record = runs.read_json(other)
-        if record["status"] == "done" and record["parameters"] == runs.plain(vars(chosen)):
+        record = runs.load_run(other)
+        if record["status"] != "done":
+            continue
+        made = from_record(record["parameters"], runs.relative(other))  # an older record lacks the newer fields
+        if runs.plain(vars(made)) == runs.plain(vars(chosen)):
             report(f"the same recipe as {runs.relative(other.parent)}: copied")
             _copy(other.parent, run)
             return
@@ -141,9 +144,9 @@ def finished(folder: str | Path, variant: str, scale: str = "tiny", name: str = 
         seed = path.parent.name.removeprefix(start.name.removesuffix("0"))
         if not seed.isdecimal():  # another variant whose name goes on, or a run that was moved aside
             continue
-        record = runs.read_json(path)
+        record = runs.load_run(path)
         if record["status"] == "done" and record["results"].get("AP") is not None:
-            if name and record["parameters"]["model"] != study_recipe(name, variant, scale=scale).model:
+            if name and record["parameters"].get("model") != study_recipe(name, variant, scale=scale).model:
                 continue
             found[int(seed)] = path.parent
     return [found[seed] for seed in sorted(found)]
@@ -184,6 +187,6 @@ def _given(name: str, variant: str, made: Recipe, scale: str) -> set[str]:
         source = own.get(key, "")
         if source.startswith(RUN) and (runs.resolve(getattr(made, key)) / "run.json").is_file():
             record, source = runs.load_run(getattr(made, key)), source.removeprefix(RUN)
-            before = from_record(record["parameters"])
+            before = from_record(record["parameters"], f"{getattr(made, key)}/run.json")
             found |= {f"{source}={record['given']}"} if "given" in record else _given(name, source, before, scale)
     return found

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from posekit import interruption, processes, progress, runs, schedules
+from posekit import interruption, processes, progress, recipe_fields, runs, schedules
+from posekit.data import notes
 from posekit.evaluation.coco import evaluate
 from posekit.parameter_groups import parameter_groups
 from posekit.predict import decode, told
@@ -54,6 +55,7 @@ def train(
     """
     from posekit.prepare import prepare
 
+    recipe_fields.check_device(recipe.precision, accelerator)
     fabric = processes.start(accelerator, devices, recipe.precision)
     runs.seed_everything(recipe.seed)
     parts = prepare(recipe, rank=fabric.global_rank, world=fabric.world_size)
@@ -63,6 +65,7 @@ def train(
             same = {"ignore": progress.unsaid(folder, recipe), "makes": (WEIGHTS,)}
             run = runs.Run.open(folder, vars(recipe), writes=fabric.is_global_zero, **same, **facts)
         with run:
+            notes.tell(parts, run.record, report)
             if run.before == "done":
                 report(f"{runs.relative(run.folder)} is done: nothing to train")
                 return runs.read_json(run.path("metrics.json"))
@@ -71,6 +74,7 @@ def train(
                 loop.resume(report)
                 loop.fit(report, checkpoint_seconds, validate_every)
                 metrics = loop.finish()
+                notes.tell_left_out(parts, run.record, report)
             except KeyboardInterrupt as error:
                 report(str(error) or interruption.AT_ONCE)
                 raise
@@ -180,6 +184,8 @@ class Loop:
                     saved = time.monotonic()
                 if stopping:
                     self.check()
+            if not self.batch:
+                raise notes.unreadable(loader.dataset)
             self.epoch, self.batch = self.epoch + 1, 0
         bar.close()
 
@@ -265,13 +271,13 @@ class Loop:
         for index, (name, loader) in enumerate(self.data.val.items()):
             count += self.validate_on(loader, index, sums, name)
             if name in self.rows:
-                data, person = loader.dataset, loader.dataset.ground_truth["categories"][0]["id"]
+                data = loader.dataset
                 result = evaluate(
                     data.ground_truth, self.rows[name], sigmas=data.layout.sigmas, area_scale=data.area_scale,
-                    category_id=person,
+                    category_id=data.category_id,
                 )  # fmt: skip
-                stats |= {} if index else result.stats
-                stats |= {"AP_" + name: result.stats["AP"]} if len(self.data.val) > 1 else {}
+                stats |= {} if index else result.known
+                stats |= {"AP_" + name: result.known["AP"]} if len(self.data.val) > 1 else {}
         self.troubles = []
         if self.lost_images:
             lost = f"the validation loss of {self.lost_images} of {count} images is not finite"
@@ -283,7 +289,7 @@ class Loop:
     def validate_on(self, loader, index: int, sums: dict[str, float], name: str) -> int:
         """One data set: adds its terms to `sums`, sets its `rows`; returns the number of its pictures or crops."""
         model, several, count, rows = self.best_weights.eval(), len(self.data.val) > 1, 0, []
-        person = loader.dataset.ground_truth["categories"][0]["id"]
+        person = loader.dataset.category_id
         with torch.inference_mode():
             for batch in loader.epoch(0):
                 self.check()
@@ -324,17 +330,20 @@ class Loop:
 
     def line(self, row: dict) -> str:
         """One line per epoch, with the time that is left."""
+
+        def told(name: str) -> str:
+            return "–" if row.get(name) is None else f"{row[name]:.3f}"
+
         left = row["minutes"] / max(self.step, 1) * (self.recipe.steps - self.step)
         parts = [f"epoch {row['epoch']:>3}", f"step {row['step']:>6}/{self.recipe.steps}"]
-        parts += [f"train {row['train_total']:.3f}", f"val {row['val_total']:.3f}"]
-        parts += [f"{name} {row[name]:.3f}" for name in row if name in ("AP", "AP50") or name.startswith("AP_")]
+        parts += [f"train {told('train_total')}", f"val {told('val_total')}"]
+        parts += [f"{name} {told(name)}" for name in row if name in ("AP", "AP50") or name.startswith("AP_")]
         return "  ".join([*parts, f"{row['minutes']:.1f} min, {left:.1f} min to go"])
 
     def finish(self) -> dict[str, float]:
         """Writes the weights, the predictions and the metrics of the end."""
         self.fabric.barrier()  # one process writes the log
-        last = runs.read_log(self.run.path("log.csv"))[-1]
-        metrics = {name: value for name, value in last.items() if value is not None}
+        metrics = runs.read_log(self.run.path("log.csv"))[-1]  # None where there is nobody to find
         if not hasattr(self, "rows"):
             self.validate()
         if self.fabric.is_global_zero:

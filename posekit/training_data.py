@@ -51,7 +51,7 @@ def check_people(recipe: Recipe, model: nn.Module, data, family: str) -> None:
     """
     crops = model.input.fit == "crop"
     images = data.dataset if crops else data
-    nobody = f"{recipe.model} has nobody to learn from in {images.name}: none of its {len(images)} training images shows"
+    nobody = f"{recipe.model} has nobody to learn from in {images.name}: none of its {len(images)} images shows"
     if crops:
         if not len(data):
             raise ValueError(f"{nobody} a person with a labelled joint and a box with a width and a height")
@@ -61,7 +61,7 @@ def check_people(recipe: Recipe, model: nn.Module, data, family: str) -> None:
         sides = {row["id"]: max(row["width"], row["height"]) for row in data.ground_truth["images"]}
         scales = ((recipe.size or model.input.size) / sides[image_id] for image_id in data.ids)
         if not any(_matched(target, scale) for target, scale in zip(targets, scales, strict=True)):
-            raise ValueError(f"{nobody} a person with a labelled joint and a box of more than a pixel at its input size")
+            raise ValueError(f"{nobody} a person with a labelled joint and a box of more than a pixel (at input size)")
         return
     least = 2 if recipe.visible == "released" else 1
     if any((target["visibility"] >= least).any() for target in targets):

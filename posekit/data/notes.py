@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from posekit.data.pictures import DataError
+
 SHOWN = 5  # sentences about entries that were left out; the others are counted
 
 
@@ -37,6 +39,38 @@ def gather(data: Mapping[str, object], what: Callable[[object], list[str]]) -> l
         for sentence in what(one):
             found.setdefault(sentence, []).append(name)
     return [f"{' and '.join(names)}: {sentence}" for sentence, names in found.items()]
+
+
+def tell(parts, record: dict, report: Callable[[str], None]) -> None:
+    """Reports what the readers of a run's data noticed and which sigmas score it, and keeps both in its record.
+
+    parts: `train` and `val` of `posekit.prepare.Parts`. record: of `runs.Run`; it gets `notes` and `sigmas`.
+    """
+    record["notes"] = gather(_by_name(parts), notes_of)
+    record["sigmas"] = sigmas_of(next(iter(parts.val.values())).dataset)
+    for sentence in record["notes"]:
+        report(f"note: {sentence}")
+    if record["sigmas"]:
+        report(f"OKS sigmas: {record['sigmas']}")
+
+
+def tell_left_out(parts, record: dict, report: Callable[[str], None]) -> None:
+    """Reports how many entries of a run's data could not be used, and keeps a sentence for each as `left_out`."""
+    record["left_out"] = gather(_by_name(parts), left_out_of)
+    for line in summary(record["left_out"]):
+        report(line)
+
+
+def _by_name(parts) -> dict[str, object]:
+    several = len(parts.val) > 1
+    val = {f"validation ({name})" if several else "validation": loader.dataset for name, loader in parts.val.items()}
+    return {"training": parts.train.dataset} | val
+
+
+def unreadable(data) -> DataError:
+    """What is raised when a whole epoch gave no batch."""
+    why = left_out_of(data)
+    return DataError(f"no image of {data.name} could be read: {'; '.join(why[:3]) or 'it has none for this process'}")
 
 
 def summary(sentences: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Where the model puts a person's centre (POET, Figure 9b).
 
-Annotated centre: the mean of the person's seen joints (COCO's flag 2, as in the released code's targets); a
-person with none has no centre. Offset: predicted - annotated centre, divided by the box's width and height,
+Annotated centre: the mean of the joints that the model's training called visible (`VISIBLE`); a person with none
+has no centre. Offset: predicted - annotated centre, divided by the box's width and height,
 as the figure's axes.
 Shapes: N people with their predictions, K keypoints. Frame: pixels of the image.
 """
@@ -11,6 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
+# A recipe's `visible` -> (the smallest of COCO's flags, in words). The released code trains with seen joints alone.
+VISIBLE = {"released": (2, "seen joints"), "labelled": (1, "labelled joints")}
 
 
 @dataclass
@@ -49,23 +52,31 @@ class Centers:
         }
 
 
-def true_centers(keypoints, visibility) -> np.ndarray:
-    """(N, 2) mean of the seen joints (visibility (N, K) = 2) of keypoints (N, K, 2); NaN without any."""
-    keypoints, seen = np.asarray(keypoints, float), np.asarray(visibility) == 2
+def true_centers(keypoints, visibility, visible: str = "released") -> np.ndarray:
+    """(N, 2) mean of some joints of keypoints (N, K, 2), as the model was trained; NaN for a person without any.
+
+    visible: "released" = seen joints (visibility (N, K) = 2), "labelled" = hidden ones too (visibility > 0).
+
+    Raises:
+        ValueError: another word.
+    """
+    if visible not in VISIBLE:
+        raise ValueError(f"visible is {visible!r}; choose one of {', '.join(VISIBLE)}")
+    keypoints, seen = np.asarray(keypoints, float), np.asarray(visibility) >= VISIBLE[visible][0]
     count = seen.sum(1)
     total = np.where(seen[..., None], keypoints, 0).sum(1)
     return np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], np.nan)
 
 
-def compare_centers(predicted, keypoints, visibility, boxes) -> Centers:
+def compare_centers(predicted, keypoints, visibility, boxes, visible: str = "released") -> Centers:
     """Predicted against annotated centres of paired people.
 
     Args:
         predicted (N, 2), keypoints (N, K, 2), boxes (N, 4) x0, y0, x1, y1: pixels. visibility (N, K): COCO's
         flags.
-            All but `predicted` are annotated; see `pairs.pair_people`.
+            All but `predicted` are annotated; see `pairs.pair_people`. visible: see `true_centers`.
 
-    People without a seen joint, with an empty box or without a predicted centre (NaN) are left out.
+    People without such a joint, with an empty box or without a predicted centre (NaN) are left out.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -78,7 +89,7 @@ def compare_centers(predicted, keypoints, visibility, boxes) -> Centers:
             "must be (N, 2), (N, K, 2) and (N, 4)"
         )
     size = boxes[:, 2:] - boxes[:, :2]
-    difference = predicted - true_centers(keypoints, visibility)
+    difference = predicted - true_centers(keypoints, visibility, visible)
     person = np.flatnonzero(np.isfinite(difference).all(1) & (size > 0).all(1))
     inside = ((predicted >= boxes[:, :2]) & (predicted <= boxes[:, 2:])).all(1)
     difference = difference[person]

@@ -72,6 +72,11 @@ class Result:
     area_scale: float
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def known(self) -> dict[str, float | None]:
+        """`stats` with None where there is nobody to find, as run folders and tables hold them."""
+        return {name: value if value >= 0 else None for name, value in self.stats.items()}
+
     def matches(self, threshold: float = 0.5, area: str = "all") -> Matches:
         """The pairs with OKS >= threshold (0.5, 0.55 ... 0.95) that count: no crowds, nobody unlabelled."""
         a, t = AREAS.index(area), threshold_place(threshold)

@@ -18,7 +18,8 @@ def visibility_numbers(pairs: Pairs) -> dict:
     seen = compare_visibility(pairs.visibility, pairs.true_visibility)
     names = ("threshold", "hidden", "visible", "hidden_correct", "visible_correct", "auc")
     right = seen.hidden * np.nan_to_num(seen.hidden_correct) + seen.visible * np.nan_to_num(seen.visible_correct)
-    accuracy = float(right / (seen.hidden + seen.visible))
+    both = seen.hidden + seen.visible
+    accuracy = float(right / both) if both else float("nan")
     return {n: getattr(seen, n) for n in names} | {"accuracy": accuracy, "calibration_error": seen.calibration.error}
 
 
@@ -53,15 +54,18 @@ def annotation_ids(truth: dict) -> dict[int, list[int]]:
     return ids
 
 
-def matches(pairs: Pairs, ids: list[int], people: dict[int, list[int]]):
-    """`matches.csv`: a row per pair, pixels; dx, dy: predicted - annotated centre, in boxes (Figure 9b)."""
+def matches(pairs: Pairs, ids: list[int], people: dict[int, list[int]], visible: str = "released"):
+    """`matches.csv`: a row per pair, pixels; dx, dy: predicted - annotated centre, in boxes (Figure 9b).
+
+    visible: of which joints the annotated centre is the mean, see `centers.true_centers`.
+    """
     import pandas as pd
 
     images = np.array(ids)[pairs.image]
-    truth = true_centers(pairs.true_keypoints, pairs.true_visibility)
+    truth = true_centers(pairs.true_keypoints, pairs.true_visibility, visible)
     offset = np.full((len(pairs), 2), np.nan)
     if len(pairs):
-        centers = compare_centers(pairs.centers, pairs.true_keypoints, pairs.true_visibility, pairs.boxes)
+        centers = compare_centers(pairs.centers, pairs.true_keypoints, pairs.true_visibility, pairs.boxes, visible)
         offset[centers.person] = centers.offset
     table = {
         "image_id": images,

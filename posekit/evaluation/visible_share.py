@@ -291,8 +291,7 @@ def as_they_come(model, dataset, edges: Sequence[float] = EDGES) -> pd.DataFrame
             ids[row["image_id"]].append(row["id"])  # a target's people have the file's order
     owner = [ids[one][person] for one, person in zip(boxes.ids, boxes.persons.tolist(), strict=True)]
     found = {"image_id": boxes.ids, "keypoints": keypoints, "score": scores, "annotation": owner}
-    category = truth["categories"][0]["id"]
-    return ap_by_share(truth, found, edges, sigmas=dataset.layout.sigmas, category_id=category)
+    return ap_by_share(truth, found, edges, sigmas=dataset.layout.sigmas, category_id=dataset.category_id)
 
 
 def _ap(result) -> float:

@@ -1,0 +1,95 @@
+"""The record of a run, `run.json`, as everybody reads it: its parts checked, and the line that figures say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from posekit.files import read_json, relative, resolve
+
+PROVENANCE = {  # of a record that an older version, or another tool, wrote without some of its parts
+    "commit": "unknown", "dirty": False, "device": "unknown device", "threads": 1, "started": "", "seconds": 0.0,
+    "seed": None, "data": None,
+}  # fmt: skip
+PARTS = {
+    "folder": str, "status": str, "sessions": int, "results": dict, "parameters": dict, "provenance": dict,
+    "provenance.commit": str, "provenance.device": str, "provenance.threads": int, "provenance.started": str,
+    "provenance.seconds": (int, float), "provenance.seed": (int, type(None)), "provenance.data": (dict, type(None)),
+    "provenance.data.name": str, "parameters.model": str, "parameters.evaluated": str, "results.step": int,
+    "evaluation": dict, "evaluation.parameters": dict, "evaluation.data": (dict, type(None)),
+}  # fmt: skip
+
+
+def footer(*runs: Mapping[str, Any] | str | Path, profile: str | None = None) -> str:
+    """One line for the foot of a figure: data · profile · steps · runs · commit (* = changed files) · device · day.
+
+    `runs`: records (`Run.record` or what `provenance()` returned) or paths of run folders. What several runs
+    share is said once. `profile`: of a run whose folder does not tell it; data/runs/quick/NAME does.
+    """
+    lines = [_facts(run if isinstance(run, Mapping) else load_run(run), profile) for run in runs]
+    facts = [", ".join(filter(None, dict.fromkeys(fact))) for fact in zip(*lines, strict=True)]
+    return " · ".join(filter(None, facts))
+
+
+def _facts(record: Mapping[str, Any], profile: str | None) -> tuple[str, ...]:
+    made = {**PROVENANCE, **record.get("provenance", record)}
+    data = (made["data"] or {}).get("name", "")
+    folder = Path(record.get("folder", "")).parts
+    steps = _steps(record)
+    if folder[:2] == ("data", "runs") and len(folder) > 3:
+        profile = folder[2]
+    parameters = record.get("parameters", {})
+    name = parameters.get("model") or (folder[-1] if folder else "")
+    count = parameters.get("threads") or made["threads"]  # a measurement sets its own number
+    threads = f"{count} thread{'' if count == 1 else 's'} CPU"
+    return (
+        "drawn people" if data == "people" else data,
+        f"profile {profile}" if profile else "",
+        f"{steps:,} step{'' if steps == 1 else 's'}" if steps else "",
+        f"{name} seed {made['seed']}".strip() if made["seed"] is not None else name,
+        f"commit {made['commit']}{'*' if made['dirty'] else ''}",
+        threads if made["device"] == "cpu" else made["device"],
+        made["started"][:10],
+    )
+
+
+def _steps(record: Mapping[str, Any]) -> int | None:
+    """How long the weights behind a record were trained; None for what was not trained, or no longer tells."""
+    evaluated = record.get("parameters", {}).get("evaluated")
+    if evaluated and record.get("results", {}).get("step") is None:
+        with suppress(OSError, ValueError):
+            record = load_run(evaluated)
+    return record.get("results", {}).get("step")
+
+
+def load_run(path: str | Path) -> dict[str, Any]:
+    """The record of a run folder (or of a `run.json`), whose parts have their types; missing ones are filled in.
+
+    Raises:
+        FileNotFoundError: no run there. ValueError: not JSON, no record of a run, or a part of another type; the
+            sentence names the file and the part.
+    """
+    path = resolve(path)
+    path = path if path.suffix == ".json" else path / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{relative(path)} is missing: no run was made there yet")
+    record = read_json(path)
+    if not isinstance(record, dict) or "parameters" not in record:
+        what = "it has no 'parameters'" if isinstance(record, dict) else f"it holds a {type(record).__name__}"
+        raise ValueError(f"{relative(path)} is not the record of a run ({what}): choose another folder")
+    for name, kind in PARTS.items():
+        place, missing = record, False
+        for word in name.split("."):
+            missing = not isinstance(place, dict) or word not in place
+            if missing:
+                break
+            place = place[word]
+        if not missing and (not isinstance(place, kind) or isinstance(place, bool)):
+            raise ValueError(
+                f"{relative(path)} is not the record of a run: {name} is {str(place)[:60]!r}; restore the file, or "
+                "choose another folder"
+            )
+    head = {"folder": relative(path.parent), "status": "unknown", "reason": None, "sessions": 1, "results": {}}
+    return head | record | {"provenance": PROVENANCE | record.get("provenance", {})}
