@@ -41,6 +41,16 @@ def resolve(path: str | Path) -> Path:
     return root() / Path(str(path)).expanduser()  # papermill makes a number of a folder called 2024
 
 
+def text_of(value: Any) -> str:
+    """A notebook's parameter that must be text: papermill's -p makes a number of what looks like one, and says nothing.
+
+    A number is read as text again, which a line says: of a folder called 007 it kept 7.
+    """
+    if not isinstance(value, str):
+        print(f"papermill made {value!r} of a text; it is read as '{value}' (with -r instead of -p text stays text)")
+    return str(value)
+
+
 def relative(path: str | Path) -> str:
     """The path as it is recorded: relative to the repository root, with forward slashes."""
     try:

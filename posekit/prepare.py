@@ -113,9 +113,16 @@ def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> nn.Modu
         overrides["pretrained"] = True
     model = with_options(models.build, recipe.model_options, recipe.model, field="model_options", **overrides)
     if recipe.weights:
-        from posekit.models.checkpoints import start_from
+        from posekit.models.checkpoints import read, size, start_from
 
-        start_from(model, weights_file(recipe.weights))
+        path, poet = weights_file(recipe.weights), family_of(recipe.model) == "poet"
+        theirs = size(read(path)).get("num_keypoints") if poet else None  # other models take what fits
+        if theirs not in (None, num_keypoints):
+            raise ValueError(
+                f"weights of the recipe, {recipe.weights}, find {theirs} keypoints and the data have {num_keypoints}: "
+                "a POET starts from one of the same keypoints, from a DETR or from a ResNet-50; or leave weights out"
+            )
+        start_from(model, path)
     return model
 
 

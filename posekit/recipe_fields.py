@@ -97,8 +97,8 @@ def check_device(precision: str, accelerator: str) -> None:
         )
 
 
-def from_json(more: str | Mapping[str, Any]) -> dict[str, Any]:
-    """Further fields of a recipe as a notebook's parameter `more` brings them: JSON, or "" for none.
+def from_json(more: str | Mapping[str, Any], name: str = "more") -> dict[str, Any]:
+    """Names with values as a notebook's parameter called `name` brings them: JSON, or "" for none.
 
     Raises:
         ValueError: not JSON, or no names with values.
@@ -106,7 +106,7 @@ def from_json(more: str | Mapping[str, Any]) -> dict[str, Any]:
     try:
         fields = more if isinstance(more, Mapping) else json.loads(more or "{}")
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"more is {more!r}, which is not JSON ({error}); write it as {EXAMPLE}") from None
+        raise ValueError(f"{name} is {more!r}, which is not JSON ({error}); write it as {EXAMPLE}") from None
     if not isinstance(fields, Mapping):
-        raise ValueError(f"more is {more!r}: it must hold names with values, such as {EXAMPLE}")
+        raise ValueError(f"{name} is {more!r}: it must hold names with values, such as {EXAMPLE}")
     return dict(fields)

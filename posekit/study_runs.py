@@ -74,6 +74,29 @@ def train_study(
     return metrics
 
 
+def seeds_of(text: str) -> list[int]:
+    """"0 1" -> [0, 1], as a notebook's parameter brings them.
+
+    Raises:
+        ValueError: none, or something other than whole numbers from 0 on.
+    """
+    words = text.split()
+    if not words or not all(word.isdecimal() for word in words):
+        raise ValueError(f"seeds is {text!r}: give whole numbers separated by spaces, such as '0 1'")
+    return [int(word) for word in words]
+
+
+def given_runs(text: str) -> dict[str, str]:
+    """"teacher=data/weights/vitpose_tiny" -> {"teacher": "data/weights/vitpose_tiny"}, several separated by spaces.
+
+    Raises:
+        ValueError: a word without "=".
+    """
+    if wrong := [words for words in text.split() if "=" not in words]:
+        raise ValueError(f"given has {wrong[0]!r}: give VARIANT=FOLDER, such as teacher=data/weights/vitpose_tiny")
+    return dict(words.split("=", 1) for words in text.split())
+
+
 def borrow(chosen: Recipe, run: Path, report: Callable[[str], None] = print) -> None:
     """A finished run of the same recipe in a folder study_* beside this one *is* this run: copied, not trained again.
 
