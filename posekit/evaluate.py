@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from posekit import locks, predict, runs
-from posekit.data import DRAWN, notes, open_dataset
+from posekit.data import DRAWN, notes
 from posekit.evaluation import evaluate, evaluate_by_people, per_joint_oks
 from posekit.evaluation.centers import VISIBLE, compare_centers
 from posekit.evaluation.pairs import pair_people
@@ -29,7 +29,7 @@ from posekit.predict import decode, finite
 from posekit.prepare import evaluation_loader, family_of, names_of, weights_file
 from posekit.recipes import Recipe, from_record
 from posekit.train import WEIGHTS
-from posekit.training_data import folder_options, open_split
+from posekit.training_data import open_folder, open_split
 
 ASKED = ("dataset", "split", "images", "on_error", "data_options")
 NO_POSES = "{run} holds {model}, which finds no keypoints, so there is no AP: give it to a ViTPose as its weights"
@@ -153,8 +153,7 @@ def open_data(
         if spec not in own.values():
             recipe = replace(recipe, images=0, val_images=0)
         return open_split(recipe, spec, split, images, on_error)
-    options = folder_options(data_options or {}, split)
-    return open_dataset(runs.resolve(spec), split, count=images or None, on_error=on_error, **options)
+    return open_folder(spec, split, images or None, on_error, data_options or {})
 
 
 def trained_model(recipe: Recipe, run: str | Path, data, dataset: str = ""):

@@ -34,7 +34,8 @@ KINDS: dict[str, str] = {  # annotation of the field -> words
     "tuple[int, ...]": "a list of whole numbers", "tuple[float, ...]": "a list of numbers",
     "float | tuple[float, ...]": "a number or a list of numbers",
 }  # fmt: skip
-DATA_OPTIONS = ("annotations", "images", "layout")  # what a folder in COCO's format can be told besides `on_error`
+# What a folder in COCO's format can be told besides `on_error`, see `posekit.data.coco.CocoFolder`
+DATA_OPTIONS = ("annotations", "images", "layout", "category", "outside")
 EXAMPLE = '{"ema": 0.99, "model_options": {"dim": 64}}'
 
 

@@ -29,8 +29,8 @@ class Recipe:
     images: int = 8192  # training pictures of each: drawn, or at most so many of a folder (0 = all)
     val_images: int = 300  # validation pictures, likewise
     on_error: str = "raise"  # "skip": entries of a folder that cannot be used are left out and counted
-    data_options: dict = field(default_factory=dict)  # of a folder: "annotations", "images" (each may name the file of
-    #   each split, {"train": ..., "val": ...}) and "layout", where posekit does not find them by itself
+    data_options: dict = field(default_factory=dict)  # of a folder, where posekit does not find them by itself:
+    #   "annotations", "images", "layout", "category", "outside"; of each split its own by {"train": ..., "val": ...}
     people: tuple[int, int] = (1, 6)  # people per drawn picture
     size: int = 0  # input size in pixels; 0 = the model's own
     augment: str = "scenes"  # a policy of posekit.data.augment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 from torch import nn
 
 from posekit.data import DRAWN, open_dataset
+from posekit.data.pictures import DataError
+from posekit.recipe_fields import DATA_OPTIONS
 from posekit.recipes import Recipe
 
 
@@ -18,7 +21,19 @@ def open_split(recipe: Recipe, spec: str, split: str, images: int = 0, on_error:
     if spec in DRAWN:
         return open_dataset(spec, split, count=count, size=recipe.size or None, people=recipe.people)
     skip = "skip" if "skip" in (on_error, recipe.on_error) else "raise"
-    return open_dataset(spec, split, count=count, on_error=skip, **folder_options(recipe.data_options, split))
+    return open_folder(spec, split, count, skip, recipe.data_options)
+
+
+def open_folder(spec: str, split: str, count: int | None, on_error: str, options: Mapping[str, Any]):
+    """A folder in COCO's format with a recipe's `data_options`, which a refusal names where they are the remedy."""
+    try:
+        return open_dataset(spec, split, count=count, on_error=on_error, **folder_options(options, split))
+    except DataError as error:
+        named = next((name for name in DATA_OPTIONS if f"{name}=" in str(error)), None)
+        if named is None:
+            raise
+        hint = json.dumps({named: True if named == "outside" else "..."})
+        raise DataError(f"{error} (of a recipe or notebook: data_options = {hint})") from None
 
 
 def folder_options(options: Mapping[str, Any], split: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def sources(data) -> list:
 
 def notes_of(data) -> list[str]:
     """What its readers noticed, a sentence each, once."""
-    return list(dict.fromkeys(note for one in sources(data) for note in getattr(one, "notes", ())))
+    return list(dict.fromkeys(getattr(data, "notes", ())))
 
 
 def left_out_of(data) -> list[str]:
