@@ -23,7 +23,7 @@ PARTS = {
 
 
 def footer(*runs: Mapping[str, Any] | str | Path, profile: str | None = None) -> str:
-    """One line for the foot of a figure: data · profile · steps · runs · commit (* = changed files) · device · day.
+    """One line for the foot of a figure: data · profile · runs (steps) · commit (* = changed files) · device · day.
 
     `runs`: records (`Run.record` or what `provenance()` returned) or paths of run folders. What several runs
     share is said once. `profile`: of a run whose folder does not tell it; data/runs/quick/NAME does.
@@ -37,31 +37,35 @@ def _facts(record: Mapping[str, Any], profile: str | None) -> tuple[str, ...]:
     made = {**PROVENANCE, **record.get("provenance", record)}
     data = (made["data"] or {}).get("name", "")
     folder = Path(record.get("folder", "")).parts
-    steps = _steps(record)
     if folder[:2] == ("data", "runs") and len(folder) > 3:
         profile = folder[2]
-    parameters = record.get("parameters", {})
+    parameters = record["parameters"]
     name = parameters.get("model") or (folder[-1] if folder else "")
+    trained = parameters.get("evaluated", record.get("folder", ""))
+    shipped = "shipped" if Path(trained).parts[:2] == ("data", "weights") else ""
+    steps = steps_of(record)
+    length = ", ".join(filter(None, (shipped, f"{steps:,} steps" if steps else "")))
+    name = f"{name} seed {made['seed']}".strip() if made["seed"] is not None else name
     count = parameters.get("threads") or made["threads"]  # a measurement sets its own number
     threads = f"{count} thread{'' if count == 1 else 's'} CPU"
     return (
         "drawn people" if data == "people" else data,
         f"profile {profile}" if profile else "",
-        f"{steps:,} step{'' if steps == 1 else 's'}" if steps else "",
-        f"{name} seed {made['seed']}".strip() if made["seed"] is not None else name,
+        f"{name} ({length})" if length else name,
         f"commit {made['commit']}{'*' if made['dirty'] else ''}",
         threads if made["device"] == "cpu" else made["device"],
         made["started"][:10],
     )
 
 
-def _steps(record: Mapping[str, Any]) -> int | None:
-    """How long the weights behind a record were trained; None for what was not trained, or no longer tells."""
-    evaluated = record.get("parameters", {}).get("evaluated")
-    if evaluated and record.get("results", {}).get("step") is None:
-        with suppress(OSError, ValueError):
-            record = load_run(evaluated)
-    return record.get("results", {}).get("step")
+def steps_of(record: Mapping[str, Any]) -> int | None:
+    """Optimiser steps behind a run, or behind the weights that an evaluation scored; None where nothing was trained."""
+    if evaluated := record["parameters"].get("evaluated"):
+        with suppress(FileNotFoundError):
+            return steps_of(load_run(evaluated))
+        return None
+    steps = record.get("results", {}).get("step", record["parameters"].get("steps"))
+    return None if steps is None else int(steps)
 
 
 def load_run(path: str | Path) -> dict[str, Any]:

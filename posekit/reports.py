@@ -71,6 +71,13 @@ class RunFiles:
         """The recipe that trained the weights."""
         return from_record(runs.load_run(self.trained)["parameters"], f"{self.trained}/run.json")
 
+    @property
+    def identity(self) -> str:
+        """What two folders share that hold the same trained run, scored in the same boxes: its shipped copy, say."""
+        trained = runs.load_run(self.trained)
+        made = [trained["provenance"][name] for name in ("started", "commit", "seed")]
+        return json.dumps([*made, trained["parameters"], self.record["parameters"].get("boxes", "truth")])
+
     @cached_property
     def metrics(self) -> dict:
         return runs.read_json(self.path("metrics.json"))
@@ -200,10 +207,18 @@ class RunFiles:
         facts = {
             "method": self.recipe.model, "model": self.recipe.model, "data set": self.dataset + canvas,
             "seed": self.recipe.seed, "scaled down": self.budget + told, "params_m": trained / 1e6,
-            "stride": stride_of(self.model), "command": self.command,
+            "stride": stride_of(self.model), "command": self.command, "trained": self.identity,
         }  # fmt: skip
         known = {name: self.metrics.get(name) for name in STATS}  # older metrics have -1 where there is nobody to find
         return facts | {name: np.nan if value is None or value < 0 else value for name, value in known.items()}
+
+
+def distinct(files: Iterable[RunFiles]) -> list[RunFiles]:
+    """Every trained run once, the first that was given: its evaluation and its shipped copy are not two runs."""
+    found: dict[str, RunFiles] = {}
+    for one in files:
+        found.setdefault(one.identity, one)
+    return list(found.values())
 
 
 @dataclass

@@ -36,7 +36,7 @@ from posekit.files import (  # the rest of the house finds them here
     write_bytes,
     write_json,
 )
-from posekit.records import footer, load_run
+from posekit.records import footer, load_run, steps_of
 
 __all__ = [
     "Run",

@@ -153,6 +153,20 @@ def test_perfect_poses_score_one_and_empty_ones_nothing():
     assert metrics["unpaired"] == metrics["people"] and not len(tables["matches.csv"])
 
 
+@pytest.mark.parametrize(("visible", "words"), [("released", "seen joints"), ("labelled", "labelled joints")])
+def test_centres_are_compared_as_the_model_was_trained(visible, words):
+    """A model that puts its centres where its training had them is right by its own definition alone."""
+    data, other = Scenes(seed=5, count=5, size=128, people=(2, 4)), {"released": "labelled", "labelled": "released"}
+    poses = perfect(data)
+    for i, one in enumerate(poses):
+        target = data.target(i)
+        one.centers = true_centers(target["keypoints"], target["visibility"], visible).astype(np.float32)
+    metrics, tables = score(data, list(range(5)), [poses], visible)
+    assert metrics["centers"]["mean"] < 1e-6 and metrics["centers"]["of"] == words
+    assert np.allclose(tables["matches.csv"][["dx", "dy"]].dropna(), 0, atol=1e-5)
+    assert score(data, list(range(5)), [poses], other[visible])[0]["centers"]["mean"] > 1e-3
+
+
 def test_the_rows_are_those_of_poses():
     data = Scenes(seed=5, count=2, size=128)
     poses = perfect(data)

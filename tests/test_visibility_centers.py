@@ -73,6 +73,16 @@ def test_centre_is_the_mean_of_seen_joints_only():
     )
 
 
+def test_centre_is_the_mean_of_labelled_joints_where_the_model_learned_so():
+    keypoints, flags = np.array([[[0, 0], [10, 20], [80, 70]], [[1, 1], [2, 2], [4, 6]]], float), [[2, 2, 1], [0, 1, 1]]
+    np.testing.assert_array_equal(true_centers(keypoints, flags, "labelled"), [[30, 30], [3, 4]])
+    boxes, predicted = np.array([[0, 0, 100, 100]] * 2, float), np.array([[30, 30], [3, 4]], float)
+    assert compare_centers(predicted, keypoints, flags, boxes, "labelled").pixels.tolist() == [0, 0]
+    assert compare_centers(predicted, keypoints, flags, boxes).person.tolist() == [0]
+    with pytest.raises(ValueError, match="visible is 'all'; choose one of released, labelled"):
+        true_centers(keypoints, flags, "all")
+
+
 def test_offsets_are_in_units_of_the_box():
     keypoints = np.array([[[40, 40], [60, 60]]] * 4, float)
     boxes = np.array([[0, 0, 100, 200], [0, 0, 100, 200], [0, 0, 100, 200], [50, 50, 50, 80]], float)

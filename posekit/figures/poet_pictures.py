@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from posekit.evaluation.centers import VISIBLE
 from posekit.figures import people, style
 from posekit.layouts import COCO, Layout
 
@@ -64,6 +65,7 @@ def fig09_centers(
     threshold: float = 0.5,
     least: float = 0.0,
     names: tuple[str, str] = ("with", "without"),
+    visible: str = "released",
 ):
     """Figure 9: the centres that the model learned.
 
@@ -77,6 +79,7 @@ def fig09_centers(
         matched person.
         compared: (image, Poses of the model with both losses, Poses of the model without) for (c), up to
         three; may be empty.
+        visible: of which joints the annotated centres are the mean, see `posekit.evaluation.centers.true_centers`.
     """
     examples, compared = examples[:4], compared[:3]
     fig = style.figure(style.DOUBLE, 4.15 if compared else 3.0)
@@ -99,7 +102,7 @@ def fig09_centers(
         people.draw(ax, examples[i][1], **draw)
     left.suptitle(f"$\\bf{{a}}$  predicted centres and offsets ({dataset})", fontsize=8, x=0.02, ha="left")
     upper, lower = right.subfigures(2, 1, height_ratios=(1.1, 1)) if compared else (right, None)
-    _offset_scatter(upper, offsets)
+    _offset_scatter(upper, offsets, VISIBLE[visible][1])
     if lower is not None:
         axes = lower.subplots(2, len(compared), squeeze=False)
         for column, (image, *both) in enumerate(compared):
@@ -112,7 +115,7 @@ def fig09_centers(
     return fig
 
 
-def _offset_scatter(fig, offsets: pd.DataFrame) -> None:
+def _offset_scatter(fig, offsets: pd.DataFrame, joints: str) -> None:
     """Panel b of Figure 9: scatter with histograms on the margins; the limits hold 99 % of the people."""
     dx, dy = (offsets[name].to_numpy(float) for name in ("dx", "dy"))
     finite = np.isfinite(dx) & np.isfinite(dy)
@@ -150,7 +153,7 @@ def _offset_scatter(fig, offsets: pd.DataFrame) -> None:
         transform=main.transAxes,
         fontsize=6.3,
     )
-    fig.suptitle("$\\bf{b}$  predicted − annotated centre", fontsize=8, x=0.02, ha="left")
+    fig.suptitle(f"$\\bf{{b}}$  predicted centre − mean of the {joints}", fontsize=8, x=0.02, ha="left")
 
 
 def fig10_data(truth: np.ndarray, predicted: np.ndarray, bins: int = 40) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from posekit.figures import style
-from posekit.figures.tables import NOT_RUN, spread, text
+from posekit.figures.tables import NOT_RUN, once, spread, text
 
 COCO_MEASURES = {
     "AP": "AP", "AP50": "AP50", "AP75": "AP75", "APM": "AP, area M", "APL": "AP, area L", "AR": "AR",
@@ -33,7 +33,8 @@ def results_table(
     Args:
         paper: method, data, `measures` in per cent, `facts`; extra_data "yes" adds the paper's dagger.
         ours: a row per run: method, "data set", "scaled down", seed, command, `measures` in [0, 1], `facts`. Runs that
-            differ in the seed alone become one row, mean ± standard deviation.
+            differ in the seed alone become one row, mean ± standard deviation. Of rows of one data set with the same
+            `trained` (`reports.RunFiles.identity`) the first stays: they are the same run.
         measures: name -> heading. facts: name -> (heading, format) of what describes a method.
         not_run: rows of ours that nobody has run: method, "data set", command, `facts`.
     """
@@ -51,7 +52,8 @@ def results_table(
         rows.append({"by": "ours", **head(line), **dict.fromkeys(measures.values(), NOT_RUN), **told})
     if ours:
         keys = ["method", "data set", "command"]
-        for _, group in pd.DataFrame(ours).drop_duplicates([*keys, "seed"]).groupby(keys, sort=False):
+        frame = once(pd.DataFrame(ours)).drop_duplicates([*keys, "seed"])
+        for _, group in frame.groupby(keys, sort=False):
             numbers = {told: spread(100 * group[name]) for name, told in measures.items()}
             told = {name: "; ".join(dict.fromkeys(group[name])) for name in TAIL if name in group}
             seeds = {"seeds": ", ".join(str(seed) for seed in sorted(group.seed))}

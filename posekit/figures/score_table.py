@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from posekit.figures import style
-from posekit.figures.tables import NOT_RUN, spread, text
+from posekit.figures.tables import NOT_RUN, once, spread, text
 
 MEASURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 HEAD, TAIL = ("by", "method", "stride", "params"), ("data set", "scaled down", "seeds", "command")
@@ -23,7 +23,8 @@ def score_table(
     Args:
         paper: rows of `tables.read_paper`: method, stride, params_m, the ten measures in per cent, data.
         ours: one row per run: method, stride, params_m, the measures in [0, 1], "data set", "scaled down",
-            seed, command. Runs that differ in the seed alone become one row, mean ± standard deviation.
+            seed, command. Runs that differ in the seed alone become one row, mean ± standard deviation. Of rows of
+            one data set with the same `trained` (`reports.RunFiles.identity`) the first stays: they are the same run.
         not_run: rows of ours that nobody has run yet: method, "data set", command.
 
     Returns: columns by ("paper" or "ours"), method, stride, params, the measures, data set, scaled down,
@@ -35,7 +36,7 @@ def score_table(
         rows.append({"by": "paper", **_network(line), **numbers, "data set": line["data"]})
     for line in not_run:
         rows.append({"by": "ours", **_network(line), **dict.fromkeys(MEASURES, NOT_RUN), **_told(line)})
-    groups = pd.DataFrame(ours)
+    groups = once(pd.DataFrame(ours))
     if len(groups):
         for _, runs in groups.groupby(["method", "data set", "command"], sort=False, dropna=False):
             numbers = {name: spread(100 * runs[name]) for name in MEASURES}

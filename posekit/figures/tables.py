@@ -66,7 +66,7 @@ def comparison(
     Raises:
         ValueError: our rows lack a column.
     """
-    keys, ours = list(keys), pd.DataFrame(our_rows)
+    keys, ours = list(keys), once(pd.DataFrame(our_rows))
     described = ["data set", "scaled down", "command", "model"]
     if len(ours):
         missing = [name for name in [*keys, "seed", *described] if name not in ours]
@@ -136,6 +136,11 @@ def _key(row, keys: list[str]) -> tuple[str, ...]:
         else:
             texts.append(str(value))
     return tuple(texts)
+
+
+def once(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of runs without those that repeat a run: the same `trained` on the same data set. The first stays."""
+    return rows.drop_duplicates(["trained", "data set"]) if "trained" in rows else rows
 
 
 def text(value, form: str, unit: str = "") -> str:
