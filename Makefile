@@ -5,9 +5,10 @@ BOOK    ?= all
 BIN     := .venv/bin
 # Threads that wait do not spin: on a busy machine spinning costs far more than it gains.
 export OMP_WAIT_POLICY ?= PASSIVE
-BUILD   := build/$(basename $(notdir $(PROFILE)))
+# Recipes read the variables from the environment: "$$PROFILE" stays one word whatever it holds.
+export PROFILE BOOK
 
-.PHONY: setup reproduce test book lab lock bench clean
+.PHONY: setup reproduce test kernels book lab lock bench clean
 
 setup: .venv/.stamp                # .venv with every locked version and the package itself
 
@@ -20,17 +21,24 @@ setup: .venv/.stamp                # .venv with every locked version and the pac
 	touch $@
 
 reproduce: setup                   # runs, figures and executed notebooks of a profile: only what is missing
-	$(BIN)/python ci/reproduce.py --profile $(PROFILE) --book $(BOOK)
+	$(BIN)/python ci/reproduce.py --profile "$$PROFILE" --book "$$BOOK"
 
-test: setup                        # the test suite, in two processes: all of it in one ended in a crash of native code
-	$(BIN)/python -m pytest -q tests/test_[a-l]*.py
-	$(BIN)/python -m pytest -q tests/test_[m-z]*.py
+test: setup                        # the test suite
+	$(BIN)/python -m pytest -q
+
+kernels: setup                     # what learns, once more with the plainest CPU kernels: another machine's last bits
+	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -q -m learning
+	rm -rf data/runs/kernels
+	ATEN_CPU_CAPABILITY=default $(BIN)/python ci/execute.py notebooks/10_train.ipynb build/kernels/10_train.rtmo_features_45.ipynb \
+		-p run_dir data/runs/kernels/rtmo_features_45 -p recipe rtmo_tiny -p seed 0 -p steps 200 -p images 2400 \
+		-p val_images 100 -p more '{"model_options": {"features": [4, 5]}}'
 
 book: reproduce                    # the executed notebooks as web pages, in build/PROFILE/html
-	$(BIN)/jupyter nbconvert --log-level WARN --to html --output-dir $(BUILD)/html $(BUILD)/*.ipynb
+	build="$${PROFILE##*/}"; build="build/$${build%.y*ml}"; \
+	$(BIN)/python -m nbconvert --log-level WARN --to html --output-dir "$$build/html" "$$build"/*.ipynb
 
 lab: setup                         # read and change the notebooks
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/python -m jupyterlab notebooks
 
 lock: setup                        # requirements.lock anew, from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra book --extra export --extra dev --universal --python-version 3.11 --fork-strategy fewest --upgrade --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock

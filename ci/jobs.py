@@ -19,8 +19,12 @@ another), `time_limit`, and `alone` (has all cores for itself; true for workers,
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
+import re
+import reprlib
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +38,35 @@ KEYS = {
 }
 
 
+NAME = re.compile(r"\w[\w.-]*")  # of jobs, notebooks and figures: they end up in paths and in Snakemake's patterns
+
+
 class ProfileError(ValueError):
     """A profile that does not hang together; one sentence."""
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_name, value))
+
+
+def _is_minutes(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+WORD = "a name of letters, digits, '_', '-' and '.'"
+VALUES = {  # what a key of a worker, a report or the profile may hold
+    "notebook": (_is_name, WORD),
+    "run": (_is_name, WORD),
+    "book": (_is_name, WORD),
+    "needs": (_are_names, "a list of names"),
+    "figures": (_are_names, "a list of names"),
+    "time_limit": (_is_minutes, "a number of minutes above 0"),
+    "alone": (lambda value: isinstance(value, bool), "true or false"),
+}
 
 
 @dataclass
@@ -62,6 +93,18 @@ class Job:
             words += ["-p", name, value if isinstance(value, str) else json.dumps(value)]
         return shlex.join(words)
 
+    def source(self) -> str:
+        """A checksum of a report's cells without their outputs; "" of a worker, which no edit is to train again."""
+        if self.worker:
+            return ""
+        content = Path(self.notebook).read_bytes()
+        try:
+            cells = [[cell["cell_type"], "".join(cell["source"])] for cell in json.loads(content)["cells"]]
+            content = json.dumps(cells).encode()
+        except (ValueError, LookupError, TypeError):
+            pass  # no notebook: its execution says so
+        return hashlib.sha256(content).hexdigest()
+
 
 def profile_path(profile: str) -> Path:
     """A profile's name, or the path of a YAML file of one's own."""
@@ -75,16 +118,21 @@ def profile_path(profile: str) -> Path:
 def read(profile: str, book: str = "all", notebooks: str = "notebooks") -> list[Job]:
     """The jobs of a profile for one book: its reports, those of every book, and the workers they need."""
     path = profile_path(profile)
+    if not _is_name(path.stem):
+        raise ProfileError(f"the profile {path.name!r} gives folders their name: rename it to {WORD}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except Exception as error:  # beside YAMLError, PyYAML lets through what int(), date() and text encodings raise
         raise ProfileError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from error
-    _known(path, content, {"time_limit", "workers", "reports"}, "")
+    content = _entry(path, content, {"time_limit", "workers", "reports"}, "")
     limit = content.get("time_limit", Job.time_limit)
     workers, reports = (
-        {name: make(path, name, it or {}, limit, notebooks) for name, it in (content.get(kind) or {}).items()}
+        {name: make(path, name, it, limit, notebooks) for name, it in _table(path, content.get(kind), kind).items()}
         for kind, make in (("workers", _worker), ("reports", _report))
     )
+    for name in [*workers, *reports]:
+        if not _is_name(name) or name == "all" or (name in workers and name in reports):
+            raise ProfileError(f"{path.name}: a job is called {name!r}; each needs {WORD} of its own, other than 'all'")
     books = {report.book for report in reports.values()} - {None}
     if book not in {"all", *books}:
         raise ProfileError(f"{path.name} has no book {book!r}; there are all, {', '.join(sorted(books))}")
@@ -96,18 +144,60 @@ def read(profile: str, book: str = "all", notebooks: str = "notebooks") -> list[
         for need in job.needs:
             if need not in workers:
                 raise ProfileError(f"{path.name}: {job.name} needs {need!r}, which is not among its workers")
+    _no_circle(path, workers)
+    made = [made for job in [*workers.values(), *reports.values()] for made in job.makes]
+    if twice := sorted({it for it in made if made.count(it) > 1}):
+        raise ProfileError(f"{path.name}: {twice[0]} is made twice; a figure belongs to one report")
     wanted = set(workers) if book == "all" else _closure(workers, reports)
     return [job for name, job in workers.items() if name in wanted] + list(reports.values())
 
 
-def _known(path: Path, entry: dict, keys: set[str], where: str) -> None:
-    for key in entry:
+def _table(path: Path, value: object, where: str) -> dict:
+    """A table as it stands, {} for nothing; keys are text."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ProfileError(f"{path.name}: {where} is {reprlib.repr(value)}; it must be a table of names and values")
+    for key in value:
+        if not isinstance(key, str):
+            raise ProfileError(f"{path.name}: {where} has the name {key!r}, which is no text; write it in quotes")
+    return value
+
+
+def _entry(path: Path, value: object, keys: set[str], where: str) -> dict:
+    """The keys of the profile, a worker or a report, each known and of its kind; those without a value are left out."""
+    entry = {key: it for key, it in _table(path, value, where.strip(", ") or "the profile").items() if it is not None}
+    for key, it in entry.items():
         if key not in keys:
             raise ProfileError(f"{path.name}{where} has no key {key!r}; it has {', '.join(sorted(keys))}")
+        fits, what = VALUES.get(key, (None, ""))
+        if fits and not fits(it):
+            raise ProfileError(f"{path.name}{where} has {key}: {reprlib.repr(it)}; it must be {what}")
+    if "parameters" in entry:
+        _parameters(path, entry["parameters"], where)
+    return entry
 
 
-def _worker(path: Path, name: str, entry: dict, limit: float, notebooks: str) -> Job:
-    _known(path, entry, KEYS["workers"], f", worker {name},")
+def _parameters(path: Path, value: object, where: str) -> None:
+    for name, it in _table(path, value, f"parameters{where.rstrip(',')}").items():
+        try:
+            json.dumps(it, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            told = f"{path.name}{where} has the parameter {name}: {reprlib.repr(it)}, which JSON does not know"
+            raise ProfileError(f"{told}; write it in quotes") from None
+
+
+def _no_circle(path: Path, workers: dict[str, Job]) -> None:
+    """Raises ProfileError when a worker needs itself, directly or through others."""
+    done: set[str] = set()
+    while ready := [name for name, job in workers.items() if name not in done and done.issuperset(job.needs)]:
+        done.update(ready)
+    if stuck := [name for name in workers if name not in done]:
+        raise ProfileError(f"{path.name}: {', '.join(stuck)} need one another in a circle, so none can be first")
+
+
+def _worker(path: Path, name: str, value: object, limit: float, notebooks: str) -> Job:
+    entry = _entry(path, value, KEYS["workers"], f", worker {name},")
     if "notebook" not in entry:
         raise ProfileError(f"{path.name}: worker {name} does not say its notebook")
     folder = f"data/runs/{path.stem}/{entry.get('run', name)}"
@@ -125,8 +215,8 @@ def _worker(path: Path, name: str, entry: dict, limit: float, notebooks: str) ->
     )
 
 
-def _report(path: Path, name: str, entry: dict, limit: float, notebooks: str) -> Job:
-    _known(path, entry, KEYS["reports"], f", report {name},")
+def _report(path: Path, name: str, value: object, limit: float, notebooks: str) -> Job:
+    entry = _entry(path, value, KEYS["reports"], f", report {name},")
     output = f"build/{path.stem}/{name}.ipynb"
     drawn = [f"figures/{path.stem}/{stem}" for stem in entry.get("figures", [])]
     return Job(

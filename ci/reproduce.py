@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -38,8 +40,9 @@ def only_one(path: Path) -> Iterator[None]:
 
 def snakemake(options: argparse.Namespace) -> int:
     """Runs the graph; Ctrl-C reaches the notebooks, which put their things away before this returns."""
-    config = [f"{name}={getattr(options, name)}" for name in ("profile", "book", "notebooks")]
-    call = [sys.executable, "-m", "snakemake", "--snakefile", HERE / "Snakefile"]
+    # Snakemake reads these values as YAML: in quotes, they stay text
+    config = [f"{name}={json.dumps(getattr(options, name))}" for name in ("profile", "book", "notebooks")]
+    call = [sys.executable, "-m", "snakemake", *options.only, "--snakefile", HERE / "Snakefile"]
     call += ["--cores", str(options.cores), "--config", *config]
     call += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "params", "input", "--keep-going"]
     call += ["--quiet", "all", *options.snakemake]
@@ -79,23 +82,37 @@ def summary(wanted: list[jobs.Job]) -> str:
     return "\n".join([*lines, *(f"  {path.with_suffix('').as_posix()}" for path in there)])
 
 
-def problems(wanted: list[jobs.Job], since: str) -> list[str]:
-    """What the notebooks that failed `since` then have said, or how to see what Snakemake says."""
-    costs = [cost for cost in map(spent, wanted) if cost and cost["finished"] >= since]
-    said = [cost["error"] for cost in costs if cost["error"]]
-    return said or [f"Snakemake stopped; to see why: {' '.join(['python', *sys.argv])} -- --quiet host"]
+def problems(wanted: list[jobs.Job], since: str, options: argparse.Namespace) -> list[str]:
+    """What the notebooks that failed `since` then have said, each with the command that repeats it alone, or how to
+    see what Snakemake says."""
+    failed = [(job, cost["error"]) for job in wanted if (cost := spent(job)) and cost["finished"] >= since]
+    told = [line for job, error in failed if error for line in (error, f"  to repeat it alone: {again(job, options)}")]
+    return told or [f"Snakemake stopped; to see why: {again(None, options)} -- --quiet host"]
+
+
+def again(job: jobs.Job | None, options: argparse.Namespace) -> str:
+    """What makes one job again, or all of them; ready for a shell in the working directory."""
+    python, script = Path(sys.executable), HERE / "reproduce.py"
+    words = [path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path for path in (python, script)]
+    words += ["--profile", options.profile, "--book", options.book]
+    words += ["--notebooks", options.notebooks] if options.notebooks != "notebooks" else []
+    words += ["--only", *([job.name] if job else options.only)] if job or options.only else []
+    return shlex.join(map(os.fspath, words))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="quick", help="a name in ci/profiles, or the path of a YAML")
     parser.add_argument("--book", default="all", help="only this paper's reports, and the runs they need")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these jobs, and what they need")
     parser.add_argument("--cores", type=int, default=jobs.cores())
     parser.add_argument("--notebooks", default="notebooks", help="the folder of the notebooks")
     parser.add_argument("snakemake", nargs="*", help="options for Snakemake itself, after --")
     options = parser.parse_args()
     try:
         wanted = jobs.read(options.profile, options.book, options.notebooks)
+        if unknown := set(options.only) - {job.name for job in wanted}:
+            raise jobs.ProfileError(f"--only names {', '.join(sorted(unknown))}, which {options.profile} does not have")
         with only_one(Path("build/.reproduce.lock")):
             started = datetime.now(UTC).isoformat(timespec="seconds")
             status = snakemake(options)
@@ -104,7 +121,7 @@ def main() -> int:
         return 2
     print("\n" + summary(wanted))
     if status:
-        print("\n" + "\n".join(problems(wanted, started)), file=sys.stderr)
+        print("\n" + "\n".join(problems(wanted, started, options)), file=sys.stderr)
     return 1 if status else 0
 
 

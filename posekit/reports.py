@@ -149,7 +149,7 @@ class RunFiles:
             if known.model == self.recipe.model
         }
         nearest = min(changed, key=lambda name: len(changed[name]))
-        words = "".join(f" -p {name} {mine[name]}" for name in CHANGES if name in changed[nearest])
+        words = "".join(f" -p {name} {shlex.quote(str(mine[name]))}" for name in CHANGES if name in changed[nearest])
         more = {name: value for name, value in changed[nearest].items() if name not in CHANGES}
         words += f" -p more {shlex.quote(json.dumps(more))}" if more else ""
         return f"ci/execute.py notebooks/10_train.ipynb build/10.ipynb -p recipe {nearest}{words}"

@@ -9,6 +9,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+pytest_plugins = ["shuffle"]
+
 # The same commit passes or fails the same everywhere; `HYPOTHESIS_PROFILE=default` searches with new examples.
 settings.register_profile("steady", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))

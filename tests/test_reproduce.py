@@ -1,13 +1,22 @@
 """`make reproduce` on a toy book: only what is missing is made, training resumes, profiles are checked."""
 
 import json
+import os
+import shlex
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Hashable
+from datetime import date
 from pathlib import Path
 
 import jobs
 import nbformat
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from test_execute import notebook
 
 ROOT = Path(__file__).parents[1]
@@ -36,8 +45,16 @@ reports:
 """
 
 
+FOLDER = "$(touch x) {y} 'z'"  # a clone may lie anywhere: nothing in it means anything to a shell or to Snakemake
+
+
 @pytest.fixture
 def book(tmp_path, monkeypatch):
+    tmp_path = tmp_path / FOLDER
+    (tmp_path / "ci").mkdir(parents=True)
+    for script in ("Snakefile", "jobs.py", "reproduce.py", "execute.py"):
+        shutil.copy(ROOT / "ci" / script, tmp_path / "ci")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
     training = 'run_dir: str = ""  # r\nfails: bool = False  # f'
     notebook(Path("nb/10_train.ipynb"), TRAIN, FAIL, parameters=training)
@@ -49,32 +66,62 @@ def book(tmp_path, monkeypatch):
 
 
 def reproduce(*arguments):
-    call = [sys.executable, ROOT / "ci/reproduce.py", "--profile", "toy.yaml", "--notebooks", "nb"]
+    call = [sys.executable, Path("ci/reproduce.py").resolve(), "--profile", "toy.yaml", "--notebooks", "nb"]
     return subprocess.run([*call, *arguments], capture_output=True, text=True)
+
+
+def started(done):
+    return sorted(line for line in done.stderr.splitlines() if line.endswith("| started"))
 
 
 def test_only_what_is_missing_is_made(book):
     first = reproduce("--book", "poet")
     assert first.returncode == 1, first.stderr
-    assert "RuntimeError: out of luck" in first.stderr.splitlines()[-1]
+    error, repeat = first.stderr.splitlines()[-2:]
+    assert "RuntimeError: out of luck" in error
     assert "20_free" in first.stdout and "10_train.idle" not in first.stdout
     assert Path("figures/toy/free.svg").exists() and not Path("figures/toy/curve.svg").exists()
 
+    command = repeat.partition("to repeat it alone: ")[2]  # as copied from the screen
+    alone = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert alone.returncode == 0, alone.stderr
+    assert started(alone) == ["10_train.first | started"]
+    assert "started at epoch 1" in alone.stderr  # the failed run's files were still there
+    assert Path("data/runs/toy/first/weights").exists() and not Path("figures/toy/curve.svg").exists()
+
     second = reproduce("--book", "poet")
     assert second.returncode == 0, second.stderr
-    assert "started at epoch 1" in second.stderr  # the failed run's files were still there
-    assert "20_free | started" not in second.stderr
+    assert started(second) == ["21_curve | started"]
     assert Path("figures/toy/curve.csv").read_text() == "it's {AP} $5"
     assert "2 of 2 figures" in second.stdout
 
     Path("figures/toy/curve.png").unlink()
     third = reproduce("--book", "poet")
-    assert [line for line in third.stderr.splitlines() if "started" in line] == ["21_curve | started"]
+    assert started(third) == ["21_curve | started"]
     assert Path("figures/toy/curve.png").exists()
 
+    # only what a report says and does counts: neither clocks, nor outputs in it, nor a word in a worker
+    tomorrow = time.time() + 86400
+    for path in Path().glob("nb/*.ipynb"):
+        edit(path, lambda cells: cells[-1].update(outputs=[nbformat.v4.new_output("stream", text="published")]))
+        os.utime(path, (tomorrow, tomorrow))
+    edit(Path("nb/10_train.ipynb"), lambda cells: cells[-1].update(source=f"# a remark\n{FAIL}"))
     fourth = reproduce("--book", "poet")
-    assert fourth.returncode == 0 and "started" not in fourth.stderr
+    assert fourth.returncode == 0 and started(fourth) == []
     assert json.loads(Path("build/toy/20_free.cost.json").read_text())["status"] == "done"
+
+    for path in [*Path("build/toy").iterdir(), *Path("figures/toy").iterdir()]:
+        os.utime(path, (tomorrow + 86400, tomorrow + 86400))  # newer than any edit
+    edit(Path("nb/20_free.ipynb"), lambda cells: cells.append(nbformat.v4.new_markdown_cell("more words")))
+    fifth = reproduce("--book", "poet")
+    assert fifth.returncode == 0 and started(fifth) == ["20_free | started"]
+    assert not Path("x").exists()  # the folder's name ran nowhere
+
+
+def edit(path, change):
+    book = nbformat.read(path, as_version=4)
+    change(book.cells)
+    nbformat.write(book, path)
 
 
 def test_a_report_publishes_its_outputs_into_the_source(book):
@@ -110,12 +157,97 @@ def test_workers_come_with_the_reports_that_need_them(book):
         (("20_free", "20_gone"), "20_gone wants nb/20_gone.ipynb, which does not exist"),
         (("{notebook: 10_train}", "{}"), "worker idle does not say its notebook"),
         (("time_limit: 2", "time_limit: ]"), "toy.yaml is not YAML"),
+        (("time_limit: 2", "time_limit: 2026-99-99"), "toy.yaml is not YAML"),
+        (("time_limit: 2", "time_limit: -2"), "toy.yaml has time_limit: -2; it must be a number of minutes above 0"),
+        (("workers:", "workers: []\nreports:"), r"toy.yaml: workers is \[\]; it must be a table of names and values"),
+        (("{notebook: 10_train}", "[10_train]"), r"worker idle is \['10_train'\]; it must be a table"),
+        (("parameters: {fails: true}", "parameters: fails"), "parameters, worker first is 'fails'; it must be a table"),
+        (("{fails: true}", "{fails: 2026-11-27}"), "worker first, has the parameter fails: datetime.date.* in quotes"),
+        (("{fails: true}", "{1: true}"), "parameters, worker first has the name 1, which is no text"),
+        (("needs: [first]", "needs: first"), "report 21_curve, has needs: 'first'; it must be a list of names"),
+        (("figures: [free]", "figures: ['../free']"), r"has figures: \['../free'\]; it must be a list of names"),
+        (("figures: [free]", "figures: [curve]"), "figures/toy/curve.csv is made twice"),
+        (("first: {", "first: {needs: [idle], "), None),
+        (("first: {", "first: {needs: [first], "), "first need one another in a circle"),
+        (("first: {", "all: {"), "a job is called 'all'; each needs a name"),
+        (("idle: {", "{a}: {"), "a job is called|is not YAML|which is no text"),
     ],
 )
 def test_a_profile_that_does_not_hang_together_is_one_sentence(book, change, sentence):
     Path("toy.yaml").write_text(PROFILE.replace(*change))
-    with pytest.raises(jobs.ProfileError, match=sentence):
+    if sentence is None:
+        assert jobs.read("toy.yaml", notebooks="nb")
+        return
+    with pytest.raises(jobs.ProfileError, match=sentence) as caught:
         jobs.read("toy.yaml", notebooks="nb")
+    assert "\n" not in str(caught.value)
+
+
+ODD = (
+    None,
+    True,
+    -1,
+    0.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "a",
+    "{y}",
+    "../a",
+    "first",
+    "10_train",
+    date(2026, 1, 2),
+    b"a",
+)
+THINGS = st.recursive(
+    st.sampled_from(ODD),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from([1, True, None, "needs", "a"]), inner),
+    max_leaves=4,
+)
+
+
+def places(value, way=()):
+    """The way to everything in a profile: ("workers", "first", "notebook")."""
+    yield way
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places(value[key], (*way, key))
+
+
+PLACES = list(places(yaml.safe_load(PROFILE)))
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(place=st.sampled_from(PLACES), thing=THINGS, rename=st.booleans())
+def test_a_profile_of_anything_is_read_or_refused_in_a_sentence(book, place, thing, rename):
+    content = {"": yaml.safe_load(PROFILE)}
+    *way, last = ("", *place)
+    inside = content
+    for key in way:
+        inside = inside[key]
+    if rename and isinstance(inside, dict) and isinstance(thing, Hashable) and place:
+        inside[thing] = inside.pop(last)
+    else:
+        inside[last] = thing
+    Path("toy.yaml").write_text(yaml.safe_dump(content[""]))
+    try:
+        found = jobs.read("toy.yaml", notebooks="nb")
+    except jobs.ProfileError as error:
+        assert "\n" not in str(error) and "toy.yaml" in str(error)
+    else:  # what is read can be run
+        for job in found:
+            assert shlex.split(job.command())[:2] == [job.notebook, job.output] and job.source() is not None
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    at=st.integers(0, len(PROFILE)), cut=st.integers(0, 20), put=st.text("[]{}:,-&*!?|>'\"%@#\n\t\0 0aé", max_size=4)
+)
+def test_a_profile_with_broken_text_is_read_or_refused_in_a_sentence(book, at, cut, put):
+    Path("toy.yaml").write_text(PROFILE[:at] + put + PROFILE[at + cut :], encoding="utf-8")
+    try:
+        [job.command() for job in jobs.read("toy.yaml", notebooks="nb")]
+    except jobs.ProfileError as error:
+        assert "\n" not in str(error) and "toy.yaml" in str(error)
 
 
 def test_unknown_names_are_answered_with_the_known_ones(book):
