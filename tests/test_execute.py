@@ -11,6 +11,7 @@ from pathlib import Path
 import execute
 import nbformat
 import pytest
+import run_all
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -166,3 +167,19 @@ def test_sigterm_lets_the_notebook_put_its_things_away(tmp_path):
     job.send_signal(signal.SIGTERM)
     assert job.wait(60) == 1
     assert (tmp_path / "put away").exists() and (tmp_path / "unfinished" / "out.ipynb").exists()
+
+
+def test_run_all_takes_reports_first_and_tells_who_failed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    notebook(Path("book/10_worker.ipynb"), "import os\nopen('made', 'w').write(name)")
+    notebook(Path("book/20_report.ipynb"), "open('made')")  # nobody has made it: reports run first
+    assert run_all.main(["--notebooks", "book", "--output", "out"]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told] == ["notebook", "20_report", "10_worker", "2"]
+    assert "failed in cell 2: FileNotFoundError" in told[1] and told[2].endswith(" done")
+    assert told[3] == "2 notebooks, 1 failed"
+    assert Path("book/made").read_text() == "a"  # at its default, where JupyterLab would run it
+    assert Path("out/10_worker.ipynb").exists() and not Path("out/20_report.ipynb").exists()
+    assert run_all.main(["--notebooks", "book", "--output", "out", "20_report"]) == 0
+    assert run_all.main(["--notebooks", "book", "21_gone"]) == 2
+    assert "no notebook '21_gone'; it has 20_report, 10_worker" in capsys.readouterr().err
