@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Recipes read the variables from the environment: "$$PROFILE" stays one word whatever it holds.
 export PROFILE BOOK
 
-.PHONY: setup reproduce test kernels book lab lock bench clean
+.PHONY: setup reproduce test kernels drills book lab lock bench clean
 
 setup: .venv/.stamp                # .venv with every locked version and the package itself
 
@@ -32,6 +32,9 @@ kernels: setup                     # what learns, once more with the plainest CP
 	ATEN_CPU_CAPABILITY=default $(BIN)/python ci/execute.py notebooks/10_train.ipynb build/kernels/10_train.rtmo_features_45.ipynb \
 		-p run_dir data/runs/kernels/rtmo_features_45 -p recipe rtmo_tiny -p seed 0 -p steps 200 -p images 2400 \
 		-p val_images 100 -p more '{"model_options": {"features": [4, 5]}}'
+
+drills: setup                      # tests/drills in their long form, 20 minutes: signals, full disks, two writers, mutated files
+	$(BIN)/python -m pytest -q tests/drills --long
 
 book: reproduce                    # the executed notebooks as web pages, in build/PROFILE/html
 	build="$${PROFILE##*/}"; build="build/$${build%.y*ml}"; \

@@ -16,6 +16,22 @@ settings.register_profile("steady", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="the long drills as well (tests/drills; `make drills`)")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: a drill that only runs with --long")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--long"):
+        left = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+
+
 @pytest.fixture
 def interrupt(monkeypatch):
     """`interrupt(4, call)`: Ctrl-C in the fourth training step of `call()`, which must end that step and stop."""
