@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 import re
 import shutil
 import sys
@@ -187,9 +186,9 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """What `save_checkpoint` wrote, on the CPU. Tensors, numbers, text and containers only: no code runs."""
-    import torch
+    from posekit.torch_files import read_torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        return read_torch(path)
+    except ValueError as error:
         raise ValueError(f"{relative(path)} is not a whole checkpoint; delete it to start anew") from error

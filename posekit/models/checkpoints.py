@@ -8,15 +8,16 @@ fits.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from posekit.models import checkpoints_rtmo as rtmo
 from posekit.models import checkpoints_vitpose as vitpose
+from posekit.torch_files import ForeignObjects, fitting, read_torch
 
 # DETR's heads and queries mean boxes; POET learns its own
 DETR_ONLY = ("class_embed.", "bbox_embed.", "query_embed.")
@@ -50,9 +51,12 @@ def read(path: str | Path) -> dict[str, Tensor]:
         }
     if not tensors:
         raise ValueError(f"{path.name} holds no weights: no tensor under 'model', 'state_dict' or at the top")
+    for name, value in tensors.items():
+        _check_tensor(name, value, path)
     return tensors
 
 
+@fitting
 def load_weights(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> None:
     """Load every weight of a model: a published POET, a file of ours, or a state dict. All or nothing.
 
@@ -66,6 +70,7 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Tensor]) ->
     own = model.state_dict()
     if rtmo.is_published(state):
         state = rtmo.from_published(state)
+    state = rtmo.without_bins(state)
     state = _without_counters(state, own)
     missing, unknown, shapes = _differences(own, state)
     if not (missing or unknown or shapes):
@@ -89,6 +94,7 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Tensor]) ->
     raise ValueError("; ".join([sentence, *parts]))
 
 
+@fitting
 def start_from(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> list[str]:
     """Start training from what the file holds: a whole POET, a DETR, or the ResNet-50 of a pose estimator.
 
@@ -110,6 +116,7 @@ def start_from(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> l
     return load_backbone(model, source)
 
 
+@fitting
 def load_detr(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> list[str]:
     """Start a POET from a DETR of the same widths (DETR-R50): backbone, projection and transformer.
 
@@ -138,6 +145,7 @@ def load_detr(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> li
     return [name for name in model.state_dict() if name not in shared]
 
 
+@fitting
 def load_backbone(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> list[str]:
     """Start the ResNet-50 of a POET from an mmpose estimator (`backbone.*`) or from torchvision's file.
 
@@ -174,7 +182,7 @@ def size(state: Mapping[str, Tensor] | Mapping[str, tuple[int, ...]]) -> dict[st
     """
     shapes = {name: tuple(getattr(value, "shape", value)) for name, value in state.items()}
     result = {}
-    if "query_embed.weight" in shapes:
+    if len(shapes.get("query_embed.weight", ())) == 2:
         result["num_queries"], result["dim"] = shapes["query_embed.weight"]
     last = max(
         (name for name in shapes if name.startswith("kpt_embed.") and name.endswith(".weight")), default=None
@@ -191,34 +199,42 @@ def size(state: Mapping[str, Tensor] | Mapping[str, tuple[int, ...]]) -> dict[st
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path.name} is not a whole safetensors file ({error}); fetch it again") from error
+    except Exception as error:  # SafetensorError, or what a header of its own kind makes the reader stumble over
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path.name} is not a whole safetensors file ({reason}); fetch it again") from error
 
 
 def _read_pickle(path: Path):
     import argparse
 
     import numpy as np
-    import torch
 
     # POET's and DETR's files keep their arguments, mmpose's the data set's numbers as NumPy 1 writes arrays
     dtypes = {type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64, np.uint8, np.bool_)}
     arrays = [(np._core.multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
     try:
-        with torch.serialization.safe_globals([argparse.Namespace, np.ndarray, np.dtype, *dtypes, *arrays]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        return read_torch(path, [argparse.Namespace, np.ndarray, np.dtype, *dtypes, *arrays])
+    except ForeignObjects as error:
         raise ValueError(
             f"{path.name} is damaged or holds objects other than tensors, numbers and text, which are not "
             "loaded; if you trust it, save its state dict alone and load that"
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path.name} is not a whole checkpoint ({error}); fetch it again") from error
+
+
+def _check_tensor(name: str, value: Tensor, path: Path) -> None:
+    """Raise ValueError for a tensor that no weights are: sparse, quantised, complex, without values, or one value that
+    stands for more than the file holds."""
+    if value.layout != torch.strided or value.is_quantized or value.is_complex() or value.device.type != "cpu":
+        kind = f"{value.dtype}, {value.layout}, on {value.device}"
+        raise ValueError(f"{path.name}: entry '{name}' is no tensor of plain real numbers ({kind})")
+    if value.numel() * value.element_size() > max(value.untyped_storage().nbytes(), path.stat().st_size):
+        raise ValueError(f"{path.name}: entry '{name}' states the shape {tuple(value.shape)}, more than the file holds")
 
 
 def _state(source: str | Path | Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:

@@ -27,8 +27,11 @@ PREFIXES = (  # published, ours; the first that fits counts
     ("backbone.bn1.", "backbone.body.bn1."),
     ("backbone.layer", "backbone.body.layer"),
 )
-# What the file holds besides weights: periods of the position codes, and the OKS sigmas that belong to the losses
-CONSTANTS = ("neck.sincos_pos_enc.dim_t", "head.dcc.spe.dim_t", "head.loss_oks.sigmas")
+# What the file holds besides weights: periods of the position codes, bins, and the OKS sigmas that belong to the losses
+CONSTANTS = (
+    "neck.sincos_pos_enc.dim_t", "head.dcc.spe.dim_t", "head.dcc.x_bins", "head.dcc.y_bins", "head.loss_oks.sigmas",
+)  # fmt: skip
+BINS = ("classifier.x_bins", "classifier.y_bins")
 STEM = "backbone.stem.conv.conv.weight"  # of CSPDarknet
 STEM_WIDTHS = {24: "rtmo_t", 32: "rtmo_s", 48: "rtmo_m", 64: "rtmo_l", 16: "rtmo_tiny"}
 
@@ -51,9 +54,15 @@ def published_name(name: str) -> str:
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A published state dict as our model wants it; the constants are left out, the stem sees RGB."""
     result = {_renamed(name, PREFIXES): value for name, value in state.items() if name not in CONSTANTS}
-    if STEM in result:
+    if STEM in result and result[STEM].ndim == 4 and result[STEM].shape[1] == 12:  # else it is refused for its shape
         result[STEM] = swap_colours(result[STEM])
     return result
+
+
+def without_bins(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of ours without bins of -1/2 to 1/2: files held these constants once, rounded to half precision."""
+    constant = {name for name in BINS if name in state and (state[name].abs() <= 0.5).all()}
+    return {name: value for name, value in state.items() if name not in constant}
 
 
 def swap_colours(weight: Tensor) -> Tensor:
@@ -73,7 +82,9 @@ def load_rtmo(model: nn.Module, state: Mapping[str, Tensor], label: str) -> list
     own = model.state_dict()
     if is_published(state):
         state = from_published(state)
-    elif not is_rtmo(state):  # YOLOX, published by mmdet
+    elif is_rtmo(state):
+        state = without_bins(state)
+    else:  # YOLOX, published by mmdet
         state = from_published({name: value for name, value in state.items() if name.startswith("backbone.")})
     free = _of_keypoints(own) if num_keypoints(own) != num_keypoints(state) else set()
     backbone_alone = all(name.startswith("backbone.") for name in state)

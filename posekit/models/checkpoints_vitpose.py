@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posekit.models.vit import grid_of, resample_positions
+from posekit.torch_files import fitting
 
 BACKBONE = "backbone."
 POSITIONS, PATCHES = "backbone.pos_embed", "backbone.patch_embed.proj.weight"
@@ -67,6 +68,7 @@ def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
+@fitting
 def load_vitpose(model: nn.Module, source: str | Path | Mapping[str, Tensor], resample: bool = False) -> None:
     """Load every weight of a ViTPose, all or nothing: a file of the authors, of transformers, of ours, a state dict.
 
@@ -88,6 +90,7 @@ def load_vitpose(model: nn.Module, source: str | Path | Mapping[str, Tensor], re
     model.load_state_dict(state)
 
 
+@fitting
 def start_vitpose(model: nn.Module, source: str | Path | Mapping[str, Tensor], patches: str = "bicubic") -> list[str]:
     """Start training from what the file holds: a ViTPose with any keypoints and crops, or a masked autoencoder.
 
@@ -101,7 +104,7 @@ def start_vitpose(model: nn.Module, source: str | Path | Mapping[str, Tensor], p
     """
     state, label = _state(source)
     own = model.state_dict()
-    if POSITIONS not in state or PATCHES not in state:
+    if [state[name].ndim for name in (POSITIONS, PATCHES) if name in state] != [3, 4]:
         raise ValueError(f"{label} holds no plain vision transformer: no position table and patch embedding are in it")
     if state[POSITIONS].shape[2] == own[POSITIONS].shape[2]:
         state[POSITIONS] = _positions(state[POSITIONS], model, label)

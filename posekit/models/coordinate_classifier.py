@@ -18,6 +18,7 @@ from torch import Tensor, nn
 DECODINGS = ("dcc", "cc+dba", "cc", "regression")
 EXPAND = 1.25  # the bins cover this much of the predicted box
 TEMPERATURE = 300.0  # t of the sine code of bins
+BINS = ("x_bins", "y_bins")
 
 
 class CoordinateClassifier(nn.Module):
@@ -34,9 +35,11 @@ class CoordinateClassifier(nn.Module):
         )
         self.pos_enc = nn.Parameter(torch.randn(num_keypoints, attention_dim))
         self.gau = GatedAttentionUnit(dim, attention_dim)
+        # Constants, out of files in half precision; of "cc" they tell the image size that the weights were trained for
         half = reach if decoding == "cc" else 0.5
-        self.register_buffer("x_bins", torch.linspace(-half, half, bins[0]))
-        self.register_buffer("y_bins", torch.linspace(-half, half, bins[1]))
+        for name, count in zip(BINS, bins, strict=True):
+            self.register_buffer(name, torch.linspace(-half, half, count), persistent=decoding == "cc")
+        self.register_load_state_dict_pre_hook(whole_bins)
         if decoding == "dcc":
             self.register_buffer("dim_t", sine_periods(dim), persistent=False)
             self.x_fc, self.y_fc = nn.Linear(dim, dim), nn.Linear(dim, dim)
@@ -83,6 +86,16 @@ class CoordinateClassifier(nn.Module):
         # f . (W PE + b) = (f W) . PE + f . b: the layer acts on K features and not on every bin
         encoded = encode_places(offsets, self.dim_t).transpose(1, 2)
         return (features @ layer.weight) @ encoded + (features @ layer.bias)[..., None]
+
+
+def whole_bins(module: CoordinateClassifier, state: dict[str, Tensor], prefix: str, *_) -> None:
+    """Before weights are loaded: bins of a file are left out where they are constants, and else made anew from their
+    ends, which half precision holds exactly."""
+    for name in BINS:
+        stored = state.pop(prefix + name, None)
+        if stored is not None and module.decoding == "cc":
+            whole = stored.ndim == 1 and len(stored) > 1
+            state[prefix + name] = torch.linspace(stored[0], stored[-1], len(stored)) if whole else stored
 
 
 class CoordinateRegression(nn.Module):
