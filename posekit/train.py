@@ -210,7 +210,7 @@ class Loop:
             runs.append_row(self.run.path("log.csv"), row)
             self.run.save(step=self.step, epoch=self.epoch, **{n: row[n] for n in row if n.partition("_")[0] == "AP"})
         self.save()
-        report(self.line(row))
+        report(progress.line(row, self.recipe.steps))
 
     def train_batch(self, batch: dict) -> None:
         """Forward, loss, backward and, every `accumulate` batches, one optimiser step."""
@@ -327,18 +327,6 @@ class Loop:
         first = self.optimizer.param_groups[0]["lr"]
         rates = {"lr": first, "lr_backbone": backbone[0] if backbone else first}
         return head | rates | {"train_" + n: v / max(self.images, 1) for n, v in self.sums.items()} | validated
-
-    def line(self, row: dict) -> str:
-        """One line per epoch, with the time that is left."""
-
-        def told(name: str) -> str:
-            return "–" if row.get(name) is None else f"{row[name]:.3f}"
-
-        left = row["minutes"] / max(self.step, 1) * (self.recipe.steps - self.step)
-        parts = [f"epoch {row['epoch']:>3}", f"step {row['step']:>6}/{self.recipe.steps}"]
-        parts += [f"train {told('train_total')}", f"val {told('val_total')}"]
-        parts += [f"{name} {told(name)}" for name in row if name in ("AP", "AP50") or name.startswith("AP_")]
-        return "  ".join([*parts, f"{row['minutes']:.1f} min, {left:.1f} min to go"])
 
     def finish(self) -> dict[str, float]:
         """Writes the weights, the predictions and the metrics of the end."""
