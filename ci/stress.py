@@ -78,7 +78,7 @@ def train_one(profile: str, name: str, seed: int, cap: int, val_images: int) -> 
         except Exception as error:  # a row of the table; the others go on
             return {"steps": changes.get("steps", ""), "result": f"failed: {type(error).__name__}: {error}"}
         row = runs.read_log(folder / "log.csv")[-1]
-    lost = sum("not finite" in line for line in lines)
+    lost = sum("the validation loss of" in line for line in lines)
     result = f"finished; {lost} validations not finite" if lost else "finished"
     if not math.isfinite(row["train_total"]):
         result = "failed: the training loss is not finite"
@@ -121,7 +121,7 @@ def main() -> int:
     parser.add_argument("--capability", nargs="+", default=["native"], help="of ATen: default, avx2, avx512, native")
     parser.add_argument("--steps", type=int, default=300, help="at most so many")
     parser.add_argument("--val-images", type=int, default=50, help="at most so many")
-    parser.add_argument("--csv", type=Path, default=Path("build/stress.csv"))
+    parser.add_argument("--csv", type=Path, default=Path("build/stress.csv"), help="of other steps: another file")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
