@@ -244,10 +244,10 @@ def test_given_boxes_come_from_poses_arrays_or_a_detections_file(scenes, tmp_pat
     with pytest.raises(ValueError, match="6 pictures need as many entries of boxes, not 5"):
         People(scenes, poses[:5])
     path.write_text('[{"image_id": 0}]')
-    with pytest.raises(DataError, match="entry 0 lacks"):
+    with pytest.raises(DataError, match="entry 0 has no 'score'"):
         People(scenes, str(path))
     path.write_text("{}")
-    with pytest.raises(DataError, match="holds a dict, not a list"):
+    with pytest.raises(DataError, match="must be a list of rows .*not one dict"):
         People(scenes, path)
     with pytest.raises(DataError, match="is not a COCO detections file"):
         People(scenes, tmp_path / "missing.json")

@@ -228,7 +228,7 @@ def test_faults_are_named():
     with pytest.raises(ValueError, match="convention is 'coco' or 'crowdpose', not 'crowd'"):
         evaluate(folder([1], people), [], convention="crowd")
     del people[0]["bbox"]
-    with pytest.raises(ValueError, match="annotation 1 has no 'bbox'"):
+    with pytest.raises(ValueError, match="annotation 1 .image 1. has no 'bbox'"):
         evaluate(folder([1], people), [], convention="crowdpose")
     with pytest.raises(ValueError, match="2 boxes need keypoints"):
         crowd_index(np.zeros((1, 14, 2)), np.zeros((1, 14)), np.zeros((2, 4)))
@@ -244,7 +244,7 @@ def test_file_and_command_line_without_areas(tmp_path, capsys):
     assert main(paths) == 0
     assert f"{evaluate(*paths).stats['APmedium']:.3f}" in capsys.readouterr().out
     assert main([*paths, "--convention", "coco"]) == 1
-    assert "annotation 1 has no 'area'" in capsys.readouterr().err
+    assert "annotation 1 (image 1) has no 'area'" in capsys.readouterr().err
 
 
 @pytest.mark.skipif("POSEKIT_REAL" not in os.environ, reason="POSEKIT_REAL names no folder with real annotations")

@@ -79,7 +79,7 @@ GOOD = person(1, 1, pose()), found(1, pose(), 0.5)
             "row 1 has 42 keypoint numbers; 17 keypoints need 51",
         ),
         ([GOOD[0]], [GOOD[1] | {"keypoints": [1, 2]}], "row 0 has 2 keypoint numbers; 17 keypoints need 51"),
-        ([GOOD[0]], [GOOD[1] | {"keypoints": ["a"] * 51}], "flat list of numbers"),
+        ([GOOD[0]], [GOOD[1] | {"keypoints": ["a"] * 51}], "row 0 holds something other than numbers in 'keypoints': \"a\" .text."),
         ([GOOD[0]], [GOOD[1], found(99, pose(), 0.5)], "image 99 not in the ground truth"),
         ([GOOD[0]], [GOOD[1], without(GOOD[1], "score")], "row 1 has no 'score'"),
         ([GOOD[0]], [GOOD[1], 5], "row 1 has no 'image_id'"),
@@ -94,20 +94,12 @@ GOOD = person(1, 1, pose()), found(1, pose(), 0.5)
             "row 0 .image 1. holds a keypoint or score that is not finite",
         ),
         ([GOOD[0]], [GOOD[1] | {"segmentation": []}], "'segmentation': remove it"),
-        ([GOOD[0], GOOD[0]], [], "annotation id 1 more than once"),
-        ([without(GOOD[0], "area")], [], "annotation 1 has no 'area'"),
-        ([without(GOOD[0], "keypoints")], [], "annotation 1 has no 'keypoints'"),
+        ([without(GOOD[0], "area")], [], "annotation 1 .image 1. has no 'area'"),
         (
             [GOOD[0] | {"area": float("inf")}],
             [],
-            "annotation 1 holds a keypoint or an area that is not a finite",
+            "annotation 1 .image 1. holds a number that is not finite",
         ),
-        (
-            [without(person(4, 1, pose(), 0), "bbox")],
-            [],
-            "annotation 4 has neither a labelled keypoint nor a 'bbox'",
-        ),
-        ([person(1, 1, pose(k=9))], [], "no keypoint layout has 9 keypoints.*or give sigmas"),
     ],
 )
 def test_errors_are_sentences(people, rows, sentence, tmp_path):
@@ -126,7 +118,7 @@ def test_errors_are_sentences(people, rows, sentence, tmp_path):
         ({"sigmas": [0.1] * 14}, r"sigmas of shape \(14,\) do not fit 17 keypoints"),
         ({"sigmas": [0.0] * 17}, "sigmas must be positive, not 0"),
         ({"image_ids": [1, 5]}, "image_ids: 5 not among the 1 images"),
-        ({"category_id": 3}, "no category 3; it has 1"),
+        ({"category_id": 3}, "no category 3; it has 1 .*--category"),
         ({"max_detections": 0}, "must be at least 1"),
     ],
 )

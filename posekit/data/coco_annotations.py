@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from posekit.data.coco_values import WHOLE, Fault, Notes, listed, number, told, whole
+from posekit.data.coco_values import WHOLE, Fault, Notes, clean, listed, number, told, whole
 
+FAR = 1e18  # no number of pixels; its square is still a number
 AREA_OF_BOX = 0.53  # of a person without an outline, as CrowdPose's scorer takes it
 
 
@@ -86,9 +87,7 @@ class Reading:
             crowd is not None and whole(crowd, "iscrowd", notes, name) != 0)  # fmt: skip
         made["keypoints"], labelled = keypoints_of(row.get("keypoints"), self.k, self.of, notes, name, self.complete)
         box = self._box(row.get("bbox"), name)
-        area = None if row.get("area") is None else number(row["area"], "area", notes, name)
-        if area is not None and not math.isfinite(area):
-            raise Fault("holds a number that is not finite (NaN or infinity) as its area")
+        area = None if row.get("area") is None else _finite(number(row["area"], "area", notes, name), "as its area")
         count = row.get("num_keypoints")
         made["num_keypoints"] = None if count is None or self.complete else whole(count, "num_keypoints", notes, name)
         sized = box is not None and box[2] > 0 and box[3] > 0
@@ -128,10 +127,7 @@ class Reading:
             raise Fault(f"has a bbox of {count}; it needs x, y, width and height")
         if None in box:
             return None
-        box = [one if type(one) in (int, float) else number(one, "bbox", self.notes, name) for one in box]
-        if not all(-1e18 < one < 1e18 for one in box):
-            raise Fault("holds a number that is not finite (NaN or infinity) in its bbox")
-        return box
+        return [_finite(number(one, "bbox", self.notes, name), "in its bbox") for one in box]
 
 
 def keypoints_of(
@@ -155,7 +151,7 @@ def keypoints_of(
         values = [number for one in values for number in listed(one)]
     if len(values) != 3 * k:
         raise Fault(f"has {len(values)} keypoint numbers; the {k} keypoints{of} need {3 * k} (x, y, visibility each)")
-    if set(map(type, values)) <= {int, float} and -1e18 < sum(values) < 1e18 and math.isfinite(sum(map(abs, values))):
+    if _plain(values):
         seen = values[2::3]
         made = values
     else:
@@ -170,14 +166,27 @@ def keypoints_of(
     return made, sum(v > 0 for v in seen)
 
 
+def _plain(values: list) -> bool:
+    """Finite numbers only: the usual case, told without looking at each."""
+    try:
+        return set(map(type, values)) <= {int, float} and sum(map(abs, values)) < FAR
+    except OverflowError:
+        return False
+
+
+def _finite(value: float, what: str) -> float:
+    if not math.isfinite(value):
+        raise Fault(f"holds a number that is not finite (NaN or infinity) {what}")
+    if not -FAR < value < FAR:
+        raise Fault(f"holds {told(value)} {what}, which is too large for pixels")
+    return value
+
+
 def _flag(value: Any, point: list, notes: Notes, name: str) -> float:
     """A visibility; null beside null means that the joint was not labelled."""
     if value is None and point == [None, None]:
         return 0
-    value = value if type(value) is int else number(value, "keypoints", notes, name)
-    if not -1e18 < value < 1e18:
-        raise Fault("holds a number that is not finite (NaN or infinity) as a visibility")
-    return value
+    return _finite(value if type(value) is int else number(value, "keypoints", notes, name), "as a visibility")
 
 
 def _coordinate(value: Any, labelled: bool, joint: int, notes: Notes, name: str) -> float:
@@ -185,11 +194,9 @@ def _coordinate(value: Any, labelled: bool, joint: int, notes: Notes, name: str)
     if value is None and not labelled:
         return 0
     value = value if type(value) in (int, float) else number(value, "keypoints", notes, name)
-    if -1e18 < value < 1e18:
-        return value
     if labelled:
-        raise Fault(f"holds a number that is not finite (NaN or infinity) at its labelled keypoint {joint + 1}")
-    return 0
+        return _finite(value, f"at its labelled keypoint {joint + 1}")
+    return value if -FAR < value < FAR else 0
 
 
 def box_around(keypoints: list) -> list[float]:
@@ -216,7 +223,7 @@ def row_name(row: Any, place: int) -> str:
 def short(value: Any) -> str:
     """An id as it is; anything else with its type."""
     usual = isinstance(value, int) and abs(value) < 10**20 or isinstance(value, str) and len(value) < 60
-    return str(value) if usual else told(value)
+    return clean(str(value)) if usual else told(value)
 
 
 def is_key(value: Any) -> bool:

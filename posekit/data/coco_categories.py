@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from posekit.data.coco_values import Fault, Notes, listed, told, whole
+from posekit.data.coco_values import Fault, Notes, clean, listed, told, whole
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ def read_categories(rows: Any, where: str, notes: Notes, strict: bool = True) ->
         raise ValueError(f"{where}: 'categories' must be a list")
     found: dict[int, Category] = {}
     for place, row in enumerate(rows, 1):
+        number, names, limbs = None, (), ()
         try:
             if not isinstance(row, dict):
                 raise Fault(f"is {told(row)}, not an object")
@@ -50,9 +51,11 @@ def read_categories(rows: Any, where: str, notes: Notes, strict: bool = True) ->
             sentence = f"category number {place} of the file {fault}"
             if strict:
                 raise ValueError(f"{where}: {sentence}") from None
-            notes.say(f"left out: {sentence}")
-            continue
-        category = Category(number, str(row.get("name") or ""), names, limbs)
+            notes.say(f"left out: {sentence}" if number is None else f"{sentence}: the keypoints' names are not used")
+            if number is None:
+                continue
+        name = clean(row["name"]) if isinstance(row.get("name"), str) else ""
+        category = Category(number, name, names, limbs)
         if strict and number in found and found[number].keypoints != names:
             raise ValueError(
                 f"{where}: two categories have the id {number} and different keypoints; ids must be unique"
@@ -70,7 +73,7 @@ def _names(value: Any, notes: Notes) -> tuple[str, ...]:
             raise Fault(f"names a keypoint {told(name)}, which is not text")
         if not isinstance(name, str):
             notes.say(f"keypoint names are numbers in the file, the first {name}: read as text")
-    names = tuple(map(str, names))
+    names = tuple(clean(str(name)) for name in names)
     if len(set(names)) < len(names):
         twice = next(name for name, n in Counter(names).items() if n > 1)
         raise Fault(f"name a keypoint twice: '{twice}'; names must differ")
@@ -139,10 +142,10 @@ def named(categories: Iterable) -> str:
 
 
 def counted(numbers: Counter, categories: list[Category]) -> str:
-    """How many rows have which category: "3 of category 5 'dog', 2 without category"."""
+    """How many rows have which category: "3 of category 5 'dog', 2 without a category id"."""
     names = {one.id: str(one) for one in categories}
     texts = [
-        f"{n:,} without category" if key is None else f"{n:,} of category {names.get(key, key)}"
+        f"{n:,} without a category id" if key is None else f"{n:,} of category {names.get(key, key)}"
         for key, n in numbers.most_common(5)
     ]
     rest = sum(numbers.values()) - sum(n for _, n in numbers.most_common(5))

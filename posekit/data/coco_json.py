@@ -15,7 +15,7 @@ from typing import Any
 
 from posekit.data.coco_annotations import ImageIds, Reading, is_key, row_name, short
 from posekit.data.coco_categories import Category, choose, named, read_categories, tell_left_out
-from posekit.data.coco_values import Fault, Notes, listed, number, told, whole
+from posekit.data.coco_values import Fault, Notes, clean, listed, number, told, whole
 
 
 @dataclass
@@ -81,9 +81,11 @@ def normalise(
     own = {one.id for one in kept}
     mine, left_out = [], Counter()
     for place, (kind, row) in enumerate(zip(kinds, rows, strict=True), 1):
-        if kind is None and len(kept) == 1 and isinstance(row, dict) and row.get("category_id") is None:
-            notes.count("{n} annotation{s} {have} no category: the only one is taken", row_name(row, place))
-            kind = kept[0].id
+        if isinstance(row, dict) and row.get("category_id") is None and (complete or len(kept) == 1):
+            if row.get("keypoints") or len(categories) < 2:
+                which = "the only one" if len(kept) == 1 else "the one that is kept"
+                notes.count(f"{{n}} annotation{{s}} {{have}} no category: {which} is taken", row_name(row, place))
+                kind = kept[0].id
         if kind in own or not isinstance(row, dict):
             mine.append((place, kind, row))
         else:
@@ -166,7 +168,8 @@ def _image(row: Any, complete: bool, notes: Notes, name: str) -> dict:
             made[field] = whole(row[field], field, notes, name)
         if min(made["width"], made["height"]) < 1:
             raise Fault(f"is {made['width']} x {made['height']} pixels large in the file")
-        if not isinstance(row["file_name"], str) or not row["file_name"].strip() or "\0" in row["file_name"]:
+        file = row["file_name"]
+        if not isinstance(file, str) or not file.strip() or "\0" in file or clean(file) != file:
             raise Fault(f"has the file_name {told(row['file_name'])}, which names no file")
     elif not isinstance(row["id"], str) or isinstance(row["id"], bool):
         made["id"] = whole(row["id"], "id", notes)
@@ -181,8 +184,8 @@ def _number_anew(rows: list[dict], notes: Notes) -> None:
     """Annotation ids are whole numbers that differ; ids that are not are replaced, all of them, by 1, 2, 3 ..."""
     ids, trial = [row.get("id") for row in rows], Notes()
     try:
-        numbers = [one if type(one) is int else whole(one, "id", trial) for one in ids]
-        if len(set(numbers)) == len(numbers) and all(-(2**63) <= one < 2**63 for one in numbers):
+        numbers = [whole(one, "id", trial) for one in ids]
+        if len(set(numbers)) == len(numbers):
             for line in trial.lines():
                 notes.say(f"annotations: {line}")
             for row, one in zip(rows, numbers, strict=True):

@@ -113,10 +113,15 @@ def told(value: Any) -> str:
     kinds = {str: "text", dict: "an object", list: "a list", tuple: "a list"}
     kind = next((name for known, name in kinds.items() if isinstance(value, known)), "a number")
     try:
-        text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+        text = json.dumps(clean(value[:99]), ensure_ascii=False) if isinstance(value, str) else repr(value)
     except (RecursionError, ValueError):
         text = "..."
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({kind})"
+
+
+def clean(text: str) -> str:
+    """Text that can be printed: JSON can hold halves of characters, which no terminal and no file takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def load(path: str | Path) -> Any:

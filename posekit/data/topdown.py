@@ -196,14 +196,18 @@ def read_detections(path: str | Path, dataset, notes: Notes) -> list[Found]:
     Raises:
         DataError: not such a file, or nothing in it belongs to the data set; the sentence names it and the entry.
     """
-    where, number = f"'{path}'", getattr(dataset, "category_id", 1)
+    where, number = f"the boxes of '{path}'", getattr(dataset, "category_id", 1)
     person, ids = [Category(number, _name_of(dataset))], ImageIds(dataset.ids)
     try:
-        rows = as_rows(load(path), where, "image_id, category_id, bbox, score")
+        content = load(path)
+    except ValueError as error:
+        raise DataError(f"'{path}' is not a COCO detections file: {error}") from None
+    try:
+        rows = as_rows(content, where, "image_id, category_id, bbox, score")
         rows = normalise_rows(rows, where, ids, person, notes, boxes=True, word="entry")
         check_categories([row["category_id"] for row in rows], person, person, where, notes)
     except ValueError as error:
-        raise DataError(f"{where} is not a COCO detections file for this data set: {error}") from None
+        raise DataError(str(error)) from None
     by_picture: dict[int, list] = {one: [] for one in dataset.ids}
     people = [row for row in rows if row["category_id"] == number]
     others = [row for row in people if row["image_id"] not in by_picture]

@@ -101,8 +101,8 @@ def read_people(
     need = "bbox" if _is_crowdpose(data, convention) else "area"
     truth = normalise(data, where, category=category_id, need=need, remedy=REMEDY)
     if truth.faults:
-        more = f" ({len(truth.faults) - 1} more rows cannot be read)" if len(truth.faults) > 1 else ""
-        raise ValueError(truth.faults[0] + more)
+        rest = len(truth.faults) - 1
+        raise ValueError(truth.faults[0] + (f" (and {rest:,} more like it or of other kinds)" if rest else ""))
     listing = [{"id": one.id, "name": one.name, "keypoints": one.keypoints} for one in truth.categories]
     tidy = {"images": truth.images, "annotations": truth.annotations, "categories": listing}
     people = _read(tidy, where, truth.notes, None, image_ids, "crowdpose" if need == "bbox" else "coco")
@@ -138,7 +138,7 @@ def _read(data, where: str, notes: Notes, category_id, image_ids: Iterable | Non
     image_of, kinds = fields_of(annotations, ("image_id", "category_id"))
     check_types(image_of, *ID)
     check_types(kinds, *WHOLE)
-    listed = read_categories(_plain(field_of(data, "categories")), where, notes, strict=False)
+    listed = read_categories(_categories(data), where, notes, strict=False)
     kept = choose(listed, used := Counter(kinds), category_id, where, REMEDY, key=len)
     places = {one.id: place for place, one in enumerate(kept)}
     if left_out := Counter({kind: n for kind, n in used.items() if kind not in places}):
@@ -159,11 +159,12 @@ def _read(data, where: str, notes: Notes, category_id, image_ids: Iterable | Non
     return people
 
 
-def _plain(categories):
-    """Categories as a JSON file has them, whether records or not."""
-    if not isinstance(categories, list) or not categories or isinstance(categories[0], dict):
-        return categories
-    return [{"id": one.id, "name": one.name, "keypoints": one.keypoints} for one in categories]
+def _categories(data):
+    """The file's categories as JSON has them."""
+    rows = field_of(data, "categories")
+    if isinstance(data, dict):
+        return rows
+    return [{"id": one.id, "name": one.name, "keypoints": one.keypoints} for one in rows]
 
 
 def _crowd_indices(people: People, given: dict) -> np.ndarray:
