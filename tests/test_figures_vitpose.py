@@ -112,7 +112,7 @@ def test_sentences_state_the_numbers_of_every_row_and_no_judgement(paper):
     ours = [run("full", seed, 0.50 + 0.02 * seed) for seed in (0, 1)]
     both = said(ours + [run("window", seed, 0.40 + 0.01 * seed) for seed in (0, 1)])
     assert both == (
-        "Ours, AP: full 51.0 ± 1.4, window 40.5 ± 0.7 (1,500 steps, seed 0, 1). "
+        "Ours, AP: full 51.0 ± 1.4, window 40.5 ± 0.7 (1,500 steps, seeds 0, 1). "
         "Minus full, in points: window -10.5 (published -11.0 ?)."
     )
     short = said(ours + [run("pool", 0, 0.3, steps=500)])

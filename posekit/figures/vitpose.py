@@ -125,8 +125,8 @@ def study_numbers(table: pd.DataFrame, base: str) -> str:
     ours = table[~table[OURS + "AP"].isin(["", NOT_RUN])]
     if not len(ours):
         return "Not run."
-    budgets = [f"{steps} steps, seed {seeds}" for steps, seeds in zip(ours[OURS + "steps"], ours[OURS + "seeds"],
-                                                                      strict=True)]  # fmt: skip
+    pairs = zip(ours[OURS + "steps"], ours[OURS + "seeds"], strict=True)
+    budgets = [f"{steps} steps, seed{'s' * (',' in seeds)} {seeds}" for steps, seeds in pairs]
     alike = len(set(budgets)) == 1
     told = [f"{name} {ap}" + ("" if alike else f" ({budget})")
             for name, ap, budget in zip(ours.variant, ours[OURS + "AP"], budgets, strict=True)]  # fmt: skip
