@@ -80,7 +80,7 @@ def measure(
             the work raise it, so it is taken relative to the lowest of the method at that number of people.
             Off the CPU nothing is marked.
 
-    Returns: one row per run and part, and per run with part "total" (measured on its own, not the sum):
+    Returns: one row per run and part, and per run with part "total" (the same run, from start to end):
         method, people, scene, round, position, part, wall_ms, cpu_ms, kept.
     """
     if not methods or not scenes or repeats < 1:
