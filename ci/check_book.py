@@ -25,6 +25,8 @@ FORBIDDEN = {
     r"""["'](/(home|Users|root|tmp|work|mnt|data)\b|[A-Z]:\\|~/)""": "an absolute path",
     r"^\s*[!%]\s*(pip|conda)\b": "an installation",
     r"\bsys\.path\b": "sys.path",
+    r"\b(XX+|TODO|FIXME)\b": "a placeholder",
+    r"\binteract\(": "interact, which may never return without a browser: use posekit.pages.sliders",
 }
 READ = ("text/plain", "text/markdown", "text/html")
 MACHINE = re.compile(r"/(home|Users|root|tmp)/[\w.-]+")

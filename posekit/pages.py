@@ -14,6 +14,7 @@ import pandas as pd
 
 from posekit import runs
 
+SIDES = ("by hand", "in the code")
 MINE, RUNS, SHIPPED, FIGURES = "data/runs/mine", "data/runs", "data/weights", "figures/reference"
 
 
@@ -21,21 +22,24 @@ class CheckError(AssertionError):
     """A number computed by hand is not the one that the code computes."""
 
 
-def check(what: str, by_hand, computed, rtol: float = 0.0, atol: float = 0.0) -> None:
+def check(
+    what: str, by_hand, computed, rtol: float = 0.0, atol: float = 0.0, sides: tuple[str, str] = SIDES
+) -> None:
     """Prints that both sides are the same, or stops the page: |by_hand - computed| <= atol + rtol |computed|.
 
     by_hand, computed: numbers, texts, truth values or arrays of one shape, each made in its own way. Lists of unequal
-    length, NaN and infinite numbers are never the same.
+    length, NaN and infinite numbers are never the same. sides: how the two were made.
 
     Raises:
         CheckError: they differ. ValueError: a check that could not fail: nothing to compare, a thing compared with
             itself, or a tolerance that even zeros would meet.
     """
+    one, other = sides
     a, b = (np.asarray(getattr(side, "detach", lambda side=side: side)()) for side in (by_hand, computed))
     if by_hand is computed and a.ndim or np.may_share_memory(a, b):
         raise ValueError(f"{what}: a thing is compared with itself, so this check cannot fail; compute one side apart")
     if a.shape != b.shape:
-        raise CheckError(f"{what}: by hand it has the shape {a.shape}, in the code {b.shape}")
+        raise CheckError(f"{what}: the shape is {a.shape} {one}, {b.shape} {other}")
     if not a.size:
         raise ValueError(f"{what}: there is nothing to compare, so this check cannot fail")
     if a.dtype.kind in "biufc" and b.dtype.kind in "biufc":
@@ -47,14 +51,36 @@ def check(what: str, by_hand, computed, rtol: float = 0.0, atol: float = 0.0) ->
         if (apart := ~(off <= allowed)).any():  # NaN, too
             first = np.unravel_index(apart.argmax(), apart.shape)
             limit = np.broadcast_to(allowed, off.shape)[first]
-            told = f"by hand {a[first]:g}, in the code {b[first]:g}, more than {limit:.0e} apart"
+            told = f"{a[first]:g} {one}, {b[first]:g} {other}, more than {limit:.0e} apart"
             raise CheckError(f"{what}: {told}, as {apart.sum()} of {apart.size} numbers are")
         told = f"at most {off.max():.0e} apart" if off.any() else "to the last digit"
     elif not (a == b).all():
-        raise CheckError(f"{what}: by hand {by_hand}, in the code {computed}")
+        raise CheckError(f"{what}: {by_hand} {one}, {computed} {other}")
     else:
         told = "word for word"
-    print(f"{what}: the same by hand and in the code, {told}")
+    print(f"{what}: the same {one} and {other}, {told}")
+
+
+def sliders(draw, **controls) -> None:
+    """Shows controls (ipywidgets) and, whenever one is moved, `draw(**values)` below them.
+
+    Until then nothing is drawn. `ipywidgets.interact` draws at once, and programs that execute a notebook without a
+    browser may wait for ever for the picture that it sends to and fro.
+    """
+    from IPython.display import display
+    from ipywidgets import Output, VBox
+
+    place = Output()
+
+    def redraw(_change) -> None:
+        place.clear_output(wait=True)
+        with place:
+            display(draw(**{name: control.value for name, control in controls.items()}))
+
+    for name, control in controls.items():
+        control.description = control.description or name
+        control.observe(redraw, "value")
+    display(VBox([*controls.values(), place]))
 
 
 def find_run(folder: str, has: str = "run.json", made_by: str = "10_train", shipped: bool = True) -> str:

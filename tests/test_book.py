@@ -84,6 +84,8 @@ def test_a_good_worker_has_no_fault(tmp_path):
         ("!pip install posekit", "holds an installation"),
         ("import sys\nsys.path.append('..')", "holds sys.path"),
         ("x = ", "is not Python"),
+        ("steps = 3  # as often as XX", "holds a placeholder"),
+        ("interact(draw, x=slider)", "holds interact"),
     ],
 )
 def test_a_bad_cell_is_named(tmp_path, cell, fault):

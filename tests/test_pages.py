@@ -71,7 +71,7 @@ def test_a_check_that_cannot_fail_is_refused():
 
 
 def test_the_first_number_that_is_off_is_named():
-    with pytest.raises(CheckError, match=r"by hand 3, in the code 4, more than 1e-03 apart, as 2 of 3 numbers are"):
+    with pytest.raises(CheckError, match=r"3 by hand, 4 in the code, more than 1e-03 apart, as 2 of 3 numbers are"):
         check("joints", [1.0, 3.0, 5.0], [1.0, 4.0, 9.0], atol=1e-3)
 
 
@@ -129,3 +129,13 @@ def test_a_figure_that_comes_with_the_book(checkout, capsys):
     assert "figures/reference/speed.csv" in capsys.readouterr().out
     with pytest.raises(FileNotFoundError, match="no figure called speeds comes with the book"):
         pages.committed("speeds")
+
+
+def test_sliders_draw_when_they_are_moved_and_not_before():
+    from ipywidgets import FloatSlider, IntSlider
+
+    drawn, x, layer = [], FloatSlider(0.5, min=0, max=1), IntSlider(1, min=1, max=3, description="which")
+    pages.sliders(lambda **values: drawn.append(values), x=x, layer=layer)
+    assert drawn == [] and (x.description, layer.description) == ("x", "which")
+    x.value, layer.value = 0.25, 3
+    assert drawn == [{"x": 0.25, "layer": 1}, {"x": 0.25, "layer": 3}]

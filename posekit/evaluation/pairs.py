@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posekit.evaluation.oks import match_people
+from posekit.evaluation.oks import match_people, oks
 from posekit.layouts import layout_for
 from posekit.poses import Poses
 
@@ -94,3 +94,20 @@ def pair_people(
         )
     joined = [np.concatenate(column) for column in zip(*columns, strict=True)]
     return Pairs(*joined, unpaired=people - len(joined[0]))
+
+
+def surplus(poses: Poses, target: dict, sigmas) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The poses of an image for which nobody is left when every annotated person is paired with one of them.
+
+    One that lies on somebody who has a pose already is a duplicate, one that lies on nobody a false positive.
+
+    Returns: index of the pose, index of the person that it is most like (-1: nobody is annotated) and their OKS,
+        each (E,) for E poses too many.
+    """
+    truth = [target[name] for name in ("keypoints", "visibility", "areas")]
+    paired, _, _ = match_people(poses.keypoints, *truth, sigmas, target["boxes"], poses.scores)
+    extra = np.setdiff1d(np.arange(len(poses)), paired)
+    if not len(truth[0]):
+        return extra, np.full(len(extra), -1), np.zeros(len(extra))
+    table = oks(poses.keypoints[extra], *truth, sigmas, target["boxes"])
+    return extra, table.argmax(1), table.max(1)
