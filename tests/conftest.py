@@ -16,7 +16,6 @@ settings.register_profile("steady", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
-
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="the long drills as well (tests/drills; `make drills`)")
 

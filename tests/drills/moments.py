@@ -3,7 +3,7 @@
     python tests/drills/moments.py FOLDER '[{"family": "mae_tiny", "breaks": [["INT", "anywhere", 0.3]]}]'
 
 A break is (signal, aim, share): the aim is a function, the share in [0, 1) says how far into all that Python calls in
-it, after warm-up, over the whole run. So a moment is the same one every time, and it lies inside the forward pass, the
+it, after warm-up, over the whole run; from 1 on it is the number of the call. So a moment is the same one every time, and it lies inside the forward pass, the
 optimiser or the writing of a file, not between them. Signals: INT, TERM, KILL, and INT2: Ctrl-C twice. Each session is
 a fork of this process, which has imported everything and trained nothing; `ranks`: so many processes train together.
 """
@@ -65,12 +65,20 @@ class Watch:
     def __init__(self, warmup: int, kind: str = "", aim: str = "", at: int = 0) -> None:
         self.kind, self.aim, self.at, self.warmup, self.warm = kind, aim, at, warmup, False
         self.calls, self.depth = dict.fromkeys(AIMS, 0), dict.fromkeys(AIMS, 0)
-        self.open: list[str] = []
+        self.open: list[str] = []  # the aims that are being called
+        self.skipping = None  # the frame that is left out
         self.named: dict[str, list[tuple[str, str]]] = {}
         for name, (path, function) in AIMS.items():
             self.named.setdefault(function, []).append((name, path))
 
     def __call__(self, frame, event: str, argument) -> None:
+        if self.skipping is not None:  # pickling is most of all calls
+            if event == "return" and frame is self.skipping:
+                self.skipping = None
+            return
+        if event == "call" and self.kind and self.aim != "checkpoint" and frame.f_code.co_name == "save_checkpoint":
+            self.skipping = frame
+            return
         if event in ("call", "return"):
             for name, path in self.named.get(frame.f_code.co_name, ()):
                 if frame.f_code.co_filename.endswith(path):
@@ -170,16 +178,19 @@ def drill(home: Path, family: str, breaks: list, ranks: int = 1, **options) -> d
     settings = json.dumps([family, ranks, options.get("changes")])
     home = home / f"{family}-{ranks}-{sum(settings.encode()):x}"
     whole, warmup = home / "whole", SHORT["warmup"]
-    if not (home / "calls.json").exists():
-        codes = session(family, whole, Watch(warmup), ranks, **options)
+    counting = any(share < 1 for *_, share in breaks)
+    if not (home / ("calls.json" if counting else "whole/metrics.json")).exists():
+        shutil.rmtree(whole, ignore_errors=True)
+        codes = session(family, whole, Watch(warmup) if counting else None, ranks, **options)
         assert codes == [0] * ranks, f"{family} ended with {codes}"
-    calls = json.loads((home / "calls.json").read_text())
+    calls = json.loads((home / "calls.json").read_text()) if counting else {}
     cut, told = home / "cut", []
     shutil.rmtree(cut, ignore_errors=True)
     for kind, aim, share in breaks:
-        codes = session(family, cut, Watch(warmup, kind, aim, int(share * calls[aim])), ranks, **options)
+        at = int(share if share >= 1 else share * calls[aim])
+        codes = session(family, cut, Watch(warmup, kind, aim, at), ranks, **options)
         status = runs.load_run(cut)["status"]
-        told.append({"signal": kind, "aim": aim, "calls": calls[aim], "codes": codes, "status": status})
+        told.append({"signal": kind, "aim": aim, "call": at, "of": calls.get(aim), "codes": codes, "status": status})
     codes = session(family, cut, None, ranks, **options)
     result = {"family": family, "breaks": told, "end": codes, "differs": differences(whole, cut)}
     if ranks > 1:

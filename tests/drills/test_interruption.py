@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,71 +41,62 @@ def one(family: str, kind: str, aim: str, share: float, **options) -> dict:
     return {"family": family, "breaks": [[kind, aim, share]], **options}
 
 
-def test_moments_after_warm_up(tmp_path):
-    drills = [one(family, kind, "anywhere", share) for family, kind, share in (
-        ("poet_tiny", "INT", 0.3), ("poet_tiny", "KILL", 0.6), ("rtmo_tiny", "INT", 0.7), ("rtmo_tiny", "KILL", 0.4),
-        ("mae_tiny", "INT", 0.5), ("mae_tiny", "KILL", 0.2), ("mae_tiny", "TERM", 0.8), ("mae_tiny", "INT2", 0.6),
-    )]  # fmt: skip
-    twice = [["INT", "anywhere", 0.1], ["TERM", "anywhere", 0.05], ["INT", "validation", 0.1]]
-    drills += [one("poet_tiny", "INT", "pre-training", 0.5), {"family": "vitpose_tiny", "breaks": twice}]
-    run_drills(tmp_path, drills)
+def aimed(family: str, seed: int, aims: list[tuple[str, str]], **options) -> list[dict]:
+    chance = random.Random(seed)
+    return [one(family, kind, aim, 0.95 * chance.random(), **options) for kind, aim in aims]
 
 
-AIMED = [
-    ("INT", "forward"), ("INT2", "forward"), ("INT", "backward"), ("INT2", "backward"), ("INT", "optimiser"),
-    ("INT2", "optimiser"), ("INT", "average"), ("INT2", "average"), ("INT", "validation"), ("INT2", "validation"),
-    ("KILL", "validation"), ("INT", "checkpoint"), ("INT2", "checkpoint"), ("TERM", "checkpoint"),
-    ("KILL", "checkpoint"), ("INT2", "log"), ("KILL", "log"), ("INT2", "record"), ("KILL", "record"),
-    ("INT2", "weights"), ("KILL", "weights"), ("INT", "end"),
+IN_SHORT = [
+    ("INT2", "forward"), ("INT", "backward"), ("INT2", "optimiser"), ("INT2", "average"), ("INT", "validation"),
+    ("KILL", "validation"), ("INT2", "checkpoint"), ("KILL", "checkpoint"), ("KILL", "log"), ("INT2", "record"),
+    ("KILL", "weights"), ("INT", "end"),
 ]  # fmt: skip
+ALL = [(kind, aim) for aim in (
+    "forward", "backward", "optimiser", "average", "validation", "checkpoint", "log", "record", "weights", "end",
+) for kind in ("INT", "INT2", "KILL")]  # fmt: skip
+# two of an epoch's three batches make a step, so validations fall between the batches of one
+ACCUMULATING = {"accumulate": 2, "steps": 5, "warmup": 1}
 
 
-def test_moments_inside_every_part_of_a_step_and_every_file(tmp_path):
-    chance = random.Random(0)
-    run_drills(tmp_path, [one("vitpose_tiny", kind, aim, chance.random() * 0.95, **SOON) for kind, aim in AIMED])
-
-
-@pytest.mark.parametrize("kind", ["INT", "KILL"])
-def test_steps_of_several_batches(tmp_path, kind):
-    """Two of an epoch's three batches make a step, so validations fall between the batches of one."""
-    chance = random.Random(1)
-    changes = {"accumulate": 2, "steps": 5, "warmup": 1}
-    aims = ("anywhere", "validation", "checkpoint") if kind == "KILL" else ("anywhere", "validation")
-    run_drills(tmp_path, [one("vitpose_tiny", kind, aim, 0.9 * chance.random(), changes=changes) for aim in aims])
+def test_moments_after_warm_up_and_inside_everything_that_counts(tmp_path):
+    drills = [
+        one("poet_tiny", "INT", "pre-training", 2000), one("poet_tiny", "INT", "anywhere", 50_000),
+        one("rtmo_tiny", "KILL", "anywhere", 150_000), one("mae_tiny", "INT", "anywhere", 5_000),
+        one("mae_tiny", "KILL", "anywhere", 20_000), one("mae_tiny", "TERM", "anywhere", 10_000),
+    ]  # fmt: skip
+    often = [["INT", "anywhere", 0.1], ["TERM", "anywhere", 0.05], ["INT", "validation", 0.1]]
+    drills += [{"family": "vitpose_tiny", "breaks": often}, *aimed("vitpose_tiny", 0, IN_SHORT)]
+    drills += aimed("vitpose_tiny", 1, [("INT", "anywhere"), ("KILL", "validation")], changes=ACCUMULATING)
+    run_drills(tmp_path, drills)
 
 
 def test_two_processes_hold_the_same_and_stop_together(tmp_path):
     """POET's backbone is trained alone before; the signal reaches one of them."""
     changes = {"batch_size": 1, "steps": 5}
     first, second = run_drills(tmp_path, [
-        one("poet_tiny", "INT", "anywhere", 0.4, ranks=2, changes=changes),
-        one("poet_tiny", "INT", "validation", 0.3, ranks=2, changes=changes),
+        one("poet_tiny", "INT", "anywhere", 20_000, ranks=2, changes=changes),
+        one("poet_tiny", "INT", "validation", 3_000, ranks=2, changes=changes),
     ])  # fmt: skip
     assert first["breaks"][0]["codes"] == second["breaks"][0]["codes"] == [130, 130]
     assert first["ranks alike"] and second["ranks alike"]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("family", FAMILIES)
-def test_twenty_moments_of_each_signal(tmp_path, family):
-    chance = random.Random(family)
-    run_drills(tmp_path, [
-        one(family, kind, "anywhere", 0.98 * chance.random(), **(SOON if number % 2 else {}))
-        for kind in ("INT", "TERM", "KILL", "INT2") for number in range(20)
-    ])  # fmt: skip
+def test_every_family_at_twenty_moments_of_each_signal_and_in_every_part(tmp_path):
+    """Ten minutes of two cores: two families at a time."""
 
+    def everything(number: int) -> None:
+        family, chance = FAMILIES[number], random.Random(number)
+        folder = tmp_path / family
+        folder.mkdir()
+        drills = [
+            one(family, kind, "anywhere", 0.98 * chance.random())
+            for kind in ("INT", "TERM", "KILL") for _ in range(20)
+        ]  # fmt: skip
+        drills += [one(family, kind, "checkpoint", 0.98 * chance.random(), **SOON) for kind in CODES for _ in range(2)]
+        drills += aimed(family, number, [pair for pair in ALL if pair[1] != "average" or family != "mae_tiny"])
+        changed = [("INT", "anywhere"), ("TERM", "validation"), ("KILL", "anywhere"), ("KILL", "checkpoint")]
+        run_drills(folder, drills + aimed(family, number, changed, changes=ACCUMULATING))
 
-@pytest.mark.long
-@pytest.mark.parametrize("family", FAMILIES)
-def test_twenty_moments_in_the_writing_of_a_checkpoint(tmp_path, family):
-    chance = random.Random(family)
-    kinds = ("INT", "TERM", "KILL", "INT2") * 5
-    run_drills(tmp_path, [one(family, kind, "checkpoint", 0.98 * chance.random(), **SOON) for kind in kinds])
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_part_of_every_family(tmp_path, family):
-    chance = random.Random(family)
-    aimed = [(kind, aim) for kind, aim in AIMED if aim != "average" or family != "mae_tiny"]
-    run_drills(tmp_path, [one(family, kind, aim, chance.random() * 0.95) for kind, aim in aimed])
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(everything, range(len(FAMILIES))))
