@@ -145,6 +145,8 @@ def open_data(
 
     Of a recipe's several data sets the first, or the one whose name or path is given.
     """
+    if images < 0:
+        raise ValueError(f"images is {images}: give how many at most, or 0 for the run's own number")
     own = names_of(recipe.dataset)
     spec = own.get(dataset, dataset) or next(iter(own.values()))
     if spec in own.values() or spec in DRAWN:
@@ -252,8 +254,11 @@ def boxes_of(boxes: str, data) -> str | list[Poses]:
     """`boxes` of `evaluate_run` as `posekit.data.topdown.People` takes them."""
     if boxes == "truth" or runs.resolve(boxes).is_file():
         return boxes if boxes == "truth" else str(runs.resolve(boxes))
+    predictions = runs.resolve(boxes) / "predictions.json"
+    if not predictions.is_file():
+        raise FileNotFoundError(f"boxes is {boxes!r}: give 'truth', COCO detections, or a run with predictions.json")
     found: dict[int, list[dict]] = {image_id: [] for image_id in data.ids}
-    for row in runs.read_json(runs.resolve(boxes) / "predictions.json"):
+    for row in runs.read_json(predictions):
         if row["image_id"] in found:
             found[row["image_id"]].append(row)
     return [Poses.from_coco(rows, len(data.layout)) for rows in found.values()]

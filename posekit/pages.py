@@ -97,7 +97,7 @@ def find_run(folder: str, has: str = "run.json", made_by: str = "10_train", ship
     Raises:
         FileNotFoundError: another folder than data/runs/mine/NAME is not there; nothing takes its place.
     """
-    study = has.startswith("*/")
+    study, folder = has.startswith("*/"), str(folder)  # papermill makes a number of a folder called 2024
     if not folder or _started(folder, has) or not study and any(runs.resolve(folder).glob(has)):
         return folder
     asked = Path(runs.relative(runs.resolve(folder)))
@@ -166,5 +166,5 @@ def _started(folder: str, has: str) -> str:
 def _length(folder: str) -> str:
     """The number of steps in brackets, or nothing where none were taken."""
     path = runs.resolve(folder) / "run.json"
-    steps = runs.steps_of(runs.read_json(path)) if path.is_file() else None
+    steps = runs.steps_of(runs.load_run(path)) if path.is_file() else None
     return f" ({steps:,} steps)" if steps else ""

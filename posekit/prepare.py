@@ -107,6 +107,9 @@ def family_of(model: str) -> str:
 def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> nn.Module:
     """The recipe's model, with its starting weights where it names some. Several K: a head for each."""
     overrides = {} if family_of(recipe.model) == "mae" else {"num_keypoints": num_keypoints}
+    for name in ("num_queries", "pretrained"):
+        if getattr(recipe, name) and family_of(recipe.model) != "poet":
+            raise ValueError(f"{name} is {getattr(recipe, name)!r}: only POET has it, leave it out for {recipe.model}")
     if recipe.num_queries:
         overrides["num_queries"] = recipe.num_queries
     if recipe.pretrained:

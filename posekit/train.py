@@ -65,13 +65,14 @@ def train(
             same = {"ignore": progress.unsaid(folder, recipe), "makes": (WEIGHTS,)}
             run = runs.Run.open(folder, vars(recipe), writes=fabric.is_global_zero, **same, **facts)
         with run:
-            notes.tell(parts, run.record, report)
             if run.before == "done":
                 report(f"{runs.relative(run.folder)} is done: nothing to train")
+                notes.tell(parts, run.record, report)
                 return runs.read_json(run.path("metrics.json"))
             try:
                 loop = Loop(recipe, run, fabric, parts, stop, report)
                 loop.resume(report)
+                notes.tell(parts, run.record, report)
                 loop.fit(report, checkpoint_seconds, validate_every)
                 metrics = loop.finish()
                 notes.tell_left_out(parts, run.record, report)
