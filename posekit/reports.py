@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from posekit import runs
-from posekit.evaluation import STATS
+from posekit.evaluation import CROWD_STATS, STATS
 from posekit.poses import Poses
 from posekit.recipes import RECIPES, Recipe, from_record
 
@@ -80,7 +80,10 @@ class RunFiles:
 
     @cached_property
     def metrics(self) -> dict:
-        return runs.read_json(self.path("metrics.json"))
+        """`metrics.json`; of the numbers of AP and AR, NaN (a dash in tables) where there is nobody to find."""
+        found = runs.read_json(self.path("metrics.json"))
+        scored = {name: found[name] for name in (*STATS, *CROWD_STATS) if name in found}  # older ones have -1 for None
+        return found | {name: np.nan if value is None or value < 0 else value for name, value in scored.items()}
 
     @cached_property
     def log(self) -> pd.DataFrame:
@@ -209,8 +212,7 @@ class RunFiles:
             "seed": self.recipe.seed, "scaled down": self.budget + told, "params_m": trained / 1e6,
             "stride": stride_of(self.model), "command": self.command, "trained": self.identity,
         }  # fmt: skip
-        known = {name: self.metrics.get(name) for name in STATS}  # older metrics have -1 where there is nobody to find
-        return facts | {name: np.nan if value is None or value < 0 else value for name, value in known.items()}
+        return facts | {name: self.metrics.get(name, np.nan) for name in STATS}
 
 
 def distinct(files: Iterable[RunFiles]) -> list[RunFiles]:

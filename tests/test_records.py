@@ -137,8 +137,10 @@ def test_absent_numbers_are_dashes_in_rows_and_tables(folder):
     made = recipe("poet_tiny", steps=8, images=4, val_images=4)
     write(folder, {"parameters": vars(made), "results": {"step": 8}, "provenance": {"seed": 0}})
     runs.save_tensors(folder / "model.safetensors", load("poet_tiny").state_dict())
-    runs.write_json(folder / "metrics.json", {"AP": None, "AP50": -1, "AR": 0.25})
-    row = RunFiles(str(folder)).score_row()
+    runs.write_json(folder / "metrics.json", {"AP": None, "AP50": -1, "AR": 0.25, "APhard": None})
+    files = RunFiles(str(folder))
+    assert not files.metrics["APhard"] >= 0 and "APeasy" not in files.metrics
+    row = files.score_row()
     assert np.isnan(row["AP"]) and np.isnan(row["AP50"]) and np.isnan(row["APM"]) and row["AR"] == 0.25
     table = results_table.results_table(tables.pd.DataFrame(), [row], {"AP": "AP", "AP50": "AP50", "AR": "AR"})
     assert table[["AP", "AP50", "AR"]].values.tolist() == [["–", "–", "25.0"]]
