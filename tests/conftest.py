@@ -51,3 +51,23 @@ def interrupt(monkeypatch):
         assert len(calls) == at
 
     return interrupt
+
+
+@pytest.fixture
+def moved():
+    """`moved(recipe, folder)`: the share of the trained tensors that a run ships and that are not the random start's.
+
+    Where it is 0, the equality of two runs shows nothing.
+    """
+    from safetensors.torch import load_file
+
+    from posekit import runs
+    from posekit.prepare import prepare
+
+    def moved(recipe, folder):
+        runs.seed_everything(recipe.seed)
+        start, shipped = prepare(recipe).model, load_file(folder / "model.safetensors")
+        trained = {name: value for name, value in start.named_parameters() if value.requires_grad}
+        return sum(not value.equal(shipped[name]) for name, value in trained.items()) / len(trained)
+
+    return moved

@@ -382,16 +382,19 @@ def test_outputs_and_targets_that_do_not_fit_are_refused():
         criterion()(outputs, [crowd(0)])
 
 
-@pytest.mark.parametrize(("decoding", "options"), [("dcc", {}), ("regression", {"coordinate_loss": "oks"})])
-def test_a_small_model_learns_two_pictures(decoding, options):
-    torch.manual_seed(0)
+DECODINGS = {"dcc": {}, "regression": {"coordinate_loss": "oks"}}
+
+
+def gain_of_two_pictures(decoding, seed=0, steps=40) -> float:
+    """By which share the loss of two pictures falls in the first stage; one step of the second follows."""
+    torch.manual_seed(seed)
     model = rtmo_tiny(decoding=decoding).train()
-    loss = RtmoCriterion(COCO.sigmas, **options)
-    targets = [crowd(0, 2, 17), crowd(1, 1, 17)]
+    loss = RtmoCriterion(COCO.sigmas, **DECODINGS[decoding])
+    targets = [crowd(2 * seed, 2, 17), crowd(2 * seed + 1, 1, 17)]
     images = torch.rand(2, 3, SIZE, SIZE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     totals = []
-    for stage in [1] * 25 + [2]:
+    for stage in [1] * steps + [2]:
         loss.at_stage(stage, auxiliary=True)
         terms = loss(model(images), targets)
         total = sum(loss.weights[name] * value for name, value in terms.items())
@@ -401,4 +404,10 @@ def test_a_small_model_learns_two_pictures(decoding, options):
         optimizer.step()
         totals.append(total.item())
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
-    assert totals[24] < 0.85 * totals[0]
+    return 1 - sum(totals[-6:-1]) / sum(totals[:5])
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize("decoding", DECODINGS)
+def test_a_small_model_learns_two_pictures(decoding):
+    assert gain_of_two_pictures(decoding) > 0.1

@@ -42,15 +42,21 @@ def same(a, b) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_few_pictures_are_learned_by_heart(tmp_path):
+def gains_by_heart(folder, seed=0) -> dict[str, float]:
+    """By which share the terms of POET's loss fall from steps 1-50 to 151-200, on two pictures without augmentation."""
     options = small(
         images=2, val_images=2, batch_size=2, steps=200, augment="none", size=128, people=(1, 2), ema=0.0, warmup=20,
-        backbone_steps=0, w_class=3.0,
+        backbone_steps=0, w_class=3.0, seed=seed,
     )  # fmt: skip
-    train.train(options, tmp_path / "run", report=lambda line: None)
-    log = runs.read_log(tmp_path / "run" / "log.csv")
-    assert log[-1]["train_loss_kpts"] < 0.1 * log[0]["train_loss_kpts"]
-    assert log[-1]["train_loss_ce"] < 0.4 * log[0]["train_loss_ce"]
+    train.train(options, folder, report=lambda line: None)
+    log = runs.read_log(folder / "log.csv")
+    return {name: 1 - log[-1][f"train_{name}"] / log[0][f"train_{name}"] for name in ("loss_kpts", "loss_ce")}
+
+
+@pytest.mark.learning
+def test_a_few_pictures_are_learned_by_heart(tmp_path):
+    gains = gains_by_heart(tmp_path / "run")
+    assert gains["loss_kpts"] > 0.4 and gains["loss_ce"] > 0.1, gains
 
 
 def test_the_run_folder_holds_what_it_promises(tmp_path):
@@ -75,13 +81,14 @@ def test_done_is_done(tmp_path):
 
 
 @pytest.mark.parametrize(("small", "at"), [(small, 8), (small_rtmo, 3), (small_rtmo, 8)])
-def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, interrupt, small, at):
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, interrupt, moved, small, at):
     train.train(small(), tmp_path / "whole", report=lambda line: None)
     interrupt(at, lambda: train.train(small(), tmp_path / "cut", report=lambda line: None))
     assert runs.load_run(tmp_path / "cut")["status"] == "interrupted"
     lines = []
     train.train(small(), tmp_path / "cut", report=lines.append)
     assert f"resumed at step {at} of 9" in lines[0]
+    assert moved(small(), tmp_path / "whole") > 0.9
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     logs = [runs.read_log(tmp_path / name / "log.csv") for name in ("whole", "cut")]
     kept = [[{k: v for k, v in row.items() if k != "minutes"} for row in log] for log in logs]
@@ -97,7 +104,7 @@ train.train(recipe("poet_tiny", images=24, val_images=8, batch_size=4, steps=9, 
 """
 
 
-def test_a_killed_process_resumes_and_ends_with_the_same_weights(tmp_path):
+def test_a_killed_process_resumes_and_ends_with_the_same_weights(tmp_path, moved):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train.train(small(), whole, report=lambda line: None)
     child = subprocess.Popen([sys.executable, "-c", CHILD.format(folder=killed)], stdout=subprocess.DEVNULL)
@@ -111,6 +118,7 @@ def test_a_killed_process_resumes_and_ends_with_the_same_weights(tmp_path):
     lines = []
     train.train(small(), killed, report=lines.append)
     assert "resumed at step" in lines[0]
+    assert moved(small(), whole) > 0.9
     assert same(weights(whole), weights(killed))
 
 
@@ -170,10 +178,12 @@ def test_people_in_crowds_are_scored_in_bands(tmp_path):
     assert runs.load_run(tmp_path / "run")["results"]["step"] == 2
 
 
-def test_pictures_of_several_sizes_resume_exactly(tmp_path):
+def test_pictures_of_several_sizes_resume_exactly(tmp_path, interrupt, moved):
     options = small_rtmo(sizes=(64, 96), steps=4)
     train.train(options, tmp_path / "a", report=lambda line: None)
+    interrupt(3, lambda: train.train(options, tmp_path / "b", report=lambda line: None))
     train.train(options, tmp_path / "b", report=lambda line: None)
+    assert moved(options, tmp_path / "a") > 0.9
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 

@@ -89,18 +89,24 @@ def test_several_data_sets_train_a_head_and_an_expert_each(tmp_path, monkeypatch
     assert merge_experts(whole, 1).num_keypoints == 14
 
 
-def test_two_heads_learn_their_own_data_sets(tmp_path):
+def gains_of_two_heads(folder, seed=0) -> list[float]:
+    """By which share the loss of each head falls from steps 1-10 to 31-40."""
     few = {"images": 2, "val_images": 2, "people": (1, 1), "batch_size": 4, "augment": "none", "weight_decay": 0.0}
-    options = quick(dataset="people+crowd", steps=40, lr=1e-2, warmup=5, **few)
-    train.train(options, tmp_path / "run", validate_every=10, report=lambda line: None)
-    log = runs.read_log(tmp_path / "run" / "log.csv")
-    for index in (0, 1):
-        assert log[-1][f"train_loss_heatmap_{index}"] < 0.75 * log[0][f"train_loss_heatmap_{index}"]
+    options = quick(dataset="people+crowd", steps=40, lr=1e-2, warmup=5, seed=seed, **few)
+    train.train(options, folder, validate_every=10, report=lambda line: None)
+    log = runs.read_log(folder / "log.csv")
+    return [1 - log[-1][f"train_loss_heatmap_{index}"] / log[0][f"train_loss_heatmap_{index}"] for index in (0, 1)]
 
 
-def test_several_data_sets_resume_exactly(tmp_path, interrupt):
+@pytest.mark.learning
+def test_two_heads_learn_their_own_data_sets(tmp_path):
+    assert min(gains_of_two_heads(tmp_path / "run")) > 0.1
+
+
+def test_several_data_sets_resume_exactly(tmp_path, interrupt, moved):
     options = quick(dataset="people+crowd", ema=0.5)
     whole, _ = run(options, tmp_path / "whole")
+    assert moved(options, tmp_path / "whole") > 0.9
     interrupt(4, lambda: run(options, tmp_path / "cut"))
     cut, _ = run(options, tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
