@@ -18,7 +18,7 @@ from golden.poet_targets import targets
 from golden.report import Report
 from golden.rules import plain_tensor
 from posekit import models
-from posekit.evaluation.coco import STATS, evaluate
+from posekit.evaluation import STATS, evaluate
 
 TITLE = "POET"
 
