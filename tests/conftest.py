@@ -71,3 +71,27 @@ def moved():
         return sum(not value.equal(shipped[name]) for name, value in trained.items()) / len(trained)
 
     return moved
+
+
+@pytest.fixture
+def doors(tmp_path):
+    """`doors(data, rows)`: (the folder, the score of the file as it is): one tolerance for both."""
+
+    def doors(data, rows=(), split="val", **options):
+        import json
+
+        from coco_files import write
+
+        from posekit.data.coco import CocoFolder
+        from posekit.evaluation import evaluate
+
+        write(tmp_path, data)
+        (tmp_path / "found").mkdir(exist_ok=True)
+        (tmp_path / "found" / "dt.json").write_text(json.dumps(list(rows)))
+        folder = CocoFolder(tmp_path, split, **options)
+        from_disk = evaluate(tmp_path / "people.json", tmp_path / "found" / "dt.json")
+        from_memory = evaluate(data, list(rows))
+        assert from_disk.stats == from_memory.stats and from_disk.notes == from_memory.notes
+        return folder, from_disk
+
+    return doors

@@ -276,7 +276,10 @@ NAN = [float("nan"), *([1] * 50)]
             r"annotation 11 \(image 77\) belongs to an image that the file does not list",
         ),
         (lambda data: {**data, "images": [*data["images"], {"id": 4}]}, r"image 4 lacks 'file_name'"),
-        (lambda data: {**data, "images": data["images"][:1] * 2}, r"two images have the same id 1: '0001.jpg' and '0001.jpg'"),
+        (
+            lambda data: {**data, "images": [data["images"][1], {**data["images"][0], "id": 2}]},
+            r"two images have the same id 2: '0002.jpg' and '0001.jpg'",
+        ),
     ],
 )
 def test_bad_annotation_files(tmp_path, change, sentence):

@@ -98,9 +98,11 @@ def read_detections(detections, people: People) -> Detections:
         raise ValueError(
             f"{where}: row {bad} (image {image_ids[bad]}) holds a keypoint or score that is not finite"
         )
-    check_categories(kinds, people.categories, people.listed, where, people.notes)
-    places = {one.id: place for place, one in enumerate(people.categories)}
-    place = np.fromiter(map(places.get, kinds, repeat(-1)), np.int64, len(kinds))
+    place = np.full(len(found), -1)
+    for category, one in enumerate(people.categories):
+        place[np.array(kinds) == one.id] = category
+    if (place < 0).any():
+        check_categories(kinds, people.categories, people.listed, where, people.notes)
     found.image = image + place * people.images
     wanted = (place >= 0) & (image >= 0)
     return found if wanted.all() else found.select(wanted)
