@@ -24,7 +24,8 @@ from posekit.layouts import layout_for
 @pytest.mark.parametrize(
     "pair",
     ["left_eye right_eye", "Right-ankle Left-ankle", "L_Eye R_Eye", "leftEye rightEye", "eyeL eyeR",
-     "eye_left eye_right", "l-paw r-paw", "LKnee RKnee", "lwrist rwrist", "lefteye righteye", "LEFT_EAR RIGHT_EAR", "eye.r eye.l"],
+     "eye_left eye_right", "l-paw r-paw", "LKnee RKnee", "lwrist rwrist", "lefteye righteye", "LEFT_EAR RIGHT_EAR",
+     "eye.r eye.l"],
 )  # fmt: skip
 def test_left_and_right_are_recognised(pair):
     layout = layout_for([*pair.split(), "nose"])
