@@ -262,3 +262,15 @@ def test_drawn_scenes_have_the_people_asked_for():
         1: [1, 1],
         4: [4, 4],
     }
+
+
+def test_lines_of_medians_have_no_interval():
+    rows = [
+        {"method": name, "people": n, "part": "total", "median_ms": a + b * n}
+        for name, a, b in (("one", 400.0, 0.0), ("other", 0.0, 80.0))
+        for n in (0, 1, 5)
+    ]
+    lines, (meet, low, high) = latency.medians_only(pd.DataFrame(rows), "one", "other")
+    np.testing.assert_allclose(lines[["a_ms", "b_ms"]], [[400, 0], [0, 80]], atol=1e-9)
+    assert lines[["a_low", "a_high", "b_low", "b_high"]].isna().all(axis=None)
+    assert meet == pytest.approx(5) and np.isnan([low, high]).all()

@@ -152,3 +152,22 @@ def test_too_few_predictions_and_bad_ones_are_counted():
     assert (len(pair_people([poses], [target])), len(pair_people([poses], [target], min_oks=0.5))) == (2, 0)
     with pytest.raises(ValueError, match="2 predictions for 1 images"):
         pair_people([poses, poses], [target])
+
+
+def test_poses_too_many_are_told_apart():
+    from posekit.data.scenes import Scenes
+    from posekit.evaluation.pairs import surplus
+    from posekit.poses import Poses
+
+    scenes = Scenes(seed=5, count=1, people=(2, 2))
+    target = scenes.target(0)
+    points = np.concatenate([target["keypoints"], target["keypoints"][1:], target["keypoints"][:1] + 500])
+    scores = np.array([0.9, 0.6, 0.8, 0.7], np.float32)
+    poses = Poses(points.astype(np.float32), np.ones((4, 17), np.float32), scores)
+    pose, person, same = surplus(poses, target, scenes.layout.sigmas)
+    assert pose.tolist() == [1, 3] and person[0] == 1  # of two equal ones the surer is the person's
+    np.testing.assert_allclose(same, [1.0, 0.0], atol=1e-6)
+    assert [len(part) for part in surplus(poses.select([0, 2]), target, scenes.layout.sigmas)] == [0, 0, 0]
+    nobody = {name: target[name][:0] for name in ("keypoints", "visibility", "areas", "boxes")}
+    pose, person, same = surplus(poses, nobody, scenes.layout.sigmas)
+    assert pose.tolist() == [0, 1, 2, 3] and set(person) == {-1} and not same.any()

@@ -199,3 +199,14 @@ def crossing(
     meet = np.where(parallel, np.nan, (a - c) / np.where(parallel, 1.0, gap))
     low, high = np.nanquantile(meet[1:], (0.025, 0.975)) if np.isfinite(meet[1:]).any() else (np.nan, np.nan)
     return float(meet[0]), float(low), float(high)
+
+
+def medians_only(rows: pd.DataFrame, one: str, other: str) -> tuple[pd.DataFrame, tuple[float, float, float]]:
+    """(lines, crossing of two methods) of a summary whose single runs are not known: no intervals, NaN in their place.
+
+    rows: columns method, people, part, median_ms, as `summary` returns them. Else as `fit_lines` and `crossing`.
+    """
+    raw = rows.rename(columns={"median_ms": "wall_ms"}).assign(kept=True)
+    ends = ["a_low", "a_high", "b_low", "b_high"]
+    meet = crossing(raw, one, other, draws=1)[0]
+    return fit_lines(raw, draws=1).assign(**dict.fromkeys(ends, np.nan)), (meet, np.nan, np.nan)
