@@ -101,7 +101,8 @@ def find_run(folder: str, has: str = "run.json", made_by: str = "10_train", ship
     if not folder or _started(folder, has) or not study and any(runs.resolve(folder).glob(has)):
         return folder
     asked = Path(runs.relative(runs.resolve(folder)))
-    way = f"notebooks/{made_by}.ipynb makes it with run_dir = {folder}, or `make reproduce`, all of profile quick"
+    into = "out_dir" if made_by == "11_evaluate" else "run_dir"
+    way = f"notebooks/{made_by}.ipynb makes it with {into} = {folder}, or `make reproduce`, all of profile quick"
     if asked.parent.as_posix() != MINE:
         raise FileNotFoundError(f"{folder} has no finished run with {has}: {way}")
     same = (runs.relative(path) for path in runs.resolve(RUNS).glob(f"*/{asked.name}"))

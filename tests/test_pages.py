@@ -94,7 +94,7 @@ def test_only_a_run_with_what_the_page_needs_counts(checkout, capsys):
     made("data/runs/quick/tiny_scores")
     assert find_run("data/runs/mine/tiny_scores", has="matches.csv", made_by="11_evaluate", shipped=False) == ""
     told = capsys.readouterr().out
-    assert "was not run: notebooks/11_evaluate.ipynb makes it with run_dir = data/runs/mine/tiny_scores" in told
+    assert "was not run: notebooks/11_evaluate.ipynb makes it with out_dir = data/runs/mine/tiny_scores" in told
     made("data/runs/quick/tiny_scores", file="matches.csv")
     assert find_run("data/runs/mine/tiny_scores", has="matches.csv") == "data/runs/quick/tiny_scores"
     made("data/runs/quick/study_size/small-0", status="running")

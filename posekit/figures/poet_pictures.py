@@ -83,7 +83,7 @@ def fig09_centers(
     """
     examples, compared = examples[:4], compared[:3]
     fig = style.figure(style.DOUBLE, 4.15 if compared else 3.0)
-    left, right = fig.subfigures(1, 2, width_ratios=(1.12, 1) if compared else (1, 1.3))
+    left, right = fig.subfigures(1, 2, width_ratios=(1.12, 1))
     draw = {
         "layout": layout,
         "threshold": threshold,
