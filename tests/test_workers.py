@@ -56,11 +56,10 @@ def test_a_folder_called_2024_with_a_missing_image(house):
     assert "note: " in text and "v = 2" in text
 
 
-@pytest.mark.parametrize(("recipe", "size"), [("vitpose_tiny", 0), ("poet_tiny", 64)])
-def test_nobody_to_validate_on_is_dashes_to_the_last_cell(house, recipe, size):
+def test_nobody_to_validate_on_is_dashes_to_the_last_cell(house):
     folder = write(house / "photos", [person(1), person(2), person(3)], name="train.json")
     write(folder, [person(1, v=0)], name="val.json")
-    text = page("10_train", recipe=recipe, run_dir="run", dataset="photos", size=size, backbone_steps=0, **SMALL)
+    text = page("10_train", recipe="vitpose_tiny", run_dir="run", dataset="photos", size=0, **SMALL)
     assert "AP –" in text and "AP on photos is –" in text and "-1.0" not in text and "nan" not in text.lower()
     text = page("11_evaluate", run_dir="run", out_dir="scores", dataset="photos")
     assert "0 people that count" in text and "AP –" in text and "Nobody to show." in text

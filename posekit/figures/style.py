@@ -64,6 +64,7 @@ MODEL_COLOURS = {
     "poet_dc5_r50": "#002F4A",
     "rtmo": "#D55E00",
     "vitpose": "#009E73",
+    "mae": "#005C43",
     "ae": "#CC79A7",
     "higherhrnet": "#7A3F62",
     "openpose": "#000000",
