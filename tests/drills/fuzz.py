@@ -52,13 +52,14 @@ def main() -> int:
     parser.add_argument("--kind", choices=COUNTS, nargs="+", default=list(COUNTS))
     parser.add_argument("--only", type=int, help="number of the one file to try")
     parser.add_argument("--share", type=float, default=1.0, help="of the files; 0.02 is the short form")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="that a file may take (more on a busy machine)")
     parser.add_argument("--say", action="store_true", help="print every sentence")
     options = parser.parse_args()
     faults = 0
     print(f"{'kind':<12}{'files':>6}{'clean':>7}{'refused':>9}{'faults':>8}{'slowest':>9}")
     for kind in options.kind:
         numbers = range(max(1, round(options.share * COUNTS[kind]))) if options.only is None else [options.only]
-        outcomes = dict(outcomes_of(kind, options.seed, numbers, keep=options.only is not None))
+        outcomes = dict(outcomes_of(kind, options.seed, numbers, options.seconds, keep=options.only is not None))
         words = [outcome.word for outcome in outcomes.values()]
         counts = [words.count(word) for word in ("clean", "refused", "fault")]
         slowest = max(outcome.seconds for outcome in outcomes.values())
@@ -70,14 +71,14 @@ def main() -> int:
     return int(faults > 0)
 
 
-def outcomes_of(kind: str, seed: int, numbers, keep: bool = False) -> Iterator[tuple[int, Outcome]]:
+def outcomes_of(kind: str, seed: int, numbers, limit: float, keep: bool = False) -> Iterator[tuple[int, Outcome]]:
     """(number, outcome) of every file of a kind; `keep`: the files stay where the last line says."""
     write, doors = fuzz_doors.KINDS[kind]
     for number in numbers:
         folder = Path(tempfile.mkdtemp(prefix="fuzz_"))
         rng = np.random.default_rng((seed, list(COUNTS).index(kind), number))
         given = write(rng, folder)
-        outcome = apart(lambda given=given: through(doors, given, whole=keep))
+        outcome = apart(lambda given=given: through(doors, given, whole=keep), limit)
         yield number, outcome
         if keep:
             print(f"the file: {given}")
@@ -120,7 +121,7 @@ def _places(error: Exception) -> list[str]:
     return [f"      {Path(f.filename).name}:{f.lineno} {f.name}: {f.line}\n" for f in frames[-4:]]
 
 
-def apart(call: Callable[[], Outcome]) -> Outcome:
+def apart(call: Callable[[], Outcome], limit: float = SECONDS) -> Outcome:
     """The outcome of a call in a process of its own, with limits of time and memory."""
     began, (reading, writing) = time.monotonic(), os.pipe()
     child = os.fork()
@@ -130,16 +131,16 @@ def apart(call: Callable[[], Outcome]) -> Outcome:
             for stream in (1, 2):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
             pages = int(Path("/proc/self/statm").read_text().split()[0])
-            limit = pages * resource.getpagesize() + BYTES
-            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+            most = pages * resource.getpagesize() + BYTES
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
             with os.fdopen(writing, "wb") as pipe:
                 pickle.dump(call(), pipe)
         finally:
             os._exit(0)
     os.close(writing)
     raw, ended = b"", False
-    while not ended and time.monotonic() - began < SECONDS:
-        if select.select([reading], [], [], began + SECONDS - time.monotonic())[0]:
+    while not ended and time.monotonic() - began < limit:
+        if select.select([reading], [], [], max(0.0, began + limit - time.monotonic()))[0]:
             part = os.read(reading, 65536)
             raw, ended = raw + part, not part
     os.close(reading)
@@ -148,7 +149,7 @@ def apart(call: Callable[[], Outcome]) -> Outcome:
     status = os.waitpid(child, 0)[1]
     seconds = time.monotonic() - began
     if not ended:
-        return Outcome("fault", f"    still running after {SECONDS} s", seconds)
+        return Outcome("fault", f"    still running after {limit:g} s", seconds)
     if os.WIFSIGNALED(status) or not raw:
         end = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "nothing said"
         return Outcome("fault", f"    the process ended with {end}", seconds)

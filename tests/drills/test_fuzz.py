@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 
 
 def test_a_few_damaged_files_of_every_kind():
-    command = [sys.executable, str(HERE / "fuzz.py"), "--share", "0.02", "--seed", "1"]
+    command = [sys.executable, str(HERE / "fuzz.py"), "--share", "0.02", "--seed", "1", "--seconds", "120"]
     run = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
     assert sum(line.split()[0] in fuzz.COUNTS for line in run.stdout.splitlines()[1:]) == len(fuzz.COUNTS)
@@ -33,22 +33,20 @@ def no_such_model(_):
 
 @pytest.mark.parametrize(("door", "words"), [(not_documented, "KeyError"), (of_a_library, "did not raise")])
 def test_other_errors_are_faults(door, words):
-    outcome = fuzz.apart(lambda: fuzz.through([door], None, whole=False))
+    outcome = fuzz.apart(lambda: fuzz.through([door], None, whole=False), limit=60)
     assert outcome.word == "fault" and words in outcome.said
 
 
 def test_a_documented_error_is_none():
-    outcome = fuzz.apart(lambda: fuzz.through([no_such_model], None, whole=False))
+    outcome = fuzz.apart(lambda: fuzz.through([no_such_model], None, whole=False), limit=60)
     assert outcome.word == "refused" and "no such model" in outcome.said
 
 
 def test_hangs_crashes_and_too_much_memory_are_faults(monkeypatch):
-    monkeypatch.setattr(fuzz, "SECONDS", 0.5)
-    outcome = fuzz.apart(lambda: time.sleep(60))
+    outcome = fuzz.apart(lambda: time.sleep(60), limit=0.5)
     assert outcome.word == "fault" and "still running" in outcome.said
-    monkeypatch.setattr(fuzz, "SECONDS", 60)
-    outcome = fuzz.apart(lambda: fuzz.os.kill(fuzz.os.getpid(), fuzz.signal.SIGSEGV))
+    outcome = fuzz.apart(lambda: fuzz.os.kill(fuzz.os.getpid(), fuzz.signal.SIGSEGV), limit=60)
     assert outcome.word == "fault" and "signal 11" in outcome.said
     monkeypatch.setattr(fuzz, "BYTES", 2**20)
-    outcome = fuzz.apart(lambda: fuzz.through([lambda _: bytes(2**28)], None, whole=False))
+    outcome = fuzz.apart(lambda: fuzz.through([lambda _: bytes(2**28)], None, whole=False), limit=60)
     assert outcome.word == "fault" and "MemoryError" in outcome.said
