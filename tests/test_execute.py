@@ -183,3 +183,12 @@ def test_run_all_takes_reports_first_and_tells_who_failed(tmp_path, monkeypatch,
     assert run_all.main(["--notebooks", "book", "--output", "out", "20_report"]) == 0
     assert run_all.main(["--notebooks", "book", "21_gone"]) == 2
     assert "no notebook '21_gone'; it has 20_report, 10_worker" in capsys.readouterr().err
+
+
+def test_two_executions_of_one_output_are_refused(toy):
+    from posekit import locks
+
+    with locks.take(Path("build/.out.ipynb.lock"), "it"):
+        with pytest.raises(execute.NotebookError, match="build/out.ipynb is being written by this process"):
+            execute.execute(toy, "build/out.ipynb")
+    assert not Path("build").exists()

@@ -1,5 +1,6 @@
 """Batches: exact resumption, padding, normalisation, workers; what a bad picture or a dead worker says."""
 
+import multiprocessing
 import os
 import signal
 
@@ -304,3 +305,23 @@ def test_filled_pictures_have_no_mask():
     (batch,) = Loader(data, Augment("none", size=(32, 64)), 10, shuffle=False).epoch(0)
     assert batch["images"].shape == (10, 3, 32, 64)
     assert (~batch["padding_mask"][0]).sum() == 32 * 43 and (~batch["padding_mask"][1]).sum() == 32 * 16
+
+
+def test_batches_know_their_place_also_when_one_is_lost():
+    lossy = Pictures(bad=(2, 3), on_error="skip")  # all of the second batch
+    loader = Loader(lossy, None, 2, shuffle=False)
+    assert [batch["number"] for batch in loader.epoch(0)] == [0, 2, 3, 4]
+    again = [batch["targets"][0]["image_id"] for batch in loader.epoch(0, start=3)]
+    assert again == [batch["targets"][0]["image_id"] for batch in loader.epoch(0)][2:]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C otherwise")
+def test_data_workers_survive_ctrl_c(capfd):
+    """The terminal sends it to every process; the first one decides what becomes of the work."""
+    loader = Loader(Pictures(), None, 2, shuffle=False, workers=1)
+    batches = loader.epoch(0)
+    numbers = [next(batches)["number"]]
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGINT)
+    assert numbers + [batch["number"] for batch in batches] == [0, 1, 2, 3, 4]
+    assert "Traceback" not in capfd.readouterr().err

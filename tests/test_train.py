@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -227,6 +228,31 @@ def test_two_processes_make_one_run_also_when_one_sees_nobody(tmp_path):
     assert record["status"] == "done" and record["sessions"] == 1 and record["results"]["step"] == 5
     assert [row["step"] for row in log] == [5]  # written by one of them
     assert all(value.isfinite().all() for value in weights(folder).values())
+
+
+def test_several_devices_from_a_notebook_are_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning_fabric.connector._IS_INTERACTIVE", True)
+    with pytest.raises(ValueError, match="devices is 2, and a notebook is one process .* take devices=1 here, or put"):
+        train.train(small(), tmp_path / "run", accelerator="cpu", devices=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_in_another_thread_a_training_leaves_signals_alone(tmp_path, monkeypatch):
+    """Python hands signals to the main thread, and only that may install handlers."""
+    seen, step = [], train.Loop.train_batch
+
+    def watched(loop, batch):
+        step(loop, batch)
+        seen.append(signal.getsignal(signal.SIGINT))
+
+    monkeypatch.setattr(train.Loop, "train_batch", watched)
+    before, options = signal.getsignal(signal.SIGINT), small(steps=2, backbone_steps=0)
+    thread = threading.Thread(target=train.train, args=(options, tmp_path / "a"), kwargs={"report": str})
+    thread.start()
+    thread.join()
+    assert seen == [before] * 2 and runs.load_run(tmp_path / "a")["status"] == "done"
+    train.train(options, tmp_path / "b", report=lambda line: None)
+    assert seen[-1] != before and signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_run_of_an_older_version_is_the_same_run(tmp_path):

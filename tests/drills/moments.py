@@ -3,9 +3,10 @@
     python tests/drills/moments.py FOLDER '[{"family": "mae_tiny", "breaks": [["INT", "anywhere", 0.3]]}]'
 
 A break is (signal, aim, share): the aim is a function, the share in [0, 1) says how far into all that Python calls in
-it, after warm-up, over the whole run; from 1 on it is the number of the call. So a moment is the same one every time, and it lies inside the forward pass, the
-optimiser or the writing of a file, not between them. Signals: INT, TERM, KILL, and INT2: Ctrl-C twice. Each session is
-a fork of this process, which has imported everything and trained nothing; `ranks`: so many processes train together.
+it, after warm-up, over the whole run; from 1 on it is the number of the call. So a moment is the same one every time,
+and it lies inside the forward pass, the optimiser or the writing of a file, not between them. Signals: INT, TERM, KILL,
+and INT2: Ctrl-C twice. Each session is a fork of this process, which has imported everything and trained nothing;
+`ranks`: so many processes train together.
 """
 
 from __future__ import annotations

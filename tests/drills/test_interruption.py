@@ -100,3 +100,70 @@ def test_every_family_at_twenty_moments_of_each_signal_and_in_every_part(tmp_pat
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(everything, range(len(FAMILIES))))
+
+
+PROGRAM = """
+import os, signal, sys
+import torch
+torch.set_num_threads(1)
+from posekit import train
+from posekit.recipes import recipe
+
+step = train.Loop.train_batch
+
+
+def broken_into(loop, batch):
+    if loop.step == 3 and sys.argv[1:]:
+        sys.argv.pop()
+        {send}
+    step(loop, batch)
+
+
+train.Loop.train_batch = broken_into
+tiny = {{"dim": 32, "heads": 2, "depth": 2, "filters": 8}}
+options = dict(size=128, images=6, val_images=2, batch_size=2, steps=8, warmup=2, model_options=tiny, workers=2)
+train.train(recipe("vitpose_tiny", **options), os.path.abspath("{folder}"))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM"])
+def test_the_data_workers_get_the_signal_as_well(tmp_path, kind):
+    """As from a terminal or a scheduler: to all processes of the training at once."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
+
+    def run(folder: str, *words: str) -> subprocess.CompletedProcess:
+        program = PROGRAM.format(folder=folder, send=f"os.killpg(0, signal.{kind})")
+        call = [sys.executable, "-c", program, *words]
+        return subprocess.run(
+            call, cwd=tmp_path, env=environment, capture_output=True, text=True, start_new_session=True
+        )
+
+    broken = run("cut", "break")
+    codes = {"SIGINT": (1, -signal.SIGINT), "SIGTERM": (-signal.SIGTERM,)}[kind]  # 1: of python -c
+    assert broken.returncode in codes, broken.stderr
+    assert broken.stderr.count("Traceback") == (kind == "SIGINT") and "data worker" not in broken.stderr
+    assert "interrupted at step 4 of 8; the same call goes on from there" in broken.stdout
+    assert "resumed at step 4 of 8" in run("cut").stdout and run("whole").returncode == 0
+    for name in ("model.safetensors", "predictions.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.long
+def test_a_kernel_is_interrupted(tmp_path, monkeypatch):
+    """What "interrupt the kernel" and the time limit of ci/execute.py send reaches a training in a cell."""
+    import execute
+    import nbformat
+
+    program = PROGRAM.format(folder="run", send="os.kill(os.getpid(), signal.SIGINT)").replace("workers=2", "workers=0")
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
+    parameters = nbformat.v4.new_code_cell("name: str = 'a'")
+    parameters.metadata["tags"] = ["parameters"]
+    book.cells = [parameters, nbformat.v4.new_code_cell(program)]
+    nbformat.write(book, tmp_path / "toy.ipynb")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(execute.NotebookError, match="KeyboardInterrupt: interrupted at step 4 of 8; the same call"):
+        execute.execute(tmp_path / "toy.ipynb", "out.ipynb")
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "interrupted"
+    assert (tmp_path / "run/resume.ckpt").exists()
