@@ -201,6 +201,7 @@ def drill(home: Path, family: str, breaks: list, ranks: int = 1, **options) -> d
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as in a shell's background
     torch.set_num_threads(1)
     os.chdir(sys.argv[1])
     Path("pyproject.toml").write_text('[project]\nname = "posekit"\n')  # caches and records stay in this folder

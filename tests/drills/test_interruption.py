@@ -109,6 +109,7 @@ torch.set_num_threads(1)
 from posekit import train
 from posekit.recipes import recipe
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 step = train.Loop.train_batch
 
 
