@@ -22,21 +22,21 @@ def published(source: nbformat.NotebookNode, executed: nbformat.NotebookNode, co
     """`source` with the outputs of `executed`, and what it was run with; `cost`: what execute.py wrote beside it.
 
     Raises:
-        ValueError: they are not the same notebook, or the execution failed.
+        ValueError: their code is not the same, or the execution failed. Text may have been changed since.
     """
     if cost["status"] != "done":
         raise ValueError(f"its last execution failed: {cost['error']}")
-    ran = [cell for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-    if [cell.source for cell in ran] != [cell.source for cell in source.cells]:
-        raise ValueError("it was changed after it ran; run `make reproduce` again")
+    code, ran = ([cell for cell in book.cells if cell.cell_type == "code"] for book in (source, executed))
+    ran = [cell for cell in ran if "injected-parameters" not in cell.metadata.get("tags", [])]
+    if [cell.source for cell in ran] != [cell.source for cell in code]:
+        raise ValueError("its code was changed after it ran; run `make reproduce` again")
     count = 0
-    for cell, done in zip(source.cells, ran, strict=True):
-        if cell.cell_type == "code":
-            count += bool(cell.source.strip())
-            cell.outputs, cell.execution_count = done.outputs, count if cell.source.strip() else None
-            for output in cell.outputs:
-                if output.output_type == "execute_result":
-                    output.execution_count = count
+    for cell, done in zip(code, ran, strict=True):
+        count += bool(cell.source.strip())
+        cell.outputs, cell.execution_count = done.outputs, count if cell.source.strip() else None
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = count
     first, ran_as = ran_with.parameters_cell(source), ran_with.record(source, executed, cost)
     first.metadata[ran_with.KEY] = ran_as
     first.outputs = [nbformat.v4.new_output("stream", name="stdout", text=ran_with.text(ran_as))]

@@ -212,6 +212,11 @@ def test_a_published_page_says_what_it_was_run_with(page, executed):
     _, copy, cost = executed
     nbformat.write(publish.published(nbformat.read(path, as_version=4), copy, cost), path)  # once more, onto the page
     assert path.read_text() == text
+    book.cells[0].source += ", in other words"  # text may change after the execution, code may not
+    assert publish.published(deepcopy(book), copy, cost).cells[0].source == book.cells[0].source
+    book.cells[-1].source += "\n"
+    with pytest.raises(ValueError, match="its code was changed after it ran"):
+        publish.published(book, copy, cost)
     with pytest.raises(ValueError, match="its last execution failed: it broke"):
         publish.published(book, copy, cost | {"status": "failed", "error": "it broke"})
 
