@@ -26,7 +26,7 @@ from posekit.recipes import RECIPES, Recipe, from_record
 # derives from these and what does not change the weights.
 CHANGES = (
     "dataset", "steps", "images", "val_images", "batch_size", "size", "augment", "lr", "w_class", "w_abs", "w_ctr",
-    "w_deltas", "w_vis", "visible", "num_queries", "ema", "backbone_steps", "precision",
+    "w_deltas", "w_vis", "visible", "num_queries", "ema", "backbone_steps", "precision", "on_error",
 )  # fmt: skip
 UNTOLD = ("model", "note", "seed", "warmup", "lr_backbone", "workers")
 MADE_BY = {"log.csv": "10_train", "predictions.json": "10_train", "metrics.json": "10_train"}

@@ -105,7 +105,7 @@ def test_nobody_to_score_is_null_and_a_dash(tmp_path, family):
     scores = evaluate_run(run, folder=tmp_path / "scores", report=print, device="cpu")
     assert scores["AP"] is None and scores["people"] == 0 and scores["sigmas"] == "coco"
     assert "-1" not in (tmp_path / "scores" / "layers.csv").read_text()
-    assert runs.footer(tmp_path / "scores").startswith("photos · 2 steps")
+    assert runs.footer(tmp_path / "scores").startswith(f"photos · {family}_tiny seed 0 (2 steps) · ")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
