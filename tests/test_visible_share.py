@@ -27,7 +27,7 @@ RGB = Layout("rgb", ("top", "left_hand", "right_foot"), np.full(3, 0.08), ())
 class Dots:
     """Pictures of black, two people in each: three dots, red above green above blue. Nobody overlaps anybody."""
 
-    name, layout, area_scale = "dots", RGB, 1.0
+    name, layout, area_scale, category_id = "dots", RGB, 1.0, 1
 
     def __init__(self, count=6, lost=()):
         self.ids, self.rows, self.lost = [10 * i + 3 for i in range(count)], [], lost

@@ -64,11 +64,12 @@ def oks_pairs(dt, gt, labelled, areas, sigmas, bounds, d_index, g_index) -> np.n
             g = g_index[pairs]
             offset = dt.take(d_index[pairs], axis=0)
             offset = offset - gt.take(g, axis=0) if labels else _outside(offset, bounds[g])
-            offset *= offset
-            error = offset[:, 0] + offset[:, 1]
-            error /= variances
-            error /= spread[g, None]
-            error /= 2
+            with np.errstate(over="ignore"):  # a joint found 1e200 pixels away
+                offset *= offset
+                error = offset[:, 0] + offset[:, 1]
+                error /= variances
+                error /= spread[g, None]
+                error /= 2
             if labels:
                 error = error[labelled.take(g, axis=0)].reshape(len(pairs), labels)
             with np.errstate(over="ignore"):  # a negative area
