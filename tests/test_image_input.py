@@ -199,7 +199,7 @@ def test_too_large_images_are_refused_by_their_header(tmp_path, monkeypatch, num
 
 
 def test_a_bomb_is_refused_by_default_and_skipped_in_a_folder(tmp_path):
-    write_folder(tmp_path, [("bomb.png", 20_000, 20_000), ("good.png", 32, 48), ("none.png", 0, 5), ("bomb.gif", 9, 9)])
+    write_folder(tmp_path, [("bomb.png", 20_000, 20_000), ("good.png", 32, 48), ("none.png", 5, 5), ("bomb.gif", 9, 9)])
     (tmp_path / "images" / "bomb.png").write_bytes(png(20_000, 20_000))
     (tmp_path / "images" / "none.png").write_bytes(png(0, 5))
     Image.fromarray(SCENE).save(tmp_path / "images" / "good.png")

@@ -53,7 +53,8 @@ def published_name(name: str) -> str:
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A published state dict as our model wants it; the constants are left out, the stem sees RGB."""
-    result = {_renamed(name, PREFIXES): value for name, value in state.items() if name not in CONSTANTS}
+    kept = {name: value for name, value in state.items() if name not in CONSTANTS or "_bins" in name}
+    result = without_bins({_renamed(name, PREFIXES): value for name, value in kept.items()})
     if STEM in result and result[STEM].ndim == 4 and result[STEM].shape[1] == 12:  # else it is refused for its shape
         result[STEM] = swap_colours(result[STEM])
     return result
