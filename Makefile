@@ -16,7 +16,7 @@ setup: .venv/.stamp                # .venv with every locked version and the pac
 	$(PYTHON) -c "import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit('posekit needs Python 3.11 to 3.13: make PYTHON=python3.12')"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade uv
-	$(BIN)/uv pip install --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps -e .
 	touch $@
 
