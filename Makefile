@@ -5,6 +5,8 @@ BOOK    ?= all
 BIN     := .venv/bin
 # Threads that wait do not spin: on a busy machine spinning costs far more than it gains.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Without compiled files every one of the hundred processes would compile torch and its company anew: 12 s of CPU each.
+unexport PYTHONDONTWRITEBYTECODE
 # Recipes read the variables from the environment: "$$PROFILE" stays one word whatever it holds.
 export PROFILE BOOK
 
@@ -16,7 +18,7 @@ setup: .venv/.stamp                # .venv with every locked version and the pac
 	$(PYTHON) -c "import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit('posekit needs Python 3.11 to 3.13: make PYTHON=python3.12')"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade uv
-	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps -e .
 	touch $@
 

@@ -72,8 +72,9 @@ def train_one(profile: str, name: str, seed: int, cap: int, val_images: int) -> 
                 train_study(source, f"{home}/study", (seed,), lines.append, (variant,), **changes)
                 folder = run_folder(f"{home}/study", variant, seed)
             else:
-                folder = Path(home, "run")
+                base, folder = recipes.RECIPES[source], Path(home, "run")
                 changes |= shortened(recipes.recipe(source, **changes), cap, val_images)
+                changes = {"warmup": min(base.warmup, changes["steps"] // 4)} | changes
                 train(recipes.recipe(source, **changes, seed=seed), folder, report=lines.append)
         except Exception as error:  # a row of the table; the others go on
             return {"steps": changes.get("steps", ""), "result": f"failed: {type(error).__name__}: {error}"}

@@ -263,6 +263,17 @@ def test_bad_boxes_of_a_data_set_are_counted_or_stop(scenes):
     assert len(nobody) == 0 and list(Loader(nobody, CropAugment()).epoch(0)) == []
 
 
+@pytest.mark.parametrize("score", ["NaN", "Infinity"])
+def test_a_box_whose_score_is_not_finite_is_counted(scenes, tmp_path, score):
+    path = tmp_path / "boxes.json"
+    row = '{"image_id": 0, "category_id": 1, "bbox": [5, 5, 55, 85], "score": %s}'
+    path.write_text(f"[{row % 0.9}, {row % score}]")
+    people = People(scenes, path)
+    assert people.scores.tolist() == [0.9] and len(people.skipped) == 1 and "score" in people.skipped[0]
+    with pytest.raises(DataError, match="image 0: box 1.*has the score"):
+        People(scenes, path, on_bad="raise")
+
+
 def test_data_sets_with_other_keypoints_train_together(scenes):
     class Crowd:
         name, layout, ids, fingerprint = "crowd", LAYOUTS["crowdpose"], [70, 71], "abc"

@@ -31,8 +31,9 @@ class People:
     detections file (rows `image_id`, `category_id`, `bbox` x y w h, `score`), or one entry per picture: `Poses` of a
     one-stage model, or arrays (n, 4) x0 y0 x1 y1. People of given boxes have no annotation: all weights are 0.
 
-    `min_score`: boxes below it are left out. `on_bad`: boxes that are empty, not finite or outside the picture are
-    left out and counted in `skipped` ("drop"), or stop with a `DataError` ("raise").
+    `min_score`: boxes below it are left out. `on_bad`: boxes that are empty, not finite (they or their score) or
+    outside the picture are left out and counted in `skipped` ("drop"), or stop with a `DataError`
+    ("raise").
 
     Attributes: `ids` the picture's id of every person, `pictures` (n,) its index, `boxes` (n, 4), `scores` (n,),
     `persons` (n,) the row of the picture's target or -1; `ground_truth`, `layout`, `area_scale`, `category_id` of the
@@ -58,7 +59,7 @@ class People:
         self.pictures = np.repeat(np.arange(len(dataset)), counts)
         empty = [(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))]  # a data set without any picture
         self.boxes, self.scores, self.persons = (np.concatenate(part) for part in zip(*(found or empty), strict=True))
-        self._keep(self.scores >= min_score)
+        self._keep(~(self.scores < min_score))  # a NaN stays, to be named below
         self._check(on_bad, inside=not truth)
         self.notes = [*getattr(dataset, "notes", []), *told.lines()]
         self.ids = [int(dataset.ids[i]) for i in self.pictures]
@@ -71,6 +72,8 @@ class People:
     def _check(self, on_bad: str, inside: bool) -> None:
         """Leave out what cannot be cut out and, with `inside`, what lies outside its picture."""
         faults = box_faults(self.boxes)
+        for i in np.flatnonzero(~np.isfinite(self.scores)):
+            faults.setdefault(int(i), f"box {i}, {self.boxes[i].tolist()}, has the score {self.scores[i]}")
         if inside and hasattr(self.dataset, "ground_truth"):
             sizes = {row["id"]: (row["width"], row["height"]) for row in self.dataset.ground_truth["images"]}
             sizes = [sizes.get(self.dataset.ids[i], (np.inf, np.inf)) for i in self.pictures]

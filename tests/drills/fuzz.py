@@ -11,6 +11,7 @@ by a library and not by posekit, a result that is none, a crash, a hang, too muc
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import linecache
 import os
 import pickle
@@ -128,6 +129,7 @@ def apart(call: Callable[[], Outcome], limit: float = SECONDS) -> Outcome:
     if child == 0:
         try:
             os.close(reading)
+            faulthandler.disable()  # what the child dies of is the parent's to tell
             for stream in (1, 2):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
             pages = int(Path("/proc/self/statm").read_text().split()[0])
