@@ -121,21 +121,6 @@ def edit(path, change):
     nbformat.write(book, path)
 
 
-def test_a_report_publishes_its_outputs_into_the_source(book):
-    import execute
-    import publish
-
-    execute.execute("nb/20_free.ipynb", "out.ipynb", {"profile": "toy", "stem": "free"})
-    source, executed = (nbformat.read(path, as_version=4) for path in ("nb/20_free.ipynb", "out.ipynb"))
-    executed.cells[-1].outputs = [nbformat.v4.new_output("stream", text="drawn")]
-    done = publish.published(source, executed)
-    assert [cell.execution_count for cell in done.cells] == [1, 2]
-    assert done.cells[1].outputs[0].text == "drawn" and "papermill" not in done.metadata
-    source.cells[0].source += "\n# changed since"
-    with pytest.raises(ValueError, match="changed after it ran"):
-        publish.published(source, executed)
-
-
 def test_workers_come_with_the_reports_that_need_them(book):
     every, poet = (jobs.read("toy.yaml", name, "nb") for name in ("all", "poet"))
     assert [job.name for job in every] == ["first", "idle", "20_free", "21_curve"]

@@ -66,7 +66,7 @@ def test_stages_and_late_steps_are_shares_of_the_run():
 
 @pytest.mark.parametrize("wrong", [{"schedule": "cosinus"}, {"warmup": 5, "warmup_form": "cubic"}])
 def test_unknown_schedules_give_a_sentence(wrong):
-    with pytest.raises(ValueError, match="is '(cosinus|cubic)'; choose"):
+    with pytest.raises(ValueError, match="is '(cosinus|cubic)': choose"):
         schedules.rate(0, replace(Recipe(model="x", warmup=0), **wrong), 1.0)
 
 
@@ -101,7 +101,7 @@ def test_layers_near_the_picture_learn_slowly_and_tables_do_not_decay():
 
 
 def test_unknown_groups_give_a_sentence():
-    with pytest.raises(ValueError, match="groups is 'all'; choose 'backbone'"):
+    with pytest.raises(ValueError, match="groups of the recipe is 'all': choose 'backbone'"):
         parameter_groups(nn.Linear(1, 1), Recipe(model="x", groups="all"))
 
 

@@ -152,7 +152,7 @@ def test_a_given_teacher_is_not_trained(tmp_path):
 def test_a_given_run_must_be_there_done_and_of_the_study(tmp_path):
     with pytest.raises(FileNotFoundError, match="missing: no run was made there yet"):
         trained("distillation", tmp_path, only=["heatmaps"], given={"teacher": tmp_path / "nowhere"})
-    runs.write_json(tmp_path / "half" / "run.json", {"status": "interrupted"})
+    runs.write_json(tmp_path / "half" / "run.json", {"status": "interrupted", "parameters": {}})
     with pytest.raises(ValueError, match="half is interrupted, not done: train it to its end"):
         trained("distillation", tmp_path, only=["heatmaps"], given={"teacher": tmp_path / "half"})
     with pytest.raises(ValueError, match="the study distillation has no variant 'master'"):
@@ -198,8 +198,9 @@ def test_what_is_missing_or_unknown_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no finished run of the study decoders: notebooks/14_study.ipynb"):
         study_rows(tmp_path, "decoders")
     (tmp_path / "decoders-0").mkdir()
-    runs.write_json(run_folder(tmp_path, "simple") / "run.json", {"status": "running", "results": {"AP": 0.1}})
-    runs.write_json(run_folder(tmp_path, "simple", 1).with_name("simple-0.20260101T000000") / "run.json", {})
+    half = {"status": "running", "parameters": {}, "results": {"AP": 0.1}}
+    runs.write_json(run_folder(tmp_path, "simple") / "run.json", half)
+    runs.write_json(run_folder(tmp_path, "simple", 1).with_name("simple-0.20260101T000000") / "run.json", half)
     assert finished(tmp_path, "simple") == []
     with pytest.raises(ValueError, match="no study 'colour'; choose one of scaling"):
         train_study("colour", tmp_path)
