@@ -97,6 +97,13 @@ def test_absurd_shapes_in_a_safetensors_header(tmp_path, shape):
         checkpoints.read(path)
 
 
+def test_a_sentence_does_not_quote_the_whole_file(tmp_path):
+    header_only(tmp_path / "a.safetensors", a="x" * 5000)
+    with pytest.raises(ValueError, match="not a whole safetensors file") as caught:
+        checkpoints.read(tmp_path / "a.safetensors")
+    assert len(str(caught.value)) < 400
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [

@@ -205,6 +205,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except Exception as error:  # SafetensorError, or what a header of its own kind makes the reader stumble over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason[:200]  # it quotes the file, whatever that holds
         raise ValueError(f"{path.name} is not a whole safetensors file ({reason}); fetch it again") from error
 
 
