@@ -35,8 +35,9 @@ kernels: setup                     # what learns, once more with the plainest CP
 		-p run_dir data/runs/kernels/rtmo_features_45 -p recipe rtmo_tiny -p seed 0 -p steps 200 -p images 2400 \
 		-p val_images 100 -p more '{"model_options": {"features": [4, 5]}}'
 
-drills: setup                      # tests/drills in their long form, 20 minutes: signals, full disks, two writers, mutated files
+drills: setup                      # tests/drills in their long form: signals, full disks, two writers, mutated files
 	$(BIN)/python -m pytest -q tests/drills --long
+	$(BIN)/python tests/drills/fuzz.py --seed 0
 
 book: reproduce                    # the executed notebooks as web pages, in build/PROFILE/html
 	build="$${PROFILE##*/}"; build="build/$${build%.y*ml}"; \

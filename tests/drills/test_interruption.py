@@ -80,7 +80,7 @@ def test_two_processes_hold_the_same_and_stop_together(tmp_path, aim, call):
 
 @pytest.mark.long
 def test_every_family_at_twenty_moments_of_each_signal_and_in_every_part(tmp_path):
-    """Ten minutes of two cores: two families at a time."""
+    """Two families at a time, a core each."""
 
     def everything(number: int) -> None:
         family, chance = FAMILIES[number], random.Random(number)
