@@ -12,9 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).parent)
-)  # `golden` lies beside this file whatever the working directory is
+sys.path.insert(0, str(Path(__file__).parent))  # `golden` lies beside this file whatever the working directory is
 
 from golden import replay  # noqa: E402
 

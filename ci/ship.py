@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from posekit import runs
-from posekit.evaluate import evaluate_run
+from posekit.training.evaluate import evaluate_run
 
 LIMIT = 12e6  # bytes
 WEIGHTS = Path("data/weights")

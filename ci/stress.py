@@ -29,7 +29,7 @@ PEOPLE = 4  # about as many crops come from a drawn picture
 
 def trainings(profile: str) -> Iterator[tuple[str, str, str, dict]]:
     """(name, recipe or study, variant or "", changes) of every distinct training recipe of a profile."""
-    from posekit.studies import needed, study_recipe
+    from posebook.studies import needed, study_recipe
 
     seen = []
     for job in jobs.read(profile):
@@ -58,10 +58,11 @@ def shortened(made, cap: int, val_images: int) -> dict:
 
 def train_one(profile: str, name: str, seed: int, cap: int, val_images: int) -> dict:
     """Trains a row in this process: its steps, result, loss and AP."""
-    from posekit import recipes, runs
-    from posekit.studies import run_folder, study_recipe
-    from posekit.study_runs import train_study
-    from posekit.train import train
+    from posebook.studies import run_folder, study_recipe
+    from posebook.study_runs import train_study
+    from posekit import runs
+    from posekit.training import recipes
+    from posekit.training.loop import train
 
     source, variant, changes = next(rest for known, *rest in trainings(profile) if known == name)
     lines: list[str] = []

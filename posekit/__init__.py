@@ -13,7 +13,7 @@ __all__ = ["Predictor", "load"]
 
 def __getattr__(name: str):
     if name in __all__:
-        from posekit import predict
+        from posekit import inference
 
-        return getattr(predict, name)
+        return getattr(inference, name)
     raise AttributeError(f"posekit has no attribute {name!r}; it has {', '.join(__all__)} and its modules")

@@ -59,8 +59,11 @@ class Poses:
         corners = self.boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2) @ linear.T + shift
         boxes = np.concatenate([corners.min(1), corners.max(1)], axis=1)
         return Poses(
-            (self.keypoints @ linear.T + shift).astype(np.float32), self.visibility, self.scores,
-            boxes.astype(np.float32), (self.centers @ linear.T + shift).astype(np.float32),
+            (self.keypoints @ linear.T + shift).astype(np.float32),
+            self.visibility,
+            self.scores,
+            boxes.astype(np.float32),
+            (self.centers @ linear.T + shift).astype(np.float32),
         )
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict]:

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from posekit.inference import Predictor
 from posekit.models.input import Input
 from posekit.poses import Poses
-from posekit.predict import Predictor
 
 FACTS = "posekit"  # the name of our entry in the file's metadata
 PUBLISHED = {"pad": 114, "align": "centre", "centre": 0.0}  # of files without one

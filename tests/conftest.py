@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture
 def interrupt(monkeypatch):
     """`interrupt(4, call)`: Ctrl-C in the fourth training step of `call()`, which must end that step and stop."""
-    from posekit.train import Loop
+    from posekit.training.loop import Loop
 
     def interrupt(at, call):
         train_batch, calls = Loop.train_batch, []
@@ -64,7 +64,7 @@ def moved():
     from safetensors.torch import load_file
 
     from posekit import runs
-    from posekit.prepare import prepare
+    from posekit.training.build import prepare
 
     def moved(recipe, folder):
         runs.seed_everything(recipe.seed)

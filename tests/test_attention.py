@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posekit.evaluation import attention
+from posebook.analysis import attention
 from posekit.layouts import COCO
 from posekit.models import build
 from posekit.poses import Poses

@@ -28,9 +28,7 @@ seeds = st.integers(0, 2**32 - 1)
 def make_target(points, visibility=None, boxes=None, ignore=()):
     points = np.asarray(points, np.float32)
     n = len(points)
-    visibility = (
-        np.full(points.shape[:2], 2, np.uint8) if visibility is None else np.asarray(visibility, np.uint8)
-    )
+    visibility = np.full(points.shape[:2], 2, np.uint8) if visibility is None else np.asarray(visibility, np.uint8)
     boxes = np.tile(np.float32([0, 0, 10, 10]), (n, 1)) if boxes is None else np.asarray(boxes, np.float32)
     ignore = np.asarray(ignore, np.float32).reshape(-1, 4)
     return {
@@ -112,14 +110,10 @@ def test_the_picture_follows_the_keypoint(seed):
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("size", [(96, 72), (64, 48), (150, 100), (40, 30)])
 def test_the_fast_routines_agree_with_the_warp(mirror, size):
-    image = cv2.GaussianBlur(
-        np.random.default_rng(0).integers(0, 255, (72, 96, 3), dtype=np.uint8), (9, 9), 3
-    )
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (72, 96, 3), dtype=np.uint8), (9, 9), 3)
     steps = [affine.hflip(96)] if mirror else []
     matrix = affine.compose(*steps, affine.resize(96, 72, *size))
-    nudged = affine.compose(
-        affine.rotate(1e-5, 96, 72), matrix
-    )  # not axis-aligned any more: the general path
+    nudged = affine.compose(affine.rotate(1e-5, 96, 72), matrix)  # not axis-aligned any more: the general path
     difference = affine.warp(image, matrix, size).astype(int) - affine.warp(image, nudged, size)
     inner = difference[2:-2, 2:-2]
     assert np.abs(inner).mean() < 1.5 and np.abs(inner).max() < 12
@@ -133,9 +127,7 @@ def test_a_pure_flip_is_exact():
 @given(width=st.integers(20, 1500), height=st.integers(20, 1500), shortest=st.integers(30, 900))
 def test_resize_rule(width, height, shortest):
     new_width, new_height = affine.size_with_aspect_ratio(width, height, shortest, 1333)
-    ratio = max(width, height) / min(
-        width, height
-    )  # rounding the shorter side moves the longer one by half of it
+    ratio = max(width, height) / min(width, height)  # rounding the shorter side moves the longer one by half of it
     assert max(new_width, new_height) <= 1333 + ratio / 2 or (new_width, new_height) == (width, height)
     assert min(new_width, new_height) <= shortest
     assert abs(new_width / width - new_height / height) * min(width, height) <= 1 + 1e-6
@@ -247,9 +239,7 @@ def test_a_layout_without_sides_is_not_flipped():
 def test_nobody_in_the_picture():
     target = make_target(np.zeros((0, 17, 2)))
     for policy in POLICIES:
-        _, moved, _ = Augment(policy, size=64)(
-            np.zeros((50, 70, 3), np.uint8), target, np.random.default_rng(0)
-        )
+        _, moved, _ = Augment(policy, size=64)(np.zeros((50, 70, 3), np.uint8), target, np.random.default_rng(0))
         assert moved["keypoints"].shape == (0, 17, 2) and moved["boxes"].shape == (0, 4)
 
 
@@ -269,9 +259,7 @@ def test_policies_draw_the_published_sizes():
 
 
 def test_unknown_policy_is_named():
-    with pytest.raises(
-        ValueError, match="unknown augmentation policy 'papre'.*none, scenes, paper, released"
-    ):
+    with pytest.raises(ValueError, match="unknown augmentation policy 'papre'.*none, scenes, paper, released"):
         Augment("papre")
 
 
@@ -305,9 +293,7 @@ def test_the_same_generator_gives_the_same_picture():
     image = np.random.default_rng(1).integers(0, 255, (90, 120, 3), dtype=np.uint8)
     target = random_people(np.random.default_rng(2), 3, 120, 90)
     for policy in POLICIES:
-        one, two = (
-            Augment(policy, size=64)(image, target, np.random.default_rng((0, 1, 2))) for _ in range(2)
-        )
+        one, two = (Augment(policy, size=64)(image, target, np.random.default_rng((0, 1, 2))) for _ in range(2))
         assert (one[0] == two[0]).all() and all((one[1][key] == two[1][key]).all() for key in one[1])
 
 

@@ -143,7 +143,7 @@ whole = raw[raw.part == "total"].set_index(keys).ms.reindex(parts.index)
         ('print("the same" if a == b else "another")', "prints that a check failed and goes on"),
         ("print(f\"bins: {told if a == b else 'NOT the same'}\")", "prints that a check failed and goes on"),
         ("f\"{off:.0%}, {'fine' if off < 0.1 else 'TOO MUCH'}\"", "prints that a check failed and goes on"),
-        ('print(f"by hand {a:.3f}, in the code {b:.3f}")', "compares something by hand without posekit.pages.check"),
+        ('print(f"by hand {a:.3f}, in the code {b:.3f}")', "compares something by hand without posebook.pages.check"),
         ('check("the bins", model.bins(box), model.bins(box))', "compares model.bins(box) with itself"),
         (MEASURED + "off = ((parts - whole).abs() / whole).median()", "compares parts with whole, both taken from raw"),
         (MEASURED + 'check("times", parts, whole, rtol=0.1)', "compares parts with whole, both taken from raw"),

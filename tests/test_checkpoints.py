@@ -76,9 +76,7 @@ def test_what_differs_is_listed():
         checkpoints.load_weights(tiny(), tiny(num_queries=50).state_dict())
     del state["class_embed.bias"]
     state["head.bias"] = torch.zeros(3)
-    with pytest.raises(
-        ValueError, match=r"1 entries are missing \(class_embed.bias\); 1 are unknown \(head.bias\)"
-    ):
+    with pytest.raises(ValueError, match=r"1 entries are missing \(class_embed.bias\); 1 are unknown \(head.bias\)"):
         checkpoints.load_weights(tiny(), state)
 
 
@@ -93,11 +91,7 @@ def test_another_model_is_said_to_be_one(r50):
 
 def detr_of(model):
     """The state dict of a DETR with the same backbone and transformer."""
-    state = {
-        name: torch.randn(value.shape)
-        for name, value in model.state_dict().items()
-        if "kpt_embed" not in name
-    }
+    state = {name: torch.randn(value.shape) for name, value in model.state_dict().items() if "kpt_embed" not in name}
     dim = state["query_embed.weight"].shape[1]
     state |= {"query_embed.weight": torch.zeros(100, dim), "class_embed.weight": torch.zeros(92, dim)}
     return state | {"class_embed.bias": torch.zeros(92), "bbox_embed.layers.0.weight": torch.zeros(dim, dim)}
@@ -134,9 +128,7 @@ def test_starts_from_a_backbone(r50, prefix):
     fresh = checkpoints.start_from(r50, state)
     after = r50.state_dict()
     assert not any(name.startswith("backbone.") for name in fresh) and "class_embed.bias" in fresh
-    assert all(
-        torch.equal(after[f"backbone.0.body.{name.removeprefix(prefix)}"], v) for name, v in expected.items()
-    )
+    assert all(torch.equal(after[f"backbone.0.body.{name.removeprefix(prefix)}"], v) for name, v in expected.items())
 
 
 def test_a_backbone_of_another_network_is_refused(r50):

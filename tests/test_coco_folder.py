@@ -88,9 +88,7 @@ def test_training_leaves_out_images_without_labelled_people(tmp_path):
     write(tmp_path, content(), "val", "val2017")
     assert open_dataset(tmp_path, "val").ids == [1, 2, 3]
     assert open_dataset(tmp_path, "val", count=2).ids == [1, 2]
-    assert (
-        open_dataset(str(tmp_path), "val").fingerprint != open_dataset(tmp_path, "val", count=2).fingerprint
-    )
+    assert open_dataset(str(tmp_path), "val").fingerprint != open_dataset(tmp_path, "val", count=2).fingerprint
 
 
 @pytest.mark.parametrize("folder", ["images", "."])
@@ -297,9 +295,7 @@ def test_bad_annotations_can_be_skipped_and_are_counted(tmp_path):
     write(tmp_path, data)
     folder = CocoFolder(tmp_path, on_error="skip")
     assert len(folder.skipped) == 3 and folder.ids == [1, 2, 3]
-    assert (
-        "image 4" in folder.skipped[0] and "annotation 11" in folder.skipped[1] and "55" in folder.skipped[2]
-    )
+    assert "image 4" in folder.skipped[0] and "annotation 11" in folder.skipped[1] and "55" in folder.skipped[2]
     assert len(folder.target(0)["keypoints"]) == 1
     assert [row["id"] for row in folder.ground_truth["annotations"]] == [12, 13, 14]
 
@@ -374,9 +370,7 @@ def test_two_candidates_are_named(tmp_path):
 
 def test_layout_given_by_the_caller(tmp_path):
     write(tmp_path, content())
-    with pytest.raises(
-        DataError, match=r"annotation 11 .* 51 keypoint numbers.* 14 keypoints of layout 'crowdpose'"
-    ):
+    with pytest.raises(DataError, match=r"annotation 11 .* 51 keypoint numbers.* 14 keypoints of layout 'crowdpose'"):
         CocoFolder(tmp_path, layout="crowdpose")
     with pytest.raises(ValueError, match="unknown layout 'coc'; there are coco, crowdpose"):
         CocoFolder(tmp_path, layout="coc")
@@ -390,9 +384,7 @@ def test_unknown_data_sets_are_explained(tmp_path, monkeypatch):
         open_dataset("people", "test")
 
 
-@pytest.mark.skipif(
-    "POSEKIT_REAL" not in os.environ, reason="POSEKIT_REAL names no folder of real photographs"
-)
+@pytest.mark.skipif("POSEKIT_REAL" not in os.environ, reason="POSEKIT_REAL names no folder of real photographs")
 def test_real_photographs():
     root = Path(os.environ["POSEKIT_REAL"])
     data = CocoFolder(root / "coco_mini")

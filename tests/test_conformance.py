@@ -42,9 +42,7 @@ def test_agrees_with_the_published_code(report, kind):
     rows = [row for row in report.rows if row.file.startswith(kind)]
     assert rows
     assert [
-        f"{row.file} {row.check}: {row.difference:g} > {row.tolerance:g} {row.note}"
-        for row in rows
-        if not row.passed
+        f"{row.file} {row.check}: {row.difference:g} > {row.tolerance:g} {row.note}" for row in rows if not row.passed
     ] == []
 
 
@@ -61,9 +59,7 @@ def test_the_reference_slip_is_stated_and_not_copied(report):
     arrays = report.opened[Path("match_hidden_center.npz")]
     people = poet_losses.pack(arrays["targets"], arrays["labels"], arrays["n_persons"])
     unit = poet_losses.criterion_for(17, dict.fromkeys(poet_losses.TERMS, 1.0))
-    ours = unit.cost(torch.tensor(arrays["pred_logits"]), torch.tensor(arrays["pred_kpts"]), people)[
-        "loss_kpts_class"
-    ]
+    ours = unit.cost(torch.tensor(arrays["pred_logits"]), torch.tensor(arrays["pred_kpts"]), people)["loss_kpts_class"]
     ((_, b, n),) = poet_losses.hidden_people(people)
     assert (ours[:, b, :, n] == 0).all()  # a person without a centre costs nothing
     assert (arrays[f"term_kpts_class_{b}"][:, n] > 0).any()
@@ -141,9 +137,7 @@ def test_a_changed_array_is_noticed(folder, name):
 
 
 LOSS = json.loads((GOLDEN / "loss_general.json").read_text())
-LEAVES = [
-    (name, inner) for name, value in LOSS.items() for inner in (value if isinstance(value, dict) else [None])
-]
+LEAVES = [(name, inner) for name, value in LOSS.items() for inner in (value if isinstance(value, dict) else [None])]
 
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=str)
@@ -281,9 +275,7 @@ def test_wrong_numbers_of_a_forward_pass_are_noticed(tmp_path):
     fields = json.loads((tmp_path / "forward_short_spread.json").read_text())
     arrays = dict(np.load(tmp_path / "forward_short_spread.npz"))
     for name in arrays.keys() - {"valid_hw"}:
-        arrays[name].flat[-1] = (
-            not arrays[name].flat[-1] if arrays[name].dtype == bool else arrays[name].flat[-1] + 0.1
-        )
+        arrays[name].flat[-1] = not arrays[name].flat[-1] if arrays[name].dtype == bool else arrays[name].flat[-1] + 0.1
     expected = {
         "params_total",
         "total",

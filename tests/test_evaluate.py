@@ -9,14 +9,14 @@ import torch
 
 from posekit import models, runs
 from posekit.data import open_dataset
+from posekit.data.drawn.scenes import Scenes
 from posekit.data.pictures import DataError
-from posekit.data.scenes import Scenes
-from posekit.evaluate import evaluate_run, examples, forward, opened, score
 from posekit.evaluation import evaluate
 from posekit.evaluation.centers import true_centers
 from posekit.evaluation.run_tables import result_rows
 from posekit.poses import Poses
-from posekit.recipes import Recipe
+from posekit.training.evaluate import evaluate_run, examples, forward, opened, score
+from posekit.training.recipes import Recipe
 
 QUIET = {"report": lambda line: None, "device": "cpu"}
 

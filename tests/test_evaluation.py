@@ -73,14 +73,11 @@ def problems(draw, k=17):
     images = draw(st.lists(st.integers(1, 40), min_size=1, max_size=4, unique=True))
     areas = st.sampled_from([-1.0, 1023.5, 1024.0, 1024.5, 5000.0, 9216.0, 9216.1, 20000.0, 0.0])
     templates = [
-        pose(rng.integers(1 << 30), k, rng.choice([20.0, 60.0, 150.0]), rng.integers(0, 300, 2))
-        for _ in range(3)
+        pose(rng.integers(1 << 30), k, rng.choice([20.0, 60.0, 150.0]), rng.integers(0, 300, 2)) for _ in range(3)
     ]
     people = []
     for number in range(draw(st.integers(0, 8))):
-        seen = rng.choice(
-            3, k, p=draw(st.sampled_from([(0.2, 0.3, 0.5), (1, 0, 0), (0, 0, 1), (0.9, 0.05, 0.05)]))
-        )
+        seen = rng.choice(3, k, p=draw(st.sampled_from([(0.2, 0.3, 0.5), (1, 0, 0), (0, 0, 1), (0.9, 0.05, 0.05)])))
         row = person(
             int(number * 7 + 3),
             draw(st.sampled_from(images)),
@@ -115,9 +112,7 @@ def test_equal_on_drawn_problems(problem):
 
 
 @settings(common, max_examples=20)
-@given(
-    problems(k=5), st.lists(st.floats(0.02, 0.3), min_size=5, max_size=5), st.sampled_from([0.0625, 1.0, 4.0])
-)
+@given(problems(k=5), st.lists(st.floats(0.02, 0.3), min_size=5, max_size=5), st.sampled_from([0.0625, 1.0, 4.0]))
 def test_equal_with_other_joints_sigmas_and_area_limits(problem, sigmas, area_scale):
     agree(*problem, sigmas=sigmas, area_scale=area_scale)
 
@@ -157,9 +152,7 @@ def test_ties_of_score_and_of_similarity():
 def test_crowds_stay_free_and_hide_false_alarms():
     points = pose()
     people = [person(1, 1, points), person(2, 1, points + 5, crowd=1), person(3, 1, points + 300, 0)]
-    rows = [found(1, points + shift, 0.9 - shift / 100) for shift in (0, 4, 5, 6)] + [
-        found(1, points + 290, 0.95)
-    ]
+    rows = [found(1, points + shift, 0.9 - shift / 100) for shift in (0, 4, 5, 6)] + [found(1, points + 290, 0.95)]
     result = agree(folder([1], people), rows)
     assert result.stats["AP"] == pytest.approx(1)
     assert len(result.matches()) == 1 and len(result.false_alarms()) == 0
@@ -247,9 +240,7 @@ def test_golden_numbers_from_disk_and_from_arrays(tmp_path):
         paths.append(tmp_path / f"{name}.json")
         paths[-1].write_text(json.dumps(golden[name]))
     rows = golden["detections"]
-    arrays = {
-        key: np.array([row[key] for row in rows]) for key in ("image_id", "category_id", "keypoints", "score")
-    }
+    arrays = {key: np.array([row[key] for row in rows]) for key in ("image_id", "category_id", "keypoints", "score")}
     assert golden["stats_names"] == list(STATS)
     for ground_truth in (golden["ground_truth"], str(paths[0])):
         for detections in (rows, paths[1], arrays):
@@ -262,15 +253,12 @@ def test_by_number_of_people():
     golden = json.loads(GOLDEN.read_text())
     ground_truth, rows = golden["ground_truth"], golden["detections"]
     table = evaluate_by_people(ground_truth, rows)
-    assert sum(row["people"] for row in table.values()) == np.sum(
-        ~evaluate(ground_truth, rows).ignored_people[0]
-    )
+    assert sum(row["people"] for row in table.values()) == np.sum(~evaluate(ground_truth, rows).ignored_people[0])
     for n, numbers in table.items():
         chosen = [
             image["id"]
             for image in ground_truth["images"]
-            if sum(a["image_id"] == image["id"] and not a["iscrowd"] for a in ground_truth["annotations"])
-            == n
+            if sum(a["image_id"] == image["id"] and not a["iscrowd"] for a in ground_truth["annotations"]) == n
         ]
         assert numbers["images"] == len(chosen)
         theirs = reference(ground_truth, rows, image_ids=chosen).stats
@@ -302,12 +290,8 @@ def test_one_joint_at_every_distance():
         assert result.matches().oks.min() < 0.52 and len(result.missed()) > 10
 
 
-@pytest.mark.skipif(
-    "POSEKIT_REAL" not in os.environ, reason="POSEKIT_REAL names no folder with real annotations"
-)
+@pytest.mark.skipif("POSEKIT_REAL" not in os.environ, reason="POSEKIT_REAL names no folder with real annotations")
 def test_genuine_predictions_on_four_photographs():
     folder = Path(os.environ["POSEKIT_REAL"]) / "evaluation"
-    ground_truth, rows = (
-        json.loads((folder / f"example_coco_{name}.json").read_text()) for name in ("val", "preds")
-    )
+    ground_truth, rows = (json.loads((folder / f"example_coco_{name}.json").read_text()) for name in ("val", "preds"))
     assert f"{agree(ground_truth, rows).stats['AP']:.3f}" == "0.861"

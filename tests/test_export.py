@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from posekit.export import expected, export, rows
+from posekit.inference import Predictor
 from posekit.models.coordinate_classifier import classifier
 from posekit.models.poet import poet_tiny
 from posekit.models.rtmo import rtmo_tiny
-from posekit.predict import Predictor
 from posekit.runners import Exported, OnnxRunner, OpenVinoRunner
 
 onnx = pytest.importorskip("onnx", reason="exporting needs the package onnx")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posekit.figures import people, poet, style
+from posebook.figures import people, poet, style
 from posekit.layouts import COCO
 from posekit.poses import Poses
 
@@ -99,9 +99,7 @@ def test_every_figure_saves_the_same_bytes_twice_and_says_drawn_people(tmp_path)
             assert one.read_bytes() == other.read_bytes(), one.name
         assert [path.suffix for path in a] == [".svg", ".png", ".csv"]
         assert a[0].stat().st_size < 1_000_000
-        assert tuple(first.get_size_inches()) == size and not [
-            t for t in first.texts if "commit" in t.get_text()
-        ]
+        assert tuple(first.get_size_inches()) == size and not [t for t in first.texts if "commit" in t.get_text()]
         words = " ".join(_texts(first))
         assert "COCO" not in words, f"{stem} names COCO"
         if stem not in ("poet_fig01_speed", "contact_sheet"):
@@ -229,7 +227,7 @@ def test_figures_say_what_is_missing(rng):
 
 
 def test_matching_of_figure_2_is_one_to_one(rng):
-    from posekit.figures.poet_overview import nearest_pairs
+    from posebook.figures.poet_overview import nearest_pairs
 
     _, target, poses = scene(rng)
     pairs = nearest_pairs(poses.select([4, 2, 0, 1, 3]), people.from_target(target))
@@ -259,6 +257,4 @@ def test_the_shortest_runs_can_be_drawn(tmp_path):
     for rows in (log, log.head(1)):
         for fig in (poet.fig03_losses(rows), poet.fig05_map(rows), poet.ext_queries(rows, rows)):
             assert style.save(fig, "short", rows, tmp_path)[1].stat().st_size > 1000
-    assert "APM" not in " ".join(_texts(poet.fig05_map(log))), (
-        "COCO's -1 means that no such person is in the data"
-    )
+    assert "APM" not in " ".join(_texts(poet.fig05_map(log))), "COCO's -1 means that no such person is in the data"

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posebook.analysis import heatmaps
+from posebook.figures import ablation_table, rtmo_heatmaps, rtmo_overview, style, tables
 from posekit import models
-from posekit.evaluation import heatmaps
-from posekit.figures import ablation_table, rtmo_heatmaps, rtmo_overview, style, tables
 from posekit.layouts import COCO
 from posekit.poses import Poses
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from posekit.figures import rtmo, style, tables
+from posebook.figures import rtmo, style, tables
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_equal_minutes_are_those_of_the_shorter_run():
 @pytest.mark.parametrize(("size", "features"), [(640, (4, 5)), (640, (3, 4, 5)), (128, (3, 4)), (128, (4, 5))])
 @pytest.mark.parametrize("people", [0, 1, 4])
 def test_pinned_people_survive_and_their_neighbours_do_not(size, features, people):
-    from posekit.evaluation.rtmo_speed import count_cells, pins
+    from posebook.benchmarks.rtmo_speed import count_cells, pins
     from posekit.models.rtmo import grid_priors, survivors
 
     strides = [2**level for level in features]
@@ -151,8 +151,8 @@ def test_pinned_people_survive_and_their_neighbours_do_not(size, features, peopl
 
 def test_every_backend_finds_the_pinned_people(tmp_path):
     pytest.importorskip("onnx"), pytest.importorskip("onnxruntime"), pytest.importorskip("openvino")
-    from posekit.evaluation import rtmo_speed
-    from posekit.evaluation.latency import Clock, Scene
+    from posebook.benchmarks import rtmo_speed
+    from posebook.benchmarks.timing import Clock, Scene
 
     network = rtmo_speed.built("rtmo_tiny", 0)
     methods = rtmo_speed.backends(network, "rtmo_tiny", tmp_path, 1)

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posebook.analysis import tokens
+from posebook.figures import results_table, style, tables, vitpose, vitpose_overview, vitpose_partial
 from posekit import models
-from posekit.evaluation import tokens
-from posekit.figures import results_table, style, tables, vitpose, vitpose_overview, vitpose_partial
 from posekit.models.windows import KINDS, Attention
 
 ROWS = {

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
+from posebook.analysis import tokens
+from posebook.figures import style, vitpose_overview, vitpose_steps
 from posekit import models
-from posekit.evaluation import tokens
-from posekit.figures import style, vitpose_overview, vitpose_steps
 from posekit.models import heatmap_decoding as decoding
 from posekit.poses import Poses
 

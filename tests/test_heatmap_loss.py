@@ -72,10 +72,15 @@ def test_several_data_sets_are_the_published_sum_over_heads():
         for i, one in enumerate(targets):
             if sets[i] == j:
                 maps[i], weights[i] = one["heatmaps"], one["weights"]
-        published = sum(
-            nn.functional.mse_loss(predicted[:, n] * weights[:, n, None, None], maps[:, n] * weights[:, n, None, None])
-            for n in range(k)
-        ) / k
+        published = (
+            sum(
+                nn.functional.mse_loss(
+                    predicted[:, n] * weights[:, n, None, None], maps[:, n] * weights[:, n, None, None]
+                )
+                for n in range(k)
+            )
+            / k
+        )
         assert terms[f"loss_heatmap_{j}"].item() == pytest.approx(published.item(), rel=1e-5)
     single = [{name: one[name] for name in ("heatmaps", "weights")} for one in targets]
     assert criterion({"heatmaps": predicted}, single)["loss_heatmap"] == pytest.approx(sum(terms.values()).item())

@@ -18,8 +18,8 @@ from posekit import models
 from posekit.data import open_dataset, pictures
 from posekit.data.image_input import as_array, images_in
 from posekit.data.pictures import DataError, header_size, jpeg_size, read_image
+from posekit.inference import Predictor
 from posekit.layouts import LAYOUTS
-from posekit.predict import Predictor
 
 SCENE = np.random.default_rng(0).integers(0, 255, (6, 4, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)  # 48 x 32
 # How an upright scene is stored so that a viewer that obeys the orientation shows it upright (EXIF 2.3, table 6)

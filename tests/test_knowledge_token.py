@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from posebook.analysis import knowledge_token
+from posebook.figures import vitpose_token
 from posekit import models
-from posekit.data.scenes import Scenes
-from posekit.evaluation import knowledge_token
-from posekit.figures import vitpose_token
+from posekit.data.drawn.scenes import Scenes
 
 SMALL = {"dim": 32, "depth": 2, "heads": 2, "filters": 8}
 

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posebook.benchmarks import systems, timing
+from posebook.benchmarks.timing import Clock, Scene
 from posekit.data.crops import box_matrices, crop_people
-from posekit.evaluation import latency, rivals
-from posekit.evaluation.latency import Clock, Scene
 from posekit.models.heatmap_nets import HeatmapNet, peaks
 
 NOBODY = np.zeros((0, 4), np.float32)
@@ -33,19 +33,19 @@ def two_parts(picture: Scene, clock: Clock) -> None:
 
 def test_every_method_and_count_once_a_round_in_a_new_order():
     scenes = {n: [scene(n), scene(n)] for n in (0, 1, 3)}
-    raw = latency.measure({"a": two_parts, "b": two_parts}, scenes, repeats=3, warmup=1, seed=5)
+    raw = timing.measure({"a": two_parts, "b": two_parts}, scenes, repeats=3, warmup=1, seed=5)
     total = raw[raw.part == "total"]
     assert (total.groupby(["round", "method", "people"]).size() == 1).all() and len(total) == 18
     orders = {tuple(zip(run.method, run.people, strict=True)) for _, run in total.groupby("round")}
     assert len(orders) > 1
     assert set(raw.part) == {"F", "P", "total"} and set(total.scene) == {0, 1}
-    again = latency.measure({"a": two_parts, "b": two_parts}, scenes, repeats=3, warmup=0, seed=5)
+    again = timing.measure({"a": two_parts, "b": two_parts}, scenes, repeats=3, warmup=0, seed=5)
     columns = ["method", "people", "scene", "round", "position", "part"]
     assert again[columns].equals(raw[columns])
 
 
 def test_parts_add_up_to_the_independent_total():
-    raw = latency.measure({"a": two_parts}, {2: [scene(2)]}, repeats=5, warmup=1)
+    raw = timing.measure({"a": two_parts}, {2: [scene(2)]}, repeats=5, warmup=1)
     sums = raw[raw.part != "total"].groupby("round").wall_ms.sum()
     totals = raw[raw.part == "total"].set_index("round").wall_ms
     assert (sums <= totals).all() and (sums / totals).median() > 0.9
@@ -53,19 +53,17 @@ def test_parts_add_up_to_the_independent_total():
 
 def test_the_budget_stops_new_rounds_and_threads_are_given_back():
     before = torch.get_num_threads()
-    raw = latency.measure(
-        {"a": two_parts}, {1: [scene(1)]}, repeats=50, warmup=0, budget_s=0.0, threads=before + 1
-    )
+    raw = timing.measure({"a": two_parts}, {1: [scene(1)]}, repeats=50, warmup=0, budget_s=0.0, threads=before + 1)
     assert raw["round"].max() == 0 and torch.get_num_threads() == before
 
     def fails(picture, clock):
         raise OSError("no")
 
     with pytest.raises(OSError):
-        latency.measure({"a": fails}, {1: [scene(1)]}, repeats=1, warmup=0, threads=before + 1)
+        timing.measure({"a": fails}, {1: [scene(1)]}, repeats=1, warmup=0, threads=before + 1)
     assert torch.get_num_threads() == before
     with pytest.raises(ValueError, match="at least one"):
-        latency.measure({}, {1: [scene(1)]})
+        timing.measure({}, {1: [scene(1)]})
 
 
 def times(a, b, people=(0, 1, 2, 4, 8), rounds=20, noise=0.01, method="m", seed=0):
@@ -83,38 +81,38 @@ def times(a, b, people=(0, 1, 2, 4, 8), rounds=20, noise=0.01, method="m", seed=
 def test_disturbed_runs_are_marked_and_left_out():
     raw = times(100, 0, noise=0.0).assign(kept=True)
     raw.loc[[1, 5], "wall_ms"] *= 2
-    raw["kept"] = latency._undisturbed(raw, 1, "cpu", 1.2)
+    raw["kept"] = timing._undisturbed(raw, 1, "cpu", 1.2)
     assert raw.index[~raw.kept].tolist() == [1, 5]
-    assert latency._undisturbed(raw, 1, "cuda", 1.2).all()
-    table = latency.summary(raw).set_index("people")
+    assert timing._undisturbed(raw, 1, "cuda", 1.2).all()
+    table = timing.summary(raw).set_index("people")
     assert table.loc[0, "dropped"] == 2 and table.loc[0, "q75"] == pytest.approx(100)
     two = raw.assign(cpu_ms=raw.cpu_ms * 1.5)  # two threads that share three quarters of the work
-    assert latency._undisturbed(two, 2, "cpu", 1.2).sum() == len(raw) - 2
-    nothing = latency.summary(raw.assign(kept=False)).set_index("people")
+    assert timing._undisturbed(two, 2, "cpu", 1.2).sum() == len(raw) - 2
+    nothing = timing.summary(raw.assign(kept=False)).set_index("people")
     assert nothing.loc[0, "runs"] == 20 and nothing.loc[0, "dropped"] == 0
 
 
 def test_a_number_of_people_without_a_quiet_run_still_has_its_place_in_the_line():
     raw = times(100, 10, people=(0, 2), rounds=3, noise=0.0)
     raw["kept"] = raw.people == 0
-    line = latency.fit_lines(raw, draws=5).iloc[0]
+    line = timing.fit_lines(raw, draws=5).iloc[0]
     assert (line.a_ms, line.b_ms) == (pytest.approx(100), pytest.approx(10))
     raw.loc[0, ["kept", "wall_ms"]] = False, 900.0  # beside quiet ones, a disturbed run counts no more
-    assert latency.fit_lines(raw, draws=5).iloc[0].a_ms == pytest.approx(100)
+    assert timing.fit_lines(raw, draws=5).iloc[0].a_ms == pytest.approx(100)
 
 
 def test_cpu_time_is_used_where_the_machine_was_busy():
     raw = times(100, 0)
-    assert latency.choose_clock(raw) == "wall"
-    assert latency.choose_clock(raw.assign(kept=False)) == "cpu"
-    assert latency.choose_clock(raw.assign(kept=False), threads=2) == "wall"
-    assert latency.summary(raw.assign(wall_ms=1e9), "cpu").median_ms.eq(100).all()
+    assert timing.choose_clock(raw) == "wall"
+    assert timing.choose_clock(raw.assign(kept=False)) == "cpu"
+    assert timing.choose_clock(raw.assign(kept=False), threads=2) == "wall"
+    assert timing.summary(raw.assign(wall_ms=1e9), "cpu").median_ms.eq(100).all()
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.floats(10, 1000), st.floats(0.5, 200), st.integers(0, 10))
 def test_lines_recover_intercept_and_slope(a, b, seed):
-    line = latency.fit_lines(times(a, b, seed=seed), draws=60).iloc[0]
+    line = timing.fit_lines(times(a, b, seed=seed), draws=60).iloc[0]
     worst = 0.02 * (a + 8 * b)
     assert abs(line.a_ms - a) < worst and abs(line.b_ms - b) < worst
     assert line.a_low <= line.a_ms <= line.a_high and line.b_low <= line.b_ms <= line.b_high
@@ -122,22 +120,22 @@ def test_lines_recover_intercept_and_slope(a, b, seed):
 
 def test_flat_means_less_than_five_per_cent_for_ten_people():
     raw = pd.concat([times(300, 1.0, noise=0, method="flat"), times(300, 2.0, noise=0, method="rises")])
-    assert latency.fit_lines(raw, draws=5).set_index("method").flat.to_dict() == {
+    assert timing.fit_lines(raw, draws=5).set_index("method").flat.to_dict() == {
         "flat": True,
         "rises": False,
     }
     with pytest.raises(ValueError, match="two numbers of people"):
-        latency.fit_lines(times(1, 1, people=(3,)))
+        timing.fit_lines(times(1, 1, people=(3,)))
 
 
 def test_crossing_of_two_lines():
     raw = pd.concat([times(300, 0, method="one"), times(0.5, 75, method="two", seed=1)])
-    meet, low, high = latency.crossing(raw, "one", "two")
+    meet, low, high = timing.crossing(raw, "one", "two")
     assert meet == pytest.approx(4, abs=0.1) and low <= meet <= high < 5
     parallel = pd.concat([times(1, 0, noise=0, method="one"), times(2, 0, noise=0, method="two")])
-    assert np.isnan(latency.crossing(parallel, "one", "two")[0])
+    assert np.isnan(timing.crossing(parallel, "one", "two")[0])
     with pytest.raises(ValueError, match="three"):
-        latency.crossing(raw, "one", "three")
+        timing.crossing(raw, "one", "three")
 
 
 @settings(max_examples=40, deadline=None)
@@ -216,7 +214,7 @@ def test_decoded_keypoints_return_to_the_picture(baseline):
 
 @pytest.fixture(scope="module")
 def detector():
-    return rivals.PinnedMaskRCNN(size=64, proposals=20)
+    return systems.PinnedMaskRCNN(size=64, proposals=20)
 
 
 @pytest.mark.parametrize("n", [0, 2])
@@ -233,30 +231,30 @@ def test_speed_rows_has_every_method_part_and_count(monkeypatch, detector):
 
     tiny = posekit.models.build("poet_tiny", num_queries=4)
     monkeypatch.setattr(posekit.models, "build", lambda name: tiny)
-    monkeypatch.setattr(rivals, "PinnedMaskRCNN", lambda *_, **__: detector)
-    speed = rivals.speed_rows(scenes={n: [scene(n)] for n in (0, 2)}, repeats=2, warmup=0, size=64)
+    monkeypatch.setattr(systems, "PinnedMaskRCNN", lambda *_, **__: detector)
+    speed = systems.speed_rows(scenes={n: [scene(n)] for n in (0, 2)}, repeats=2, warmup=0, size=64)
     parts = speed.rows.groupby(["method", "people"]).part.agg(set).to_dict()
-    assert parts[rivals.POET, 2] == {"F", "P", "total"}
-    assert parts[rivals.GIVEN, 0] == {"total"} and parts[rivals.GIVEN, 2] == {"C", "T", "P", "total"}
-    assert parts[rivals.BEHIND, 0] == {"D", "total"} and parts[rivals.BEHIND, 2] == {
+    assert parts[systems.POET, 2] == {"F", "P", "total"}
+    assert parts[systems.GIVEN, 0] == {"total"} and parts[systems.GIVEN, 2] == {"C", "T", "P", "total"}
+    assert parts[systems.BEHIND, 0] == {"D", "total"} and parts[systems.BEHIND, 2] == {
         "D",
         "C",
         "T",
         "P",
         "total",
     }
-    assert list(dict.fromkeys(speed.rows.method)) == [rivals.POET, rivals.GIVEN, rivals.BEHIND]
+    assert list(dict.fromkeys(speed.rows.method)) == [systems.POET, systems.GIVEN, systems.BEHIND]
     assert len(speed.lines) == 3 and len(speed.crossing) == 3
     assert speed.settings["weights"] == "random" and speed.settings["rounds"] == 2
     assert {"wall_ms", "cpu_ms", "kept"} <= set(speed.raw)
 
-    from posekit.figures import poet
+    from posebook.figures import poet
 
     assert poet.fig01_speed(speed.rows, "1 CPU thread").axes
 
 
 def test_drawn_scenes_have_the_people_asked_for():
-    scenes = rivals.drawn_scenes((0, 1, 4), count=2, size=64, seed=3)
+    scenes = systems.drawn_scenes((0, 1, 4), count=2, size=64, seed=3)
     assert {n: [len(s.boxes) for s in group] for n, group in scenes.items()} == {
         0: [0, 0],
         1: [1, 1],
@@ -270,7 +268,7 @@ def test_lines_of_medians_have_no_interval():
         for name, a, b in (("one", 400.0, 0.0), ("other", 0.0, 80.0))
         for n in (0, 1, 5)
     ]
-    lines, (meet, low, high) = latency.medians_only(pd.DataFrame(rows), "one", "other")
+    lines, (meet, low, high) = timing.medians_only(pd.DataFrame(rows), "one", "other")
     np.testing.assert_allclose(lines[["a_ms", "b_ms"]], [[400, 0], [0, 80]], atol=1e-9)
     assert lines[["a_low", "a_high", "b_low", "b_high"]].isna().all(axis=None)
     assert meet == pytest.approx(5) and np.isnan([low, high]).all()

@@ -23,8 +23,7 @@ class Pictures:
     def __init__(self, sizes=((40, 30),), bad=(), deadly=None, on_error="raise"):
         rng = np.random.default_rng(5)
         self.pixels = [
-            rng.integers(0, 255, (h, w, 3), dtype=np.uint8)
-            for w, h in (sizes[i % len(sizes)] for i in range(10))
+            rng.integers(0, 255, (h, w, 3), dtype=np.uint8) for w, h in (sizes[i % len(sizes)] for i in range(10))
         ]
         self.ids = list(range(100, 110))
         self.bad, self.deadly, self.on_error, self.skipped, self.left_out = bad, deadly, on_error, [], []
@@ -80,9 +79,7 @@ def test_a_resumed_epoch_gives_the_same_batches(workers):
 
 def test_every_picture_once_per_epoch_in_a_new_order():
     loader = Loader(Pictures(), AUGMENT, 4, seed=1)
-    seen = [
-        [target["image_id"] for batch in loader.epoch(e) for target in batch["targets"]] for e in range(3)
-    ]
+    seen = [[target["image_id"] for batch in loader.epoch(e) for target in batch["targets"]] for e in range(3)]
     assert all(sorted(ids) == list(range(100, 110)) for ids in seen)
     assert seen[0] != seen[1] != seen[2]
     other = Loader(Pictures(), AUGMENT, 4, seed=2)
@@ -133,9 +130,7 @@ def test_padding_is_marked_and_zero():
 
 
 def test_a_fixed_size_is_a_square_in_every_batch():
-    for batch in Loader(
-        Pictures(sizes=((40, 30), (24, 48))), Augment("none", size=64), 1, shuffle=False
-    ).epoch(0):
+    for batch in Loader(Pictures(sizes=((40, 30), (24, 48))), Augment("none", size=64), 1, shuffle=False).epoch(0):
         assert batch["images"].shape == (1, 3, 64, 64)
         width, height = batch["targets"][0]["size"].tolist()
         assert (~batch["padding_mask"]).sum() == width * height and max(width, height) == 64

@@ -4,12 +4,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from posekit import models, predict, runs, train
+from posekit import inference, models, runs
 from posekit.losses.reconstruction import ReconstructionCriterion, patch_loss
 from posekit.models.masked_autoencoder import draw, mae_tiny, places
 from posekit.models.vitpose import vitpose_tiny
-from posekit.prepare import prepare
-from posekit.recipes import recipe
+from posekit.training import loop
+from posekit.training.build import prepare
+from posekit.training.recipes import recipe
 
 TINY = {"dim": 32, "heads": 2, "depth": 2}
 DECODER = {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2}
@@ -108,7 +109,7 @@ def test_places_differ_and_start_the_table():
 
 def gains(folder, seed=0):
     """(metrics, by which share the loss falls, how much better than the mean of every patch it paints at last)."""
-    metrics = train.train(small(steps=100, lr=4e-3, batch_size=4, seed=seed), folder, report=lambda line: None)
+    metrics = loop.train(small(steps=100, lr=4e-3, batch_size=4, seed=seed), folder, report=lambda line: None)
     log = runs.read_log(folder / "log.csv")
     fall = 1 - log[-1]["train_loss_pixels"] / log[0]["train_loss_pixels"]
     return metrics, fall, 1 - log[-1]["val_loss_pixels"]
@@ -121,15 +122,15 @@ def test_the_loss_falls_and_nothing_claims_an_ap(tmp_path):
     assert fall > 0.03 and better > 0.01
     assert not [name for name in [*metrics, *log[-1], *runs.load_run(tmp_path / "mae")["results"]] if "AP" in name]
     assert not (tmp_path / "mae" / "predictions.json").exists()
-    loaded = predict.load("mae_tiny", tmp_path / "mae")
+    loaded = inference.load("mae_tiny", tmp_path / "mae")
     assert loaded(crops())["patches"].shape == (3, 48, 432)
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, interrupt, moved):
-    train.train(small(), tmp_path / "whole", report=lambda line: None)
-    interrupt(4, lambda: train.train(small(), tmp_path / "cut", report=lambda line: None))
+    loop.train(small(), tmp_path / "whole", report=lambda line: None)
+    interrupt(4, lambda: loop.train(small(), tmp_path / "cut", report=lambda line: None))
     lines = []
-    train.train(small(), tmp_path / "cut", report=lines.append)
+    loop.train(small(), tmp_path / "cut", report=lines.append)
     assert "resumed at step 4 of 6" in lines[0]
     assert moved(small(), tmp_path / "whole") > 0.9
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
@@ -137,7 +138,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, interrupt, move
 
 
 def test_a_vitpose_starts_from_it(tmp_path):
-    train.train(small(steps=2), tmp_path / "mae", report=lambda line: None)
+    loop.train(small(steps=2), tmp_path / "mae", report=lambda line: None)
     state = load_file(tmp_path / "mae" / "model.safetensors")
     options = recipe(
         "vitpose_tiny", weights=str(tmp_path / "mae"), images=4, val_images=2, size=128, model_options=TINY

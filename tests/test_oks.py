@@ -54,16 +54,12 @@ def theirs(dt, gt, visibility, areas, boxes, sigmas):
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 8), st.sampled_from([1, 4, 9, 14, 17, 23])
-)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 8), st.sampled_from([1, 4, 9, 14, 17, 23]))
 def test_equal_to_pycocotools_to_the_last_bit(seed, d, g, k):
     rng = np.random.default_rng(seed)
     gt = rng.random((g, k, 2)) * 300
     dt = gt[rng.integers(g, size=d)] + rng.normal(0, 8, (d, k, 2))
-    visibility = rng.choice(3, (g, k)) * (
-        rng.random((g, 1)) < 0.8
-    )  # every fifth person has no labelled joint
+    visibility = rng.choice(3, (g, k)) * (rng.random((g, 1)) < 0.8)  # every fifth person has no labelled joint
     corner = rng.random((g, 2)) * 200
     boxes = np.concatenate([corner, corner + rng.integers(1, 200, (g, 2))], 1)
     areas, sigmas = rng.random(g) * 20000, rng.random(k) * 0.1 + 0.02
@@ -106,9 +102,7 @@ def test_pairing_finds_a_permutation_and_prefers_the_surer_of_equals():
     order = rng.permutation(5)
     dt = np.concatenate([gt[order], gt[order]])
     scores = np.concatenate([np.full(5, 0.2), np.full(5, 0.7)])
-    found, people, similarity = match_people(
-        dt, gt, np.full((5, 17), 2), np.full(5, 5000.0), SIGMAS, scores=scores
-    )
+    found, people, similarity = match_people(dt, gt, np.full((5, 17), 2), np.full(5, 5000.0), SIGMAS, scores=scores)
     assert people.tolist() == [0, 1, 2, 3, 4]
     assert order[found - 5].tolist() == [0, 1, 2, 3, 4]
     assert (similarity == 1).all()
@@ -117,9 +111,7 @@ def test_pairing_finds_a_permutation_and_prefers_the_surer_of_equals():
 def test_pairing_serves_everybody_where_greedy_would_not():
     gt = np.zeros((2, 1, 2))
     gt[1] = 10
-    dt = np.array(
-        [[[4.0, 4.0]], [[-8.0, -8.0]]]
-    )  # the first is the best for both; the second reaches person 0 only
+    dt = np.array([[[4.0, 4.0]], [[-8.0, -8.0]]])  # the first is the best for both; the second reaches person 0 only
     found, people, _ = match_people(dt, gt, np.full((2, 1), 2), [900.0, 900.0], [0.2])
     assert (found.tolist(), people.tolist()) == ([1, 0], [0, 1])
     found, people, _ = match_people(dt, gt, np.full((2, 1), 2), [900.0, 900.0], [0.2], min_oks=0.7)

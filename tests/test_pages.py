@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from posekit import pages, runs
-from posekit.pages import CheckError, check, find_run, find_scores
+from posebook import pages
+from posebook.pages import CheckError, check, find_run, find_scores
+from posekit import runs
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_a_folder_that_was_named_is_never_replaced(checkout):
 
 def test_shipped_weights_are_scored_when_nobody_has(checkout, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr("posekit.evaluate.evaluate_run", lambda run, folder: asked.append((run, folder)))
+    monkeypatch.setattr("posekit.training.evaluate.evaluate_run", lambda run, folder: asked.append((run, folder)))
     assert find_scores("data/runs/mine/tiny_scores") == "" and not asked  # nothing to score
     made("data/weights/tiny")
     assert find_scores("data/runs/mine/tiny_scores") == "data/runs/mine/tiny_scores"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posekit.figures import tables
+from posebook.figures import tables
 
 ROWS = {"poet_table1": 11, "poet_table2": 5, "poet_table3": 11, "poet_table4": 6}
 
@@ -66,9 +66,7 @@ def run(seed, ap, **more):
 
 
 def test_ours_never_stand_beside_cocos_numbers_unmarked():
-    table = tables.comparison(
-        tables.read_paper("poet_table1"), [run(0, 0.30), run(1, 0.34)], measures=("AP", "AR")
-    )
+    table = tables.comparison(tables.read_paper("poet_table1"), [run(0, 0.30), run(1, 0.34)], measures=("AP", "AR"))
     ours = table[table.ours != "not run"]
     assert ours["data set"].eq("drawn people").all() and ours.difference.eq("other data").all()
     assert ours.ours.tolist() == ["32.0 ± 2.8", "42.0 ± 2.8"] and ours.seeds.eq("0, 1").all()
@@ -107,14 +105,8 @@ def test_a_measure_that_was_not_computed_is_not_run():
 
 def test_files_are_repeatable_and_escaped(tmp_path):
     table = tables.comparison(tables.read_paper("poet_table1"), [run(0, 0.3)])
-    first = [
-        path.read_bytes()
-        for path in tables.write(table, "poet_table1", tmp_path, "Caption", "footer_1 100 %")
-    ]
-    again = [
-        path.read_bytes()
-        for path in tables.write(table, "poet_table1", tmp_path, "Caption", "footer_1 100 %")
-    ]
+    first = [path.read_bytes() for path in tables.write(table, "poet_table1", tmp_path, "Caption", "footer_1 100 %")]
+    again = [path.read_bytes() for path in tables.write(table, "poet_table1", tmp_path, "Caption", "footer_1 100 %")]
     assert first == again and len(first) == 3
     _, md, tex = (content.decode() for content in first)
     assert "`make x \\| y`" in md and r"footer\_1 100 \%" in tex

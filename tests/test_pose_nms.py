@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posekit.evaluation.nms import gather, join, oks_nms, similarity, soft_oks_nms, suppress
 from posekit.evaluation.oks import oks
-from posekit.evaluation.pose_nms import gather, join, oks_nms, similarity, soft_oks_nms, suppress
 from posekit.layouts import COCO
 from posekit.models.heatmap_decoding import rescore
 from posekit.poses import Poses

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 from posekit import models, runs
 from posekit.data import open_dataset
+from posekit.inference import Predictor, decode, load
 from posekit.poses import Poses
-from posekit.predict import Predictor, decode, load
-from posekit.pretrain import heatmaps
+from posekit.training.pretrain import heatmaps
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_a_top_down_model_asks_another_one_where_people_are(picture):
 def test_importing_posekit_is_light_and_the_doors_are_there():
     code = "import sys, posekit; assert 'torch' not in sys.modules; print(posekit.load.__module__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "posekit.predict"
+    assert done.stdout.strip() == "posekit.inference"
     # torchvision's operators bring torch's compiler with them, which takes longer to import than all the rest
     code = "import sys; from posekit import models; models.build('vitpose_tiny'); print('torch._dynamo' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posekit import recipe_fields
-from posekit.recipes import RECIPES, Recipe, from_record, recipe
+from posekit.training import recipe_fields
+from posekit.training.recipes import RECIPES, Recipe, from_record, recipe
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from posebook.figures import results_table, score_table, tables
+from posebook.reports import RunFiles, distinct
 from posekit import files, runs
-from posekit.evaluate import evaluate_run
-from posekit.figures import results_table, score_table, tables
-from posekit.predict import load
-from posekit.recipes import recipe
-from posekit.reports import RunFiles, distinct
+from posekit.inference import load
+from posekit.training.evaluate import evaluate_run
+from posekit.training.recipes import recipe
 
 WHOLE = {"status": "done", "results": {"step": 8}, "parameters": {"model": "poet_tiny"}, "provenance": {"seed": 3}}
 

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from posebook.figures import poet_matching, score_table, training
+from posebook.reports import RunFiles, View, by_picture, crowded, stride_of
 from posekit import runs
-from posekit.data.scenes import Scenes
-from posekit.figures import poet_matching, score_table, training
+from posekit.data.drawn.scenes import Scenes
 from posekit.models import build
 from posekit.poses import Poses
-from posekit.recipes import recipe
-from posekit.reports import RunFiles, View, by_picture, crowded, stride_of
+from posekit.training.recipes import recipe
 
 STATS = dict.fromkeys(score_table.MEASURES, 0.25) | {"APM": -1.0}
 
@@ -67,9 +67,7 @@ def test_an_evaluation_knows_the_weights_that_it_scored(folder, tmp_path):
     files = RunFiles(str(tmp_path / "scores"))
     assert files.recipe.seed == 3 and len(files.data) == 2
     (picture, target, poses, outputs, batch), second = files.seen_by([1, 0], attention=True)
-    assert np.array_equal(picture, files.data.image(1)) and len(target["areas"]) == len(
-        files.data.target(1)["areas"]
-    )
+    assert np.array_equal(picture, files.data.image(1)) and len(target["areas"]) == len(files.data.target(1)["areas"])
     assert len(poses) == 20 and np.isfinite(poses.centers).all() and "decoder_attention" in outputs
     np.testing.assert_allclose(batch["targets"][0]["keypoints"], target["keypoints"], atol=1e-4)
 
@@ -82,9 +80,7 @@ def test_what_is_missing_is_said_with_its_notebook(folder):
 
 
 def test_predictions_by_picture_surest_first(folder):
-    poses = Poses(
-        np.zeros((2, 17, 2), np.float32), np.ones((2, 17), np.float32), np.array([0.2, 0.9], np.float32)
-    )
+    poses = Poses(np.zeros((2, 17, 2), np.float32), np.ones((2, 17), np.float32), np.array([0.2, 0.9], np.float32))
     runs.write_json(folder / "predictions.json", poses.to_coco(7))
     found = RunFiles(str(folder)).predictions
     assert list(found) == [7] and found[7].scores.tolist() == pytest.approx([0.9, 0.2])
@@ -104,9 +100,7 @@ def test_a_picture_with_so_many_people():
     first = crowded(scenes, 3)
     assert len(scenes.target(first)["areas"]) == 3
     assert crowded(scenes, 3, first + 1) > first or crowded(scenes, 3, first + 1) == first
-    assert len(scenes.target(crowded(scenes, 99))["areas"]) == max(
-        len(scenes.target(i)["areas"]) for i in range(12)
-    )
+    assert len(scenes.target(crowded(scenes, 99))["areas"]) == max(len(scenes.target(i)["areas"]) for i in range(12))
     view = View(scenes, [4, 2])
     assert view.ids == [4, 2] and np.array_equal(view.image(1), scenes.image(2))
 
@@ -135,9 +129,7 @@ OURS |= {"command": "make", **dict.fromkeys(score_table.MEASURES, 0.25)}
 
 def test_seeds_are_averaged_and_what_was_not_run_says_so():
     runs_ = [OURS | {"seed": 0}, OURS | {"seed": 1, "AP": 0.35}]
-    table = score_table.score_table(
-        PAPER, runs_, [{"method": "POET-R50", "data set": "COCO", "command": "make it"}]
-    )
+    table = score_table.score_table(PAPER, runs_, [{"method": "POET-R50", "data set": "COCO", "command": "make it"}])
     assert table.by.tolist() == ["paper", "ours", "ours"]
     assert table.AP.tolist() == ["53.6", "not run", "30.0 ± 7.1"] and table.AR.tolist()[0] == "–"
     assert table.seeds.tolist() == ["", "", "0, 1"]

@@ -11,10 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from posekit.layouts import COCO
+from posekit.losses.assignment import assign
 from posekit.losses.overlaps import box_iou, pose_oks
-from posekit.losses.people import pack_people
 from posekit.losses.rtmo import PUBLISHED, RtmoCriterion, encode_boxes, score_weights
-from posekit.losses.simota import assign
+from posekit.losses.targets import pack_people
 from posekit.models.coordinate_classifier import classifier
 from posekit.models.rtmo import rtmo_tiny
 

@@ -10,18 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posekit.data import DRAWN, open_dataset, scene_cache
-from posekit.data.drawing import CANVAS, capsules, place, to_pixels
-from posekit.data.pieces import PIECE, dress, shows_table
-from posekit.data.scenes import ID_SIZE, MIN_JOINTS, Scenes, draw, segmentations
-from posekit.data.skeleton import POINT, pose
-from posekit.data.styles import STYLES
+from posekit.data import DRAWN, open_dataset
+from posekit.data.drawn import cache
+from posekit.data.drawn.body_parts import PIECE, dress, shows_table
+from posekit.data.drawn.render import CANVAS, capsules, place, to_pixels
+from posekit.data.drawn.scenes import ID_SIZE, MIN_JOINTS, Scenes, draw, segmentations
+from posekit.data.drawn.skeleton import POINT, pose
+from posekit.data.drawn.styles import STYLES
 from posekit.evaluation import BANDS, CROWD_STATS, band_of, crowd_index, evaluate
 from posekit.layouts import COCO, CROWDPOSE
 
 GOLDEN = {"people": 0xF7591F9B, "crowd": 0x60FAAD6D, "macaque": 0xEE5AB153}
 DRAW_SUMS = (
-    "import zlib; from posekit.data.scenes import draw;"
+    "import zlib; from posekit.data.drawn.scenes import draw;"
     "print([zlib.crc32(draw('people', 4, i, 96)[0].tobytes()) for i in range(6)])"
 )
 
@@ -52,9 +53,7 @@ def test_styles_have_versions_of_their_own(tmp_path):
 
 
 def test_another_process_draws_the_same_bytes():
-    there = subprocess.run(
-        [sys.executable, "-c", DRAW_SUMS], capture_output=True, text=True, check=True
-    ).stdout
+    there = subprocess.run([sys.executable, "-c", DRAW_SUMS], capture_output=True, text=True, check=True).stdout
     assert json.loads(there) == [zlib.crc32(draw("people", 4, i, 96)[0].tobytes()) for i in range(6)]
 
 
@@ -207,10 +206,7 @@ def test_drawn_joint_is_where_the_annotation_says():
         ys, xs = np.nonzero(owner)
         centre = (np.array([xs.mean(), ys.mean()]) + 0.5) * (CANVAS / ID_SIZE)
         seen = annotation["keypoints"][0][annotation["visibility"][0] > 0]
-        assert (
-            np.linalg.norm(seen.mean(0) - centre)
-            < 0.25 * np.ptp(annotation["boxes"][0].reshape(2, 2), axis=0).max()
-        )
+        assert np.linalg.norm(seen.mean(0) - centre) < 0.25 * np.ptp(annotation["boxes"][0].reshape(2, 2), axis=0).max()
 
 
 def test_capsules_hold_both_circles_and_survive_no_length():
@@ -266,12 +262,12 @@ def test_lazy_data_set_keeps_the_contract():
 
 
 def test_cache_is_drawn_once_and_holds_what_is_drawn_lazily(tmp_path, monkeypatch):
-    monkeypatch.setattr(scene_cache, "BLOCK", 3)
+    monkeypatch.setattr(cache, "BLOCK", 3)
     lazy, stored = (
         Scenes(seed=3, count=7, size=32),
         Scenes(seed=3, count=7, size=32, cache=tmp_path, workers=2),
     )
-    monkeypatch.setattr(scene_cache, "_draw", lambda *_: pytest.fail("a whole cache was drawn again"))
+    monkeypatch.setattr(cache, "_draw", lambda *_: pytest.fail("a whole cache was drawn again"))
     again = Scenes(seed=3, count=7, size=32, cache=tmp_path)
     for i in (0, 2, 3, 6, -1):
         for other in (stored, again):
@@ -308,7 +304,7 @@ def test_an_interrupted_drawing_leaves_no_cache(tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scene_cache, "draw_block", stop)
+    monkeypatch.setattr(cache, "draw_block", stop)
     with pytest.raises(KeyboardInterrupt):
         Scenes(seed=1, count=3, size=32, cache=tmp_path, workers=1)
     assert list(tmp_path.iterdir()) == []

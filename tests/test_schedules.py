@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from posekit import schedules
 from posekit.losses.rtmo import PUBLISHED
 from posekit.models import build
-from posekit.parameter_groups import layer_wise, parameter_groups, two_rates
-from posekit.recipes import RECIPES, Recipe, from_record, recipe
+from posekit.training import schedules
+from posekit.training.parameter_groups import layer_wise, parameter_groups, two_rates
+from posekit.training.recipes import RECIPES, Recipe, from_record, recipe
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "ci"))

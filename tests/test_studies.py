@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from posebook.figures import vitpose
+from posebook.figures.tables import read_paper
+from posebook.reports import RunFiles
+from posebook.studies import STUDIES, needed, run_folder, study_recipe
+from posebook.study_runs import finished, study_rows, train_study
 from posekit import runs
-from posekit.evaluate import evaluate_run
-from posekit.figures import vitpose
-from posekit.figures.tables import read_paper
-from posekit.prepare import prepare
-from posekit.recipes import recipe
-from posekit.reports import RunFiles
-from posekit.studies import STUDIES, needed, run_folder, study_recipe
-from posekit.study_runs import finished, study_rows, train_study
-from posekit.train import train
+from posekit.training.build import prepare
+from posekit.training.evaluate import evaluate_run
+from posekit.training.loop import train
+from posekit.training.recipes import recipe
 
 SMALL = {"steps": 2, "images": 6, "val_images": 4, "batch_size": 4, "size": 128, "people": (1, 2)}
 PAPER = {name: read_paper(f"vitpose_{name}") for name in STUDIES if name != "partial"}

@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from posekit import runs, train
-from posekit.prepare import prepare
-from posekit.recipes import Recipe, recipe
+from posekit import runs
+from posekit.training import loop
+from posekit.training.build import prepare
+from posekit.training.recipes import Recipe, recipe
 
 
 def small(**changes) -> Recipe:
@@ -49,7 +50,7 @@ def gains_by_heart(folder, seed=0) -> dict[str, float]:
         images=2, val_images=2, batch_size=2, steps=200, augment="none", size=128, people=(1, 2), ema=0.0, warmup=20,
         backbone_steps=0, w_class=3.0, seed=seed,
     )  # fmt: skip
-    train.train(options, folder, report=lambda line: None)
+    loop.train(options, folder, report=lambda line: None)
     log = runs.read_log(folder / "log.csv")
     return {name: 1 - log[-1][f"train_{name}"] / log[0][f"train_{name}"] for name in ("loss_kpts", "loss_ce")}
 
@@ -61,7 +62,7 @@ def test_a_few_pictures_are_learned_by_heart(tmp_path):
 
 
 def test_the_run_folder_holds_what_it_promises(tmp_path):
-    metrics = train.train(small(), tmp_path / "run", report=lambda line: None)
+    metrics = loop.train(small(), tmp_path / "run", report=lambda line: None)
     folder = tmp_path / "run"
     names = {path.name for path in folder.iterdir()}
     assert {"run.json", "log.csv", "model.safetensors", "predictions.json", "metrics.json"} <= names
@@ -74,20 +75,20 @@ def test_the_run_folder_holds_what_it_promises(tmp_path):
 
 
 def test_done_is_done(tmp_path):
-    train.train(small(), tmp_path / "run", report=lambda line: None)
+    loop.train(small(), tmp_path / "run", report=lambda line: None)
     before = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
     lines = []
-    train.train(small(), tmp_path / "run", report=lines.append)
+    loop.train(small(), tmp_path / "run", report=lines.append)
     assert "is done" in lines[0] and (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(("small", "at"), [(small, 8), (small_rtmo, 3), (small_rtmo, 8)])
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, interrupt, moved, small, at):
-    train.train(small(), tmp_path / "whole", report=lambda line: None)
-    interrupt(at, lambda: train.train(small(), tmp_path / "cut", report=lambda line: None))
+    loop.train(small(), tmp_path / "whole", report=lambda line: None)
+    interrupt(at, lambda: loop.train(small(), tmp_path / "cut", report=lambda line: None))
     assert runs.load_run(tmp_path / "cut")["status"] == "interrupted"
     lines = []
-    train.train(small(), tmp_path / "cut", report=lines.append)
+    loop.train(small(), tmp_path / "cut", report=lines.append)
     assert f"resumed at step {at} of 9" in lines[0]
     assert moved(small(), tmp_path / "whole") > 0.9
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
@@ -98,16 +99,16 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, interrupt, move
 
 CHILD = """
 import torch; torch.set_num_threads(1)
-from posekit import train
-from posekit.recipes import recipe
-train.train(recipe("poet_tiny", images=24, val_images=8, batch_size=4, steps=9, backbone_steps=2, warmup=2, size=64),
+from posekit.training import loop
+from posekit.training.recipes import recipe
+loop.train(recipe("poet_tiny", images=24, val_images=8, batch_size=4, steps=9, backbone_steps=2, warmup=2, size=64),
             r"{folder}", checkpoint_seconds=0)
 """
 
 
 def test_a_killed_process_resumes_and_ends_with_the_same_weights(tmp_path, moved):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train.train(small(), whole, report=lambda line: None)
+    loop.train(small(), whole, report=lambda line: None)
     child = subprocess.Popen([sys.executable, "-c", CHILD.format(folder=killed)], stdout=subprocess.DEVNULL)
     for _ in range(2400):  # a checkpoint after every step: kill between two of them
         if (killed / "resume.ckpt").exists():
@@ -117,7 +118,7 @@ def test_a_killed_process_resumes_and_ends_with_the_same_weights(tmp_path, moved
     assert child.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     assert runs.load_run(killed)["status"] == "running"
     lines = []
-    train.train(small(), killed, report=lines.append)
+    loop.train(small(), killed, report=lines.append)
     assert "resumed at step" in lines[0]
     assert moved(small(), whole) > 0.9
     assert same(weights(whole), weights(killed))
@@ -143,7 +144,7 @@ def test_a_loss_that_is_not_a_number_names_the_pictures_and_keeps_the_checkpoint
         folder = tmp_path / options.model
         words = r"epoch 1, step 5, images \d+, .*not finite.*last checkpoint is kept"
         with pytest.raises(FloatingPointError, match=words):
-            train.train(options, folder, checkpoint_seconds=0, report=lambda line: None)
+            loop.train(options, folder, checkpoint_seconds=0, report=lambda line: None)
         assert (folder / "resume.ckpt").exists()
         assert runs.load_run(folder)["status"] == "failed"
 
@@ -151,7 +152,7 @@ def test_a_loss_that_is_not_a_number_names_the_pictures_and_keeps_the_checkpoint
 def test_the_stages_of_rtmo_follow_the_step(tmp_path, monkeypatch):
     from posekit.data.mosaic import Mosaic
 
-    seen, step, mixes, mix = [], train.Loop.train_batch, [], Mosaic.mix
+    seen, step, mixes, mix = [], loop.Loop.train_batch, [], Mosaic.mix
 
     def watched(loop, batch):
         step(loop, batch)
@@ -161,9 +162,9 @@ def test_the_stages_of_rtmo_follow_the_step(tmp_path, monkeypatch):
         mixes.append(self.policy)
         return mix(self, *arguments)
 
-    monkeypatch.setattr(train.Loop, "train_batch", watched)
+    monkeypatch.setattr(loop.Loop, "train_batch", watched)
     monkeypatch.setattr(Mosaic, "mix", mixed)
-    metrics = train.train(small_rtmo(steps=14), tmp_path / "run", report=lambda line: None)
+    metrics = loop.train(small_rtmo(steps=14), tmp_path / "run", report=lambda line: None)
     assert seen == [(1, False)] * 6 + [(2, False)] * 2 + [(2, True)] * 6
     assert set(mixes[: 12 * 4]) == {"rtmo_scenes"}  # the epoch that holds the change ends as it began
     assert set(mixes[12 * 4 :]) == {"rtmo_late"}
@@ -174,16 +175,16 @@ def test_the_stages_of_rtmo_follow_the_step(tmp_path, monkeypatch):
 
 def test_people_in_crowds_are_scored_in_bands(tmp_path):
     options = small_rtmo(dataset="crowd", steps=2, people=(2, 4))
-    metrics = train.train(options, tmp_path / "run", report=lambda line: None)
+    metrics = loop.train(options, tmp_path / "run", report=lambda line: None)
     assert {"AP", "APeasy", "APmedium", "APhard"} <= set(metrics)
     assert runs.load_run(tmp_path / "run")["results"]["step"] == 2
 
 
 def test_pictures_of_several_sizes_resume_exactly(tmp_path, interrupt, moved):
     options = small_rtmo(sizes=(64, 96), steps=4)
-    train.train(options, tmp_path / "a", report=lambda line: None)
-    interrupt(3, lambda: train.train(options, tmp_path / "b", report=lambda line: None))
-    train.train(options, tmp_path / "b", report=lambda line: None)
+    loop.train(options, tmp_path / "a", report=lambda line: None)
+    interrupt(3, lambda: loop.train(options, tmp_path / "b", report=lambda line: None))
+    loop.train(options, tmp_path / "b", report=lambda line: None)
     assert moved(options, tmp_path / "a") > 0.9
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
@@ -195,8 +196,8 @@ import torch
 
 torch.set_num_threads(1)
 from posekit.losses.rtmo import RtmoCriterion
-from posekit.recipes import recipe
-from posekit.train import train
+from posekit.training.recipes import recipe
+from posekit.training.loop import train
 
 forward = RtmoCriterion.forward
 
@@ -233,37 +234,37 @@ def test_two_processes_make_one_run_also_when_one_sees_nobody(tmp_path):
 def test_several_devices_from_a_notebook_are_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("lightning_fabric.connector._IS_INTERACTIVE", True)
     with pytest.raises(ValueError, match="devices is 2, and a notebook is one process .* take devices=1 here, or put"):
-        train.train(small(), tmp_path / "run", accelerator="cpu", devices=2)
+        loop.train(small(), tmp_path / "run", accelerator="cpu", devices=2)
     assert not (tmp_path / "run").exists()
 
 
 def test_in_another_thread_a_training_leaves_signals_alone(tmp_path, monkeypatch):
     """Python hands signals to the main thread, and only that may install handlers."""
-    seen, step = [], train.Loop.train_batch
+    seen, step = [], loop.Loop.train_batch
 
     def watched(loop, batch):
         step(loop, batch)
         seen.append(signal.getsignal(signal.SIGINT))
 
-    monkeypatch.setattr(train.Loop, "train_batch", watched)
+    monkeypatch.setattr(loop.Loop, "train_batch", watched)
     before, options = signal.getsignal(signal.SIGINT), small(steps=2, backbone_steps=0)
-    thread = threading.Thread(target=train.train, args=(options, tmp_path / "a"), kwargs={"report": str})
+    thread = threading.Thread(target=loop.train, args=(options, tmp_path / "a"), kwargs={"report": str})
     thread.start()
     thread.join()
     assert seen == [before] * 2 and runs.load_run(tmp_path / "a")["status"] == "done"
-    train.train(options, tmp_path / "b", report=lambda line: None)
+    loop.train(options, tmp_path / "b", report=lambda line: None)
     assert seen[-1] != before and signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_run_of_an_older_version_is_the_same_run(tmp_path):
     """Its record lacks the fields that came later."""
-    train.train(small(), tmp_path / "run", report=lambda line: None)
+    loop.train(small(), tmp_path / "run", report=lambda line: None)
     record = runs.load_run(tmp_path / "run")
     for name in ("loss_options", "stage2_at", "sizes", "ema_ramp"):
         del record["parameters"][name]
     runs.write_json(tmp_path / "run" / "run.json", record)
     lines = []
-    train.train(small(), tmp_path / "run", report=lines.append)
+    loop.train(small(), tmp_path / "run", report=lines.append)
     assert "is done" in lines[0]
 
 

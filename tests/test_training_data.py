@@ -10,12 +10,12 @@ import torch
 from posekit import runs
 from posekit.data import notes, open_dataset
 from posekit.data.pictures import DataError
-from posekit.evaluate import evaluate_run, open_data
 from posekit.layouts import COCO
-from posekit.prepare import prepare
-from posekit.recipes import Recipe, recipe
-from posekit.train import train
-from posekit.training_data import folder_options
+from posekit.training.build import prepare
+from posekit.training.datasets import folder_options
+from posekit.training.evaluate import evaluate_run, open_data
+from posekit.training.loop import train
+from posekit.training.recipes import Recipe, recipe
 
 BOX = [20, 10, 40, 70]
 FAMILIES = ("poet", "rtmo", "vitpose", "mae")

@@ -10,15 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from posekit import models, predict, runs, train
-from posekit.evaluate import evaluate_run
-from posekit.figures import poet, training
+from posebook.figures import poet, training
+from posekit import inference, models, runs
 from posekit.models.poet import POET
 from posekit.models.rtmo import LOG_SIZE, RTMO, decode_boxes
 from posekit.models.vitpose import ViTPose
 from posekit.poses import Poses
-from posekit.prepare import prepare
-from posekit.recipes import recipe
+from posekit.training import loop
+from posekit.training.build import prepare
+from posekit.training.evaluate import evaluate_run
+from posekit.training.recipes import recipe
 
 TINY = {
     "poet_tiny": {"size": 64, "backbone_steps": 2},
@@ -75,7 +76,7 @@ def poison(monkeypatch, model):
 def test_a_validation_that_is_not_finite_is_said_and_training_goes_on(model, tmp_path, monkeypatch):
     poison(monkeypatch, model)
     lines = []
-    metrics = train.train(small(model), tmp_path / "run", validate_every=1, report=lines.append)
+    metrics = loop.train(small(model), tmp_path / "run", validate_every=1, report=lines.append)
     told = [line for line in lines if "not finite" in line]
     assert "the validation loss of" in told[0] and "of 3 images" in told[0] or model == "vitpose_tiny"
     assert any("predicted poses are not finite and are left out of the AP" in line for line in told)
@@ -100,7 +101,7 @@ def test_a_validation_that_is_not_finite_is_said_and_training_goes_on(model, tmp
 
 @pytest.mark.parametrize("model", TINY)
 def test_scoring_and_predicting_leave_out_poses_that_are_not_finite_and_count_them(model, tmp_path, monkeypatch):
-    train.train(small(model), tmp_path / "run", report=quiet)
+    loop.train(small(model), tmp_path / "run", report=quiet)
     poison(monkeypatch, model)
     with pytest.warns(UserWarning, match=r"\d+ of \d+ poses hold NaN or infinity and are left out"):
         metrics = evaluate_run(tmp_path / "run", folder=tmp_path / "scores", report=quiet)
@@ -111,7 +112,7 @@ def test_scoring_and_predicting_leave_out_poses_that_are_not_finite_and_count_th
     box = Poses(np.zeros((1, 17, 2)), np.zeros((1, 17)), np.ones(1), np.array([[10.0, 10, 60, 80]]))
     people = (lambda pictures: [box] * len(pictures)) if model == "vitpose_tiny" else None
     with pytest.warns(UserWarning, match="the weights or these pictures are damaged"):
-        assert len(predict.Predictor(predict.load(model, tmp_path / "run"), people=people)(picture)) == 0
+        assert len(inference.Predictor(inference.load(model, tmp_path / "run"), people=people)(picture)) == 0
 
 
 def test_a_whole_prediction_gives_no_warning(tmp_path):
@@ -119,7 +120,7 @@ def test_a_whole_prediction_gives_no_warning(tmp_path):
     assert poses.finite().tolist() == [True, False]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert [len(one) for one in predict.finite([poses.select([0]), poses.select([])])] == [1, 0]
+        assert [len(one) for one in inference.finite([poses.select([0]), poses.select([])])] == [1, 0]
 
 
 @pytest.mark.parametrize("model", TINY)
@@ -128,8 +129,8 @@ def test_a_run_shorter_than_its_warm_up_ships_what_it_learned(model, tmp_path):
     options = small(model, warmup=50, ema=0.995, ema_ramp=0.0)
     runs.seed_everything(options.seed)
     start = {name: value.clone() for name, value in prepare(options).model.state_dict().items()}
-    train.train(options, tmp_path / "averaged", report=quiet)
-    train.train(small(model, warmup=50, ema=0.0, ema_ramp=0.0), tmp_path / "plain", report=quiet)
+    loop.train(options, tmp_path / "averaged", report=quiet)
+    loop.train(small(model, warmup=50, ema=0.0, ema_ramp=0.0), tmp_path / "plain", report=quiet)
     averaged, plain = (load_file(tmp_path / name / "model.safetensors") for name in ("averaged", "plain"))
     assert all(torch.equal(averaged[name], plain[name]) for name in plain)
     trained = [name for name, value in start.items() if value.is_floating_point() and value.numel() > 1]

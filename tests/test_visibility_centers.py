@@ -27,9 +27,7 @@ def test_shares_on_the_right_side_of_the_threshold():
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]), st.booleans()), min_size=1, max_size=40)
-)
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]), st.booleans()), min_size=1, max_size=40))
 def test_area_under_the_curve_is_the_share_of_ordered_pairs(rows):
     p, positive = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     false_rate, true_rate, area = roc(p, positive)
@@ -68,9 +66,7 @@ def test_visibility_that_cannot_be(predicted, truth, sentence):
 
 def test_centre_is_the_mean_of_seen_joints_only():
     keypoints = np.array([[[0, 0], [10, 20], [90, 90]], [[1, 1], [2, 2], [3, 3]]], float)
-    np.testing.assert_array_equal(
-        true_centers(keypoints, [[2, 2, 1], [0, 1, 1]]), [[5, 10], [np.nan, np.nan]]
-    )
+    np.testing.assert_array_equal(true_centers(keypoints, [[2, 2, 1], [0, 1, 1]]), [[5, 10], [np.nan, np.nan]])
 
 
 def test_centre_is_the_mean_of_labelled_joints_where_the_model_learned_so():
@@ -94,9 +90,7 @@ def test_offsets_are_in_units_of_the_box():
     summary = result.summary()
     assert summary["median_pixels"] == pytest.approx((np.hypot(10, 20) + 100) / 2)
     assert summary["inside"] == 0.5 and summary["mean"] == pytest.approx((np.hypot(0.1, 0.1) + 1) / 2)
-    nobody = compare_centers(
-        np.zeros((0, 2)), np.zeros((0, 2, 2)), np.zeros((0, 2)), np.zeros((0, 4))
-    ).summary()
+    nobody = compare_centers(np.zeros((0, 2)), np.zeros((0, 2, 2)), np.zeros((0, 2)), np.zeros((0, 4))).summary()
     assert nobody["people"] == 0 and np.isnan(nobody["mean"])
     with pytest.raises(ValueError, match="must be"):
         compare_centers(centres[:2], keypoints, np.ones((4, 2)), boxes)
@@ -155,8 +149,8 @@ def test_too_few_predictions_and_bad_ones_are_counted():
 
 
 def test_poses_too_many_are_told_apart():
-    from posekit.data.scenes import Scenes
-    from posekit.evaluation.pairs import surplus
+    from posekit.data.drawn.scenes import Scenes
+    from posekit.evaluation.pairing import surplus
     from posekit.poses import Poses
 
     scenes = Scenes(seed=5, count=1, people=(2, 2))

@@ -14,9 +14,10 @@ from pycocotools.coco import COCO as Annotations
 from pycocotools.cocoeval import COCOeval
 from torch import nn
 
+from posebook.analysis import visible_share
+from posebook.figures import vitpose_partial
 from posekit import models
-from posekit.evaluation import evaluate, visible_share
-from posekit.figures import vitpose_partial
+from posekit.evaluation import evaluate
 from posekit.layouts import COCO, Layout
 from posekit.models.heatmap_decoding import crop_poses
 from posekit.models.input import Input
@@ -275,7 +276,7 @@ def test_people_as_they_come_are_found_in_their_own_boxes():
 
 
 def test_a_real_model_on_drawn_people():
-    from posekit.data.scenes import Scenes
+    from posekit.data.drawn.scenes import Scenes
 
     torch.manual_seed(0)
     data, model = Scenes("people", seed=1, count=4, size=128, people=(1, 2)), models.build("vitpose_tiny").train()

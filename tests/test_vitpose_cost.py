@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
+from posebook.analysis import crop_views
+from posebook.benchmarks import vitpose_cost
+from posebook.figures import tables, vitpose_training
+from posebook.studies import study
 from posekit.data import open_dataset
-from posekit.evaluation import closeups, vitpose_cost
-from posekit.figures import tables, vitpose_training
 from posekit.layouts import COCO
 from posekit.models import build
-from posekit.studies import study
 
 SIZE = (72, 96)
 
@@ -99,7 +100,7 @@ def test_the_figure_of_costs_compares_with_full_attention():
 
 
 def test_a_closeup_shows_a_person_with_its_joints(people):
-    one = closeups.closeup(people, 0, SIZE)
+    one = crop_views.closeup(people, 0, SIZE)
     target = people.target(0)
     most = (target["visibility"] > 0).sum(1).max()
     known = np.isfinite(one.pose.keypoints[0]).all(1)
@@ -113,30 +114,30 @@ def test_a_closeup_shows_a_person_with_its_joints(people):
             return {"visibility": np.zeros((2, 17), np.uint8)}
 
     with pytest.raises(ValueError, match="picture 4 of empty pictures has no person"):
-        closeups.closeup(Nobody(), 4, SIZE)
+        crop_views.closeup(Nobody(), 4, SIZE)
 
 
 def test_whom_a_page_follows_is_the_median_of_the_most_labelled():
     errors = np.array([[9.0, 1, 2], [1, 1, 1], [3, 1, 2], [np.nan, 2, 3], [5, 6, 4]])  # means 4, 1, 2, -, 5
-    assert closeups.typical(errors) == (2, 2, 2.0)  # of four the lower of the middle two; its joints: 3, 1, 2
-    assert closeups.typical(errors[:3])[0] == 2 and closeups.typical(errors[[0]]) == (0, 2, 4.0)
-    assert closeups.typical(errors[[3]]) == (0, 1, 2.5)  # of a person's labelled joints
+    assert crop_views.typical(errors) == (2, 2, 2.0)  # of four the lower of the middle two; its joints: 3, 1, 2
+    assert crop_views.typical(errors[:3])[0] == 2 and crop_views.typical(errors[[0]]) == (0, 2, 4.0)
+    assert crop_views.typical(errors[[3]]) == (0, 1, 2.5)  # of a person's labelled joints
     with pytest.raises(ValueError, match="none of 1 people"):
-        closeups.typical(np.full((1, 3), np.nan))
+        crop_views.typical(np.full((1, 3), np.nan))
 
 
 def test_an_autoencoder_that_learned_nothing_paints_the_brightness(people, autoencoder):
-    seen = [closeups.closeup(people, i, SIZE) for i in range(2)]
+    seen = [crop_views.closeup(people, i, SIZE) for i in range(2)]
     with torch.no_grad():
         for part in (autoencoder.decoder_pred.weight, autoencoder.decoder_pred.bias):
             part.zero_()
-    for one, painted in zip(seen, closeups.paint(autoencoder, seen), strict=True):
+    for one, painted in zip(seen, crop_views.paint(autoencoder, seen), strict=True):
         assert painted.hidden.sum() == 36 and painted.error == pytest.approx(1, abs=0.01)
         assert np.abs(painted.painted.astype(int) - painted.plain).max() <= 1
         shown = ~np.kron(painted.hidden, np.ones((12, 12), bool))
         assert np.array_equal(painted.seen[shown], one.image[shown]) and (painted.seen[~shown] == 150).all()
         assert np.abs(painted.painted[shown].astype(int) - one.image[shown]).max() <= 1
-    told = words(vitpose_training.fig_painted(closeups.paint(autoencoder, seen), "drawn people"))
+    told = words(vitpose_training.fig_painted(crop_views.paint(autoencoder, seen), "drawn people"))
     assert "75% of 8 x 6 patches hidden" in told and "1.00" in told
     with pytest.raises(ValueError, match="nothing was painted"):
         vitpose_training.fig_painted([])
@@ -145,8 +146,8 @@ def test_an_autoencoder_that_learned_nothing_paints_the_brightness(people, autoe
 def test_data_sets_are_shown_as_annotated_and_as_found(people):
     torch.manual_seed(0)
     model = build("vitpose_tiny").eval()
-    some = [closeups.closeup(people, i, SIZE) for i in range(2)]
-    sets = [("people", COCO, some, closeups.find(model, some))]
+    some = [crop_views.closeup(people, i, SIZE) for i in range(2)]
+    sets = [("people", COCO, some, crop_views.find(model, some))]
     rows = vitpose_training.style_rows(sets)
     assert len(rows) == 34 and rows["found x"].between(-1, 73).all() and rows.x.notna().any()
     told = words(vitpose_training.fig_styles(sets))

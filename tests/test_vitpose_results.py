@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posekit.figures import tables, vitpose
+from posebook.figures import tables, vitpose
 
 
 def runs(*rows):
@@ -60,10 +60,10 @@ def test_costs_are_joined_by_name_alone():
 
 
 def test_some_pictures_are_a_data_set_that_can_be_scored():
+    from posebook.figures.people import from_target
+    from posebook.reports import View
     from posekit.data import open_dataset
-    from posekit.evaluate import score
-    from posekit.figures.people import from_target
-    from posekit.reports import View
+    from posekit.training.evaluate import score
 
     whole = open_dataset("people", "val", count=6, cache=None)
     some = View(whole, [4, 1])

@@ -4,10 +4,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from posekit import predict, runs, train
+from posekit import inference, runs
 from posekit.models.vitpose import merge_experts
-from posekit.prepare import names_of, prepare
-from posekit.recipes import recipe
+from posekit.training import loop
+from posekit.training.build import names_of, prepare
+from posekit.training.recipes import recipe
 
 TINY = {"dim": 32, "heads": 2, "depth": 3, "filters": 8}
 
@@ -24,7 +25,7 @@ def quick(**changes):
 
 
 def run(options, folder):
-    metrics = train.train(options, folder, report=lambda line: None)
+    metrics = loop.train(options, folder, report=lambda line: None)
     return load_file(folder / "model.safetensors"), metrics
 
 
@@ -37,14 +38,14 @@ def run(options, folder):
     ],
 )
 def test_frozen_parts_do_not_move_and_cost_no_optimiser_state(freeze, still, moves, tmp_path, monkeypatch):
-    options, seen, finish = quick(ema=0.9, model_options=TINY | {"freeze": freeze}), {}, train.Loop.finish
+    options, seen, finish = quick(ema=0.9, model_options=TINY | {"freeze": freeze}), {}, loop.Loop.finish
 
     def watched(loop):
         slots = loop.optimizer.state
         seen.update({name: parameter in slots for name, parameter in loop.plain.named_parameters()})
         return finish(loop)
 
-    monkeypatch.setattr(train.Loop, "finish", watched)
+    monkeypatch.setattr(loop.Loop, "finish", watched)
     runs.seed_everything(options.seed)
     before = prepare(options).model.state_dict()
     before = {name: value.clone() for name, value in before.items()}
@@ -55,13 +56,13 @@ def test_frozen_parts_do_not_move_and_cost_no_optimiser_state(freeze, still, mov
         assert torch.equal(before[name], after[name]) is frozen or not frozen, name
     for part in moves:
         assert any(not torch.equal(before[name], after[name]) for name in seen if part in name), part
-    assert predict.load("vitpose_tiny", tmp_path / "run").num_keypoints == 17
+    assert inference.load("vitpose_tiny", tmp_path / "run").num_keypoints == 17
 
 
 def test_several_data_sets_train_a_head_and_an_expert_each(tmp_path, monkeypatch):
     options = quick(dataset="people+crowd+macaque", steps=12, model_options=TINY | {"experts": 3, "part": 8})
-    asked, forward = [], train.told
-    monkeypatch.setattr(train, "told", lambda targets: asked.append(forward(targets)) or asked[-1])
+    asked, forward = [], loop.told
+    monkeypatch.setattr(loop, "told", lambda targets: asked.append(forward(targets)) or asked[-1])
     runs.seed_everything(options.seed)
     start = {name: value.clone() for name, value in prepare(options).model.state_dict().items()}
     after, metrics = run(options, tmp_path / "run")
@@ -85,7 +86,7 @@ def test_several_data_sets_train_a_head_and_an_expert_each(tmp_path, monkeypatch
     files = ("predictions.json", "predictions_crowd.json", "predictions_macaque.json")
     rows = [runs.read_json(tmp_path / "run" / name)[0] for name in files]
     assert [len(one["keypoints"]) for one in rows] == [3 * 17, 3 * 14, 3 * 17]
-    whole = predict.load("vitpose_tiny", tmp_path / "run", num_keypoints=(17, 14, 17))
+    whole = inference.load("vitpose_tiny", tmp_path / "run", num_keypoints=(17, 14, 17))
     assert merge_experts(whole, 1).num_keypoints == 14
 
 
@@ -93,7 +94,7 @@ def gains_of_two_heads(folder, seed=0) -> list[float]:
     """By which share the loss of each head falls from steps 1-10 to 31-40."""
     few = {"images": 2, "val_images": 2, "people": (1, 1), "batch_size": 4, "augment": "none", "weight_decay": 0.0}
     options = quick(dataset="people+crowd", steps=40, lr=1e-2, warmup=5, seed=seed, **few)
-    train.train(options, folder, validate_every=10, report=lambda line: None)
+    loop.train(options, folder, validate_every=10, report=lambda line: None)
     log = runs.read_log(folder / "log.csv")
     return [1 - log[-1][f"train_loss_heatmap_{index}"] / log[0][f"train_loss_heatmap_{index}"] for index in (0, 1)]
 

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python ci/bench/attention.py [--size s] [--batch 1] [--variants full window ...]
 
 768 tokens a crop, so full attention keeps 768 x 768 scores per head and block. What is measured and how:
-posekit/evaluation/vitpose_cost.py. Times are of a training step per crop; GMAC without the decoder.
+posebook/benchmarks/vitpose_cost.py. Times are of a training step per crop; GMAC without the decoder.
 
 Exit status 1 when a windowed variant does not save at least a quarter of full attention's peak in the column `scores`,
 or when a windowed variant needs more than full attention with the fused kernel (by more than a quarter).
@@ -15,8 +15,8 @@ import argparse
 import os
 import sys
 
-from posekit.evaluation.vitpose_cost import KERNELS, cases, cost_rows
-from posekit.studies import study
+from posebook.benchmarks.vitpose_cost import KERNELS, cases, cost_rows
+from posebook.studies import study
 
 
 def main() -> int:

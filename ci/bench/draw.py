@@ -5,7 +5,7 @@ import time
 
 import cv2
 
-from posekit.data.scenes import draw
+from posekit.data.drawn.scenes import draw
 
 cv2.setNumThreads(1)
 count = int(sys.argv[1]) if len(sys.argv) > 1 else 400

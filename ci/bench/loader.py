@@ -79,9 +79,7 @@ def synthetic_folder(root: Path, count: int = 4) -> None:
                 }
             )
     categories = [{"id": 1, "name": "person", "keypoints": list(COCO.keypoints)}]
-    (root / "people.json").write_text(
-        json.dumps({"images": images, "annotations": rows, "categories": categories})
-    )
+    (root / "people.json").write_text(json.dumps({"images": images, "annotations": rows, "categories": categories}))
 
 
 class Drawn:
@@ -131,11 +129,7 @@ def report(data: CocoFolder) -> float:
         "read and decode": milliseconds(lambda: [data.image(i) for i in range(n)]) / n,
         "people": milliseconds(lambda: [data.target(i) for i in range(n)]) / n,
         "warp and keypoints": milliseconds(lambda: augmented(quiet)) / n,
-        "coarse dropout (half of them)": milliseconds(
-            lambda: [coarse_dropout(item[0], rng) for item in items]
-        )
-        / n
-        / 2,
+        "coarse dropout (half of them)": milliseconds(lambda: [coarse_dropout(item[0], rng) for item in items]) / n / 2,
         "collate and normalise": milliseconds(lambda: loader._finish(stack_items(items))) / n,
     }
     whole = milliseconds(lambda: list(loader.epoch(next(epochs)))) / n

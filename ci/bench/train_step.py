@@ -20,7 +20,7 @@ from posekit.data import open_dataset
 from posekit.data.augment import Augment
 from posekit.data.loader import Loader
 from posekit.losses.poet import PoetCriterion
-from posekit.parameter_groups import two_rates
+from posekit.training.parameter_groups import two_rates
 
 CASES = {  # pictures, pixels, augmentation, steps, largest share of matching + loss
     "poet_r50": (2, 512, "paper", 4, 0.03),

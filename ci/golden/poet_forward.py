@@ -36,9 +36,7 @@ def forward(file: Path, report: Report) -> None:
     name = file.stem.removeprefix("forward_").removeprefix("targets_")
     arrays_file, fields_file = file.with_name(f"forward_{name}.npz"), file.with_name(f"forward_{name}.json")
     if not (report.has(arrays_file) and report.has(fields_file)):
-        report.fail(
-            file, "replay", f"{arrays_file.name} and {fields_file.name} belong together; one is missing"
-        )
+        report.fail(file, "replay", f"{arrays_file.name} and {fields_file.name} belong together; one is missing")
         return
     arrays, fields = report.arrays(arrays_file), report.fields(fields_file)
     report.equal(fields_file, "variant", name, fields["variant"])
@@ -113,9 +111,7 @@ def _inputs(arrays_file, fields_file, report, arrays, fields) -> tuple[np.ndarra
     valid = arrays["valid_hw"].tolist()
     report.equal(arrays_file, "valid_hw", valid, fields["valid_hw"])
     pixels, mask = images(fields["image_rule"], fields["image_seed"], fields["shape"], valid)
-    report.equal(
-        fields_file, "image_crc32", zlib.crc32(pixels.astype("<f4").tobytes()), fields["image_crc32"]
-    )
+    report.equal(fields_file, "image_crc32", zlib.crc32(pixels.astype("<f4").tobytes()), fields["image_crc32"])
     report.compare(fields_file, "image_first5", pixels.ravel()[:5], fields["image_first5"], atol=1e-6)
     return pixels, mask
 
@@ -124,9 +120,7 @@ def _options(name: str, report: Report, arrays) -> dict[str, int]:
     """The model's size: from the outputs, and what they do not show from the key list of the same variant."""
     decoder_layers, _, queries, _ = arrays["pred_logits"].shape
     options = {}
-    lists = [
-        path for path in report.folder.glob("keys_*.json") if name.startswith(path.stem.removeprefix("keys_"))
-    ]
+    lists = [path for path in report.folder.glob("keys_*.json") if name.startswith(path.stem.removeprefix("keys_"))]
     if lists:
         longest = max(lists, key=lambda path: len(path.stem))
         rows = report.fields(longest.relative_to(report.folder))["rows"]
@@ -148,18 +142,12 @@ def _compare_arrays(file, report, arrays, captured, tolerance) -> None:
         ("feature_every_64th", kept["feature"][:, ::64]),
         ("proj_every_16th", kept["projected"][:, ::16]),
     ):
-        largest = float(
-            np.abs(arrays[name]).max(initial=1.0)
-        )  # not normalised: the tolerance goes by their size
+        largest = float(np.abs(arrays[name]).max(initial=1.0))  # not normalised: the tolerance goes by their size
         report.compare(file, name, ours, arrays[name], atol=1e-5 * largest)
     position = np.broadcast_to(kept["position"], kept["memory"].shape)
     report.compare(file, "pos_every_16th", position[:, ::16], arrays["pos_every_16th"], atol=1e-6)
-    report.compare(
-        file, "memory_every_16th", kept["memory"][:, ::16], arrays["memory_every_16th"], atol=tolerance
-    )
-    report.compare(
-        file, "hs_last_every_4th", kept["states"][-1][..., ::4], arrays["hs_last_every_4th"], atol=tolerance
-    )
+    report.compare(file, "memory_every_16th", kept["memory"][:, ::16], arrays["memory_every_16th"], atol=tolerance)
+    report.compare(file, "hs_last_every_4th", kept["states"][-1][..., ::4], arrays["hs_last_every_4th"], atol=tolerance)
 
 
 def _compare_summaries(file, report, fields, captured, tolerance) -> None:
@@ -258,15 +246,11 @@ def _gradient_norms(model: nn.Module, total: Tensor, modules) -> np.ndarray:
     )
 
 
-def _gradient_noise(
-    model: nn.Module, people: dict, pixels: np.ndarray, mask: np.ndarray, modules
-) -> np.ndarray:
+def _gradient_noise(model: nn.Module, people: dict, pixels: np.ndarray, mask: np.ndarray, modules) -> np.ndarray:
     """Largest relative distance of two float32 runs on images that differ in their last bits, per module."""
     norms = []
     for seed in range(RUNS):
         wobble = 1 + 1e-7 * np.random.default_rng(seed).standard_normal(pixels.shape)
-        captured = capture(
-            model, torch.from_numpy((pixels * wobble).astype(np.float32)), torch.from_numpy(mask)
-        )
+        captured = capture(model, torch.from_numpy((pixels * wobble).astype(np.float32)), torch.from_numpy(mask))
         norms.append(_gradient_norms(model, _losses(captured, people)[1], modules))
     return np.ptp(norms, axis=0) / np.mean(norms, axis=0)

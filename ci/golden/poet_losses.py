@@ -37,9 +37,7 @@ OPTIONS = {
 SLIP = "the slip left out"
 
 
-def criterion_for(
-    num_keypoints: int, weights: dict[str, float] | None = None, eos: float = 0.1
-) -> PoetCriterion:
+def criterion_for(num_keypoints: int, weights: dict[str, float] | None = None, eos: float = 0.1) -> PoetCriterion:
     """The criterion with coefficients by term (None: the published ones)."""
     given = {} if weights is None else {OPTIONS[term]: weights[term] for term in TERMS}
     return PoetCriterion(num_keypoints, eos=eos, **given)
@@ -115,17 +113,13 @@ def losses(file: Path, report: Report) -> None:
     case = file.stem.split("_", 1)[1]
     arrays_file, fields_file = file.with_name(f"match_{case}.npz"), file.with_name(f"loss_{case}.json")
     if not (report.has(arrays_file) and report.has(fields_file)):
-        report.fail(
-            file, "replay", f"{arrays_file.name} and {fields_file.name} belong together; one is missing"
-        )
+        report.fail(file, "replay", f"{arrays_file.name} and {fields_file.name} belong together; one is missing")
         return
     arrays, fields = report.arrays(arrays_file), report.fields(fields_file)
     logits, pose = torch.from_numpy(arrays["pred_logits"]), torch.from_numpy(arrays["pred_kpts"])
     people = pack(arrays["targets"], arrays["labels"], arrays["n_persons"])
     report.equal(fields_file, "case", case, fields["case"])
-    report.equal(
-        fields_file, "layers, queries", [len(logits), logits.shape[2]], [fields["layers"], fields["queries"]]
-    )
+    report.equal(fields_file, "layers, queries", [len(logits), logits.shape[2]], [fields["layers"], fields["queries"]])
     report.equal(fields_file, "classes", NOBODY, fields["num_classes"])
     hidden = hidden_people(people)
     parts = _compare_parts(arrays_file, report, arrays, logits, pose, people, hidden)
@@ -155,9 +149,7 @@ def _compare_parts(file, report, arrays, logits, pose, people, hidden) -> dict[s
             note = "" if keep.all() else SLIP
             if ours.shape == reference.shape:
                 ours, reference = np.where(keep, ours, 0), np.where(keep, reference, 0)
-            report.compare(
-                file, f"term_{name}_{b}", ours, reference, atol=_tolerance(term, reference), note=note
-            )
+            report.compare(file, f"term_{name}_{b}", ours, reference, atol=_tolerance(term, reference), note=note)
     return parts
 
 
@@ -176,9 +168,7 @@ def _compare_assignment(file, report, arrays, parts, pose, people, weights, hidd
     for b, n in enumerate(people["counts"]):
         reference = arrays[f"cost_{b}"]
         keep = _outside_slip(hidden, b, pose.shape[2], reference.shape)
-        tolerance = 2e-5 + sum(
-            weights[term] * _tolerance(term, parts[term][-1, b, :, :n].numpy()) for term in TERMS
-        )
+        tolerance = 2e-5 + sum(weights[term] * _tolerance(term, parts[term][-1, b, :, :n].numpy()) for term in TERMS)
         if hidden:
             slip = cost[-1, b, :, :n].numpy()
             report.compare(file, f"cost_{b}, slip as documented", slip, reference, atol=tolerance)
@@ -190,15 +180,11 @@ def _compare_assignment(file, report, arrays, parts, pose, people, weights, hidd
         query, person = arrays[f"pred_index_{b}"], arrays[f"target_index_{b}"]
         report.compare(file, f"pred_index_{b}", pairs[2][here], query, note=documented)
         report.compare(file, f"target_index_{b}", pairs[3][here], person, note=documented)
-        given.append(
-            torch.from_numpy(np.stack([np.full(len(query), last), np.full(len(query), b), query, person]))
-        )
+        given.append(torch.from_numpy(np.stack([np.full(len(query), last), np.full(len(query), b), query, person])))
     return torch.cat(given, dim=1).unbind(0)
 
 
-def _compare_losses(
-    arrays_file, fields_file, report, arrays, fields, logits, pose, people, pairs, hidden
-) -> None:
+def _compare_losses(arrays_file, fields_file, report, arrays, fields, logits, pose, people, pairs, hidden) -> None:
     """Every loss of the log for these pairs, and the gradients of the weighted total at the last layer."""
     coefficients = {term: fields["loss_weights"][term] for term in TERMS}
     criterion = criterion_for((pose.shape[-1] - 2) // 3, coefficients, fields["eos_coef"])
@@ -209,17 +195,11 @@ def _compare_losses(
     total = weighted_total(named, coefficients)
     report.compare(fields_file, "total", total.item(), fields["total"], rtol=1e-5, note=note)
     total.backward()
-    report.compare(
-        arrays_file, "grad_logits_last", logits.grad[-1], arrays["grad_logits_last"], atol=1e-6, note=note
-    )
-    report.compare(
-        arrays_file, "grad_kpts_last", pose.grad[-1], arrays["grad_kpts_last"], atol=1e-5, note=note
-    )
+    report.compare(arrays_file, "grad_logits_last", logits.grad[-1], arrays["grad_logits_last"], atol=1e-6, note=note)
+    report.compare(arrays_file, "grad_kpts_last", pose.grad[-1], arrays["grad_kpts_last"], atol=1e-5, note=note)
 
 
-def compare_named(
-    file, report, named: dict[str, Tensor], reference: dict[str, float], rtol: float, note=""
-) -> None:
+def compare_named(file, report, named: dict[str, Tensor], reference: dict[str, float], rtol: float, note="") -> None:
     """A row per loss; names that only one side knows are a row too."""
     report.equal(file, "names of the losses", sorted(named), sorted(reference))
     for name in (name for name in reference if name in named):
@@ -236,9 +216,7 @@ def _tolerance(term: str, value: np.ndarray) -> np.ndarray:
     return 1e-5 + (5e-6 / np.maximum(np.abs(value), 5e-3) if euclidean else np.zeros(value.shape))
 
 
-def _outside_slip(
-    hidden: list[tuple[int, int, int]], b: int, queries: int, shape: tuple[int, int]
-) -> np.ndarray:
+def _outside_slip(hidden: list[tuple[int, int, int]], b: int, queries: int, shape: tuple[int, int]) -> np.ndarray:
     """Which entries of image b's cost the slip leaves alone."""
     keep = np.ones(shape, bool)
     for number, image, place in hidden:

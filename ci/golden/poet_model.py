@@ -25,7 +25,5 @@ def fill(model: nn.Module, rule: str) -> None:
     if rule not in WEIGHT_RULES:
         raise ValueError(f"the weight rule is {rule!r}; known are {', '.join(WEIGHT_RULES)}")
     tensor = WEIGHT_RULES[rule]
-    published = {
-        name: torch.from_numpy(tensor(name, tuple(value.shape))) for name, value in model.state_dict().items()
-    }
+    published = {name: torch.from_numpy(tensor(name, tuple(value.shape))) for name, value in model.state_dict().items()}
     checkpoints.load_weights(model, published)

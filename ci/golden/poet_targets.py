@@ -132,15 +132,11 @@ def _compare(file, report, name, ours, theirs, encoded, old_size) -> None:
     report.compare(file, f"{name} vc", vectors[:, 2], rows[:, 2])
     scale = np.array([width, height])
     center = np.where(has_center[:, None], rows[:, :2], 0)
-    report.compare(
-        file, f"{name} centre", np.where(has_center[:, None], vectors[:, :2] * scale, 0), center, atol=1e-3
-    )
+    report.compare(file, f"{name} centre", np.where(has_center[:, None], vectors[:, :2] * scale, 0), center, atol=1e-3)
     joints = rows[:, 3:].reshape(len(rows), -1, 3)
     report.compare(file, f"{name} v", seen.astype(float), joints[..., 2])
     position = joints[..., :2] + rows[:, None, :2]
-    report.compare(
-        file, f"{name} labelled joints, px", ours["keypoints"][labelled], position[labelled], atol=1e-3
-    )
+    report.compare(file, f"{name} labelled joints, px", ours["keypoints"][labelled], position[labelled], atol=1e-3)
     if encoded is not None:
         theirs_seen = np.array(encoded, np.float64).reshape(rows.shape)
         counts = np.concatenate(

@@ -15,11 +15,11 @@ from torch.nn import functional
 from golden.report import Report
 from golden.rtmo_steps import losses as steps
 from posekit.layouts import COCO
+from posekit.losses.assignment import FAR, assign, where_priors_lie
 from posekit.losses.coordinates import mle_loss, target_heatmap
 from posekit.losses.overlaps import box_iou, joint_oks, pose_oks
-from posekit.losses.people import People
 from posekit.losses.rtmo import varifocal
-from posekit.losses.simota import FAR, assign, where_priors_lie
+from posekit.losses.targets import People
 
 SETTINGS = {  # of simota.npz: centre, overlap behind the dynamic k
     "kpt_center": ("keypoints", "oks"),

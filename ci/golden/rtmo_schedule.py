@@ -11,9 +11,9 @@ from pathlib import Path
 from golden.report import Report
 from posekit import models
 from posekit.models.checkpoints_rtmo import published_name
-from posekit.parameter_groups import parameter_groups
-from posekit.recipes import Recipe, recipe
-from posekit.schedules import averaging_momentum, rate
+from posekit.training.parameter_groups import parameter_groups
+from posekit.training.recipes import Recipe, recipe
+from posekit.training.schedules import averaging_momentum, rate
 
 RECIPE_OF = {"s": "rtmo_s", "s_crowdpose": "rtmo_s_crowdpose"}
 

@@ -18,8 +18,8 @@ from torch.nn import functional
 from golden.report import Report
 from golden.rtmo_forward import build_for, published
 from posekit.layouts import layout_for
-from posekit.losses.people import pack_people
 from posekit.losses.rtmo import PUBLISHED, RtmoCriterion, pose_centers
+from posekit.losses.targets import pack_people
 from posekit.models import checkpoints
 from posekit.models.checkpoints_rtmo import published_name
 

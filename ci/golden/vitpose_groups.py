@@ -6,8 +6,8 @@ from pathlib import Path
 
 from golden.report import Report
 from posekit.models.vit import SIZES
-from posekit.parameter_groups import layer_id, layer_scale
-from posekit.recipes import LAYER_DECAY
+from posekit.training.parameter_groups import layer_id, layer_scale
+from posekit.training.recipes import LAYER_DECAY
 
 
 def layer_decay(file: Path, report: Report) -> None:

@@ -23,7 +23,7 @@ def open_dataset(
 ):
     """The data set that `spec` names.
 
-    "people", "crowd", "macaque": drawn scenes (`posekit.data.scenes.Scenes`) of `size` pixels (128) with
+    "people", "crowd", "macaque": drawn scenes (`posekit.data.drawn.scenes.Scenes`) of `size` pixels (128) with
     `people` = (fewest, most) in each, or as many as the style usually has; `count` pictures (12,000 for "train",
     300 for "val"), kept in the folder `cache`. The splits never share a picture: they use the seeds 2 * seed and
     2 * seed + 1.
@@ -39,7 +39,7 @@ def open_dataset(
     if split not in ("train", "val"):
         raise ValueError(f"a data set has the splits 'train' and 'val', not '{split}'")
     if str(spec) in DRAWN:
-        from posekit.data.scenes import Scenes
+        from posekit.data.drawn.scenes import Scenes
 
         return Scenes(
             style=str(spec),

@@ -106,9 +106,7 @@ def determinant(matrix: np.ndarray) -> float:
     return abs(float(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]))
 
 
-def size_with_aspect_ratio(
-    width: int, height: int, shortest: int, longest: int | None = None
-) -> tuple[int, int]:
+def size_with_aspect_ratio(width: int, height: int, shortest: int, longest: int | None = None) -> tuple[int, int]:
     """(width, height) whose shorter side is `shortest`, less where the longer side would pass `longest`.
 
     The rounding is that of DETR's `get_size_with_aspect_ratio`: the shorter side is rounded to the nearest,
@@ -130,9 +128,7 @@ def resize(width: int, height: int, new_width: int, new_height: int) -> np.ndarr
     return scale(new_width / width, new_height / height)
 
 
-def warp(
-    image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int | None = 0
-) -> np.ndarray:
+def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int | None = 0) -> np.ndarray:
     """Resample `image` (H, W, 3) uint8 once into a frame of `size` = (width, height); `border` (0 to 255) where
     nothing maps to, or the picture's edge repeated (None).
 
@@ -158,6 +154,4 @@ def warp(
     linear, shift = matrix[:, :2], matrix[:, 2]
     centred = np.column_stack([linear, linear @ (0.5, 0.5) + shift - 0.5])
     mode = cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT
-    return cv2.warpAffine(
-        image, centred, size, flags=cv2.INTER_LINEAR, borderMode=mode, borderValue=(border or 0,) * 3
-    )
+    return cv2.warpAffine(image, centred, size, flags=cv2.INTER_LINEAR, borderMode=mode, borderValue=(border or 0,) * 3)

@@ -145,9 +145,7 @@ class Augment:
         height, width = image.shape[:2]
         matrix, size, flipped, cut = self.draw(width, height, rng)
         image = affine.warp(image, matrix, size, self.pad or 0)
-        target = transform_target(
-            target, matrix, (width, height), size, self.flip_order if flipped else None, cut
-        )
+        target = transform_target(target, matrix, (width, height), size, self.flip_order if flipped else None, cut)
         # differs from paper: the released code drops out before cropping and resizing; blocks are relative to
         # the picture either way, and after the warp there are fewer pixels to touch.
         if self.steps.dropout_p and rng.random() < self.steps.dropout_p:
@@ -161,9 +159,7 @@ class Augment:
             target["size"] = np.array([width, height])
         return image, target, affine.invert(matrix).astype(np.float32)
 
-    def draw(
-        self, width: int, height: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, tuple[int, int], bool, bool]:
+    def draw(self, width: int, height: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int], bool, bool]:
         """The random geometry for one picture: (matrix, new (width, height), was it flipped, was it cut)."""
         steps, chain, size, cut = self.steps, [], (width, height), False
         flipped = bool(steps.flip) and rng.random() < steps.flip

@@ -133,9 +133,7 @@ class CocoFolder:
         """
         rows = self._people.get(self._images[i]["id"], [])
         people = [row for row in rows if not row["iscrowd"]]
-        triples = np.array([row["keypoints"] for row in people], np.float32).reshape(
-            len(people), len(self.layout), 3
-        )
+        triples = np.array([row["keypoints"] for row in people], np.float32).reshape(len(people), len(self.layout), 3)
         return {
             "keypoints": np.ascontiguousarray(triples[..., :2]),
             "visibility": triples[..., 2].astype(np.uint8),

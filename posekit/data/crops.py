@@ -26,9 +26,7 @@ SIZE = (192, 256)
 PADDING = 1.25
 
 
-def windows(
-    boxes: np.ndarray, size: tuple[int, int] = SIZE, padding: float = PADDING
-) -> tuple[np.ndarray, np.ndarray]:
+def windows(boxes: np.ndarray, size: tuple[int, int] = SIZE, padding: float = PADDING) -> tuple[np.ndarray, np.ndarray]:
     """Centres (n, 2) and extents (n, 2) = (width, height) of what is cut out around boxes (n, 4) x0 y0 x1 y1.
 
     The shorter side of a box grows to the crop's aspect ratio, then both by `padding`. The published code's `scale`

@@ -53,14 +53,10 @@ def find_annotations(root: Path, split: str, given: str | Path | None, notes: li
                 faults.append(error)
         if len(usable) > 1:
             names = ", ".join(path.name for path, _ in usable)
-            raise DataError(
-                f"'{root}' has several annotation files ({names}): say which with annotations=..."
-            )
+            raise DataError(f"'{root}' has several annotation files ({names}): say which with annotations=...")
         if usable:
             if paths is not named and paths is not mine:
-                notes.append(
-                    f"{usable[0][0].name} serves as train and as val: scores are on the training images"
-                )
+                notes.append(f"{usable[0][0].name} serves as train and as val: scores are on the training images")
             return usable[0]
     raise faults[0]
 
@@ -103,9 +99,7 @@ def find_layout(path: Path, truth: Truth, given: Layout | None, notes: list[str]
     if not first.keypoints:
         known = [layout for layout in LAYOUTS.values() if len(layout) == k]
         if known:
-            notes.append(
-                f"{path.name} does not name its {k} keypoints: layout '{known[0].name}' is assumed"
-            )
+            notes.append(f"{path.name} does not name its {k} keypoints: layout '{known[0].name}' is assumed")
             return known[0], known[0].name
     names = first.keypoints or tuple(f"keypoint_{i}" for i in range(k))
     layout = layout_for([SYNONYMS.get(name, name) for name in names])

@@ -270,8 +270,7 @@ def merge(panes: list[Pane], frame: tuple[int, int], flip_order: np.ndarray) -> 
     """The people of all panes in one target of the frame (width, height); see `Mosaic` for who is left out."""
     counts = [len(pane.target["keypoints"]) for pane in panes]
     points, visibility, boxes, areas = (
-        np.concatenate([pane.target[name] for pane in panes])
-        for name in ("keypoints", "visibility", "boxes", "areas")
+        np.concatenate([pane.target[name] for pane in panes]) for name in ("keypoints", "visibility", "boxes", "areas")
     )
     whose = np.repeat(np.arange(len(panes)), counts)
     sizes = np.array([pane.image.shape[1::-1] for pane in panes], float)[whose]

@@ -44,7 +44,7 @@ def gather(data: Mapping[str, object], what: Callable[[object], list[str]]) -> l
 def tell(parts, record: dict, report: Callable[[str], None]) -> None:
     """Reports what the readers of a run's data noticed and which sigmas score it, and keeps both in its record.
 
-    parts: `train` and `val` of `posekit.prepare.Parts`. record: of `runs.Run`; it gets `notes` and `sigmas`.
+    parts: `train` and `val` of `posekit.training.build.Parts`. record: of `runs.Run`; it gets `notes` and `sigmas`.
     """
     record["notes"] = gather(_by_name(parts), notes_of)
     record["sigmas"] = sigmas_of(next(iter(parts.val.values())).dataset)

@@ -9,9 +9,9 @@ from posekit.evaluation.coco import (
     evaluate_by_people,
     per_joint_oks,
 )  # fmt: skip
-from posekit.evaluation.crowd import BANDS, band_of, crowd_index
+from posekit.evaluation.crowdpose import BANDS, band_of, crowd_index
 from posekit.evaluation.oks import match_people, oks, oks_per_joint
-from posekit.evaluation.pairs import Pairs, pair_people
+from posekit.evaluation.pairing import Pairs, pair_people
 from posekit.evaluation.precision import STATS
 from posekit.evaluation.visibility import Visibility, calibration, compare_visibility, roc
 

@@ -13,9 +13,7 @@ from posekit.evaluation.coco import evaluate
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m posekit.evaluation", description="COCO keypoint AP and AR."
-    )
+    parser = argparse.ArgumentParser(prog="python -m posekit.evaluation", description="COCO keypoint AP and AR.")
     add = parser.add_argument
     add("ground_truth", help="COCO keypoint annotations (JSON)")
     add("detections", help="COCO keypoint results (JSON list)")

@@ -15,7 +15,7 @@ import numpy as np
 
 from posekit.data.coco_categories import named
 from posekit.evaluation.columns import People, read_people
-from posekit.evaluation.crowd import BANDS, BORDERS, band_of
+from posekit.evaluation.crowdpose import BANDS, BORDERS, band_of
 from posekit.evaluation.detections import Detections, read_detections
 from posekit.evaluation.matching import THRESHOLDS, best_of_images, match_people, similarity_of
 from posekit.evaluation.oks import oks_per_joint
@@ -159,9 +159,7 @@ def evaluate(
         ValueError: input that cannot be scored; the sentence says what to change.
     """
     if max_detections < 1 or area_scale <= 0:
-        raise ValueError(
-            f"max_detections ({max_detections}) must be at least 1, area_scale ({area_scale}) above 0"
-        )
+        raise ValueError(f"max_detections ({max_detections}) must be at least 1, area_scale ({area_scale}) above 0")
     people = read_people(ground_truth, category_id, image_ids, convention)
     found = read_detections(detections, people)
     sigmas, source = _sigmas(sigmas, people, found)
@@ -242,9 +240,7 @@ def _sigmas(sigmas, people: People, found: Detections) -> tuple[np.ndarray, str]
     if sigmas is not None:
         sigmas = np.asarray(sigmas, float)
         if sigmas.ndim != 1 or (k and len(sigmas) != k):
-            raise ValueError(
-                f"sigmas of shape {sigmas.shape} do not fit {k} keypoints: give one per keypoint"
-            )
+            raise ValueError(f"sigmas of shape {sigmas.shape} do not fit {k} keypoints: give one per keypoint")
         if not (np.isfinite(sigmas).all() and (sigmas > 0).all()):
             raise ValueError(f"sigmas must be positive, not {sigmas.min():g}")
         return sigmas, "given"

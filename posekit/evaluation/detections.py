@@ -87,17 +87,13 @@ def read_detections(detections, people: People) -> Detections:
         ids = ImageIds(people.known)
         meant = {one: ids.find(one, people.notes, "a row") for one in unknown}
         if unknown := {one for one in unknown if meant[one] is None}:
-            raise ValueError(
-                f"{where}: image {some(unknown)} not in the ground truth: of another data set or split?"
-            )
+            raise ValueError(f"{where}: image {some(unknown)} not in the ground truth: of another data set or split?")
         image_ids = [one if one in people.known else meant[one] for one in image_ids]
         image = np.fromiter(map(index.get, image_ids, repeat(-1)), np.int64, len(found))
     finite = np.isfinite(found.scores) & np.isfinite(found.boxes).all(1)
     if not finite.all():
         bad = int(np.argmin(finite))
-        raise ValueError(
-            f"{where}: row {bad} (image {image_ids[bad]}) holds a keypoint or score that is not finite"
-        )
+        raise ValueError(f"{where}: row {bad} (image {image_ids[bad]}) holds a keypoint or score that is not finite")
     place = np.full(len(found), -1)
     for category, one in enumerate(people.categories):
         place[np.array(kinds) == one.id] = category
@@ -125,9 +121,7 @@ def _from_rows(pieces: Iterable[list], k: int | None, where: str) -> tuple[list,
         if not first:
             boxed = bool(field_of(rows[0], "bbox"))
             if not boxed and field_of(rows[0], "segmentation") is not None:
-                raise ValueError(
-                    f"{where}: poses are not measured by 'segmentation': remove it from the rows"
-                )
+                raise ValueError(f"{where}: poses are not measured by 'segmentation': remove it from the rows")
         image_ids += columns[0]
         kinds += columns[1]
         scores += columns[2]
@@ -171,13 +165,7 @@ def _from_arrays(columns: dict, k: int | None, where: str, people: People) -> tu
     if keypoints.ndim == 2 and keypoints.shape[1] % 3 == 0:
         keypoints = keypoints.reshape(n, keypoints.shape[1] // 3, 3)
     shape = keypoints.shape
-    if (
-        scores.shape != (n,)
-        or len(shape) != 3
-        or shape[0] != n
-        or k not in (None, shape[1])
-        or shape[2] not in (2, 3)
-    ):
+    if scores.shape != (n,) or len(shape) != 3 or shape[0] != n or k not in (None, shape[1]) or shape[2] not in (2, 3):
         raise ValueError(
             f"{where}: {n} image ids need scores ({n},) and keypoints ({n}, {k or 'K'}, 2 or 3), "
             f"not {scores.shape} and {shape}"
@@ -185,9 +173,7 @@ def _from_arrays(columns: dict, k: int | None, where: str, people: People) -> tu
     xy = np.ascontiguousarray(keypoints[..., :2])
     kinds = np.asarray(columns.get("category_id", np.full(n, people.categories[0].id))).tolist()
     if len(people.categories) > 1 and "category_id" not in columns or len(kinds) != n:
-        raise ValueError(
-            f"{where}: {n} detections need a category_id each, one of {named(people.categories)}"
-        )
+        raise ValueError(f"{where}: {n} detections need a category_id each, one of {named(people.categories)}")
     return image_ids, kinds, _detections(xy, scores, _boxes(xy))
 
 

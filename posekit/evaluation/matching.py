@@ -26,9 +26,7 @@ def best_of_images(found: Detections, max_detections: int) -> np.ndarray:
 def similarity_of(people: People, found: Detections, sigmas, d_index, g_index) -> np.ndarray:
     """(P,) OKS of the pairs (d_index, g_index)."""
     labelled, bounds = people.visibility > 0, doubled(people.boxes)
-    return oks_pairs(
-        found.keypoints, people.keypoints, labelled, people.areas, sigmas, bounds, d_index, g_index
-    )
+    return oks_pairs(found.keypoints, people.keypoints, labelled, people.areas, sigmas, bounds, d_index, g_index)
 
 
 def _close(people: People, found: Detections, sigmas, d_index, g_index) -> np.ndarray:
@@ -67,9 +65,7 @@ def match_people(people: People, found: Detections, sigmas, ignored_people) -> n
     close = _close(people, found, sigmas, d_index, g_index)
     similarity = np.zeros(len(d_index))
     similarity[close] = similarity_of(people, found, sigmas, d_index[close], g_index[close])
-    reached = np.searchsorted(
-        np.minimum(THRESHOLDS, 1 - 1e-10), similarity, side="right"
-    )  # so many thresholds
+    reached = np.searchsorted(np.minimum(THRESHOLDS, 1 - 1e-10), similarity, side="right")  # so many thresholds
     rank = np.arange(len(found)) - np.searchsorted(found.image, found.image)
     match = np.full((len(ignored_people), len(THRESHOLDS), len(found)), -1, np.int32)
     hopeful = np.zeros(len(found), bool)

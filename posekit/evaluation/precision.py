@@ -54,9 +54,7 @@ def _one_category(people, found, match, ignored, ignored_people, images=None) ->
     for a, count in enumerate(wanted.sum(1)):
         for t in range(len(THRESHOLDS) if count else 0):
             counted = order[~ignored[a, t, order]]
-            place = (
-                np.flatnonzero(hit[a, t, counted]) + 1
-            )  # of the 1st, 2nd ... hit among the detections that count
+            place = np.flatnonzero(hit[a, t, counted]) + 1  # of the 1st, 2nd ... hit among the detections that count
             hits = np.arange(1, len(place) + 1)
             # Precision is highest at a hit, so the best from here on is a maximum over the hits that follow.
             best = np.maximum.accumulate((hits / (place + np.spacing(1)))[::-1])[::-1]

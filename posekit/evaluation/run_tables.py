@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from posekit.evaluation.centers import compare_centers, true_centers
-from posekit.evaluation.pairs import Pairs
+from posekit.evaluation.pairing import Pairs
 from posekit.evaluation.visibility import compare_visibility
 from posekit.poses import Poses
 

@@ -73,9 +73,7 @@ def compare_visibility(predicted, truth, threshold: float = 0.5, bins: int = 10)
         worst = predicted[~((predicted >= 0) & (predicted <= 1))][0]
         raise ValueError(f"predicted visibility must lie in [0, 1], not {worst:g}: apply the sigmoid first")
     if not np.isin(truth, (0, 1, 2)).all():
-        raise ValueError(
-            f"annotated visibility must be 0, 1 or 2, not {truth[~np.isin(truth, (0, 1, 2))][0]}"
-        )
+        raise ValueError(f"annotated visibility must be 0, 1 or 2, not {truth[~np.isin(truth, (0, 1, 2))][0]}")
     seen = truth == 2
     false_rate, true_rate, auc = roc(predicted, seen)
     return Visibility(
@@ -99,9 +97,7 @@ def roc(predicted, positive) -> tuple[np.ndarray, np.ndarray, float]:
     """
     predicted, positive = np.asarray(predicted, float).ravel(), np.asarray(positive, bool).ravel()
     order = np.argsort(-predicted, kind="stable")
-    last = np.append(
-        np.flatnonzero(np.diff(predicted[order])), len(order) - 1
-    )  # ties pass the threshold together
+    last = np.append(np.flatnonzero(np.diff(predicted[order])), len(order) - 1)  # ties pass the threshold together
     if not 0 < positive.sum() < len(positive):
         return np.full(2, np.nan), np.full(2, np.nan), float("nan")
     hits = np.cumsum(positive[order])[last]
@@ -119,9 +115,7 @@ def calibration(predicted, positive, bins: int = 10) -> Calibration:
     total = np.where(count > 0, count, np.nan)
     mean = np.bincount(which, predicted, bins) / total
     share = np.bincount(which, positive, bins) / total
-    error = (
-        float(np.nansum(np.abs(mean - share) * count) / len(predicted)) if len(predicted) else float("nan")
-    )
+    error = float(np.nansum(np.abs(mean - share) * count) / len(predicted)) if len(predicted) else float("nan")
     return Calibration(edges[:-1], edges[1:], count, mean, share, error)
 
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from posekit.losses.assignment import assign
 from posekit.losses.coordinates import kld_loss, mle_loss, paper_mle_loss, target_heatmap
 from posekit.losses.overlaps import box_iou, joint_oks, pose_oks
-from posekit.losses.people import People, pack_people
-from posekit.losses.simota import assign
+from posekit.losses.targets import People, pack_people
 
 COORDINATE_TERMS = {"mle": "loss_mle", "kld": "loss_kld", "oks": "loss_oks_decoded"}
 
@@ -41,7 +41,7 @@ class RtmoCriterion(nn.Module):
     """RTMO's loss: `criterion(outputs, targets)` with the outputs of `RTMO.forward(images, proxies=True)`.
 
     sigmas (K,): OKS fall-off of the layout. A pair of numbers is (stage 1, stage 2), one number is for both. `w_*`:
-    weights of the terms; `overlaps_power`: of the OKS that the score learns. `center`, `dynamic_k`: see simota.py.
+    weights of the terms; `overlaps_power`: of the OKS that the score learns. `center`, `dynamic_k`: see assignment.py.
     `coordinate_loss`: "mle" (`mle="released"` or `"paper"`), "kld" with a target of `kld_sigma` of the bins' range, or
     "oks" of the classifier's keypoints, for a model that decodes by regression; the paper gives no weights for the
     last two: the divergence has weight 1, the similarity the proxy's.

@@ -45,9 +45,7 @@ def read(path: str | Path) -> dict[str, Tensor]:
     tensors = {}
     if isinstance(state, Mapping):
         tensors = {
-            str(name).removeprefix("module."): value
-            for name, value in state.items()
-            if isinstance(value, Tensor)
+            str(name).removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)
         }
     if not tensors:
         raise ValueError(f"{path.name} holds no weights: no tensor under 'model', 'state_dict' or at the top")
@@ -126,14 +124,8 @@ def load_detr(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> li
         ValueError: the weights are not of a DETR, or of one with other widths or layers.
     """
     state, label = _state(source)
-    own = {
-        name: value
-        for name, value in model.state_dict().items()
-        if not name.startswith((*DETR_ONLY, "kpt_embed."))
-    }
-    shared = _without_counters(
-        {k: v for k, v in state.items() if not k.startswith((*DETR_ONLY, "kpt_embed."))}, own
-    )
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith((*DETR_ONLY, "kpt_embed."))}
+    shared = _without_counters({k: v for k, v in state.items() if not k.startswith((*DETR_ONLY, "kpt_embed."))}, own)
     missing, unknown, shapes = _differences(own, shared)
     if missing or unknown or shapes:
         differs = [*missing, *unknown, *shapes]
@@ -184,9 +176,7 @@ def size(state: Mapping[str, Tensor] | Mapping[str, tuple[int, ...]]) -> dict[st
     result = {}
     if len(shapes.get("query_embed.weight", ())) == 2:
         result["num_queries"], result["dim"] = shapes["query_embed.weight"]
-    last = max(
-        (name for name in shapes if name.startswith("kpt_embed.") and name.endswith(".weight")), default=None
-    )
+    last = max((name for name in shapes if name.startswith("kpt_embed.") and name.endswith(".weight")), default=None)
     if last:
         result["num_keypoints"] = (shapes[last][0] - 2) // 3
     for side in ("encoder", "decoder"):
@@ -246,16 +236,10 @@ def _state(source: str | Path | Mapping[str, Tensor]) -> tuple[dict[str, Tensor]
 
 def _without_counters(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Drop the step counters of batch norm where the model's is frozen and has none."""
-    return {
-        name: value
-        for name, value in state.items()
-        if name in own or not name.endswith("num_batches_tracked")
-    }
+    return {name: value for name, value in state.items() if name in own or not name.endswith("num_batches_tracked")}
 
 
-def _differences(
-    own: Mapping[str, Tensor], state: Mapping[str, Tensor]
-) -> tuple[list[str], list[str], list[str]]:
+def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
     """Names missing in `state`, names unknown to the model, and sentences about shapes that differ."""
     shapes = [
         f"{name}: {tuple(state[name].shape)}, the model has {tuple(value.shape)}"

@@ -41,7 +41,12 @@ class Proposals(nn.Module):
         self.place = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
     def forward(
-        self, poet: nn.Module, dense: tuple[Tensor, Tensor], memory: Tensor, position: Tensor, mask: Tensor | None,
+        self,
+        poet: nn.Module,
+        dense: tuple[Tensor, Tensor],
+        memory: Tensor,
+        position: Tensor,
+        mask: Tensor | None,
         maps: bool,
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """dense: what the dense head returned -> logits (L, B, Q, 3), pose (L, B, Q, 2 + 3 K), attention maps."""

@@ -151,7 +151,12 @@ class Transformer(nn.Module):
         return self.encoder.normalise(tokens), attention
 
     def decode(
-        self, x: Tensor, queries: Tensor, memory: Tensor, position: Tensor, mask: Tensor | None = None,
+        self,
+        x: Tensor,
+        queries: Tensor,
+        memory: Tensor,
+        position: Tensor,
+        mask: Tensor | None = None,
         maps: bool = False,
     ) -> tuple[Tensor, list[Tensor]]:
         """x, queries (B, Q, D) -> normed outputs of all layers (L, B, Q, D), on request L maps (B, heads, Q, S)."""

@@ -25,8 +25,8 @@ from posekit.data.image_input import as_array
 from posekit.data.pictures import MAX_PIXELS, read_image
 from posekit.data.topdown import People
 from posekit.evaluation import evaluate
+from posekit.inference import load
 from posekit.layouts import LAYOUTS
-from posekit.predict import load
 
 torch.set_num_threads(1)
 cv2.setNumThreads(0)

@@ -28,8 +28,11 @@ import torch._dynamo  # noqa: F401
 import torch.optim.swa_utils  # noqa: F401
 from safetensors.torch import load_file
 
-from posekit import prepare, runs, train  # noqa: F401
-from posekit.recipes import recipe
+from posekit import runs
+from posekit.training import (
+    loop,  # noqa: F401
+)
+from posekit.training.recipes import recipe
 
 SHORT = {"images": 6, "val_images": 2, "batch_size": 2, "steps": 8, "warmup": 2, "people": (1, 2)}
 TINY = {"dim": 32, "heads": 2, "depth": 2}
@@ -43,18 +46,18 @@ FAMILIES = {
     "mae_tiny": {"size": 128, "model_options": TINY | {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2}},
 }  # fmt: skip
 AIMS = {  # name -> (end of the file's path, function)
-    "anywhere": ("posekit/train.py", "fit"),
+    "anywhere": ("posekit/training/loop.py", "fit"),
     "forward": ("lightning_fabric/wrappers.py", "forward"),
     "backward": ("torch/autograd/__init__.py", "backward"),
     "optimiser": ("torch/optim/adam.py", "step"),
     "average": ("torch/optim/swa_utils.py", "update_parameters"),
-    "validation": ("posekit/train.py", "validate"),
+    "validation": ("posekit/training/loop.py", "validate"),
     "checkpoint": ("posekit/files.py", "save_checkpoint"),
     "log": ("posekit/runs.py", "append_row"),
     "record": ("posekit/runs.py", "save"),
     "weights": ("posekit/files.py", "save_tensors"),
-    "end": ("posekit/train.py", "finish"),
-    "pre-training": ("posekit/pretrain.py", "pretrain"),
+    "end": ("posekit/training/loop.py", "finish"),
+    "pre-training": ("posekit/training/pretrain.py", "pretrain"),
 }
 EARLY = ("pre-training",)  # before warm-up
 NUMBERS = {"INT": signal.SIGINT, "INT2": signal.SIGINT, "TERM": signal.SIGTERM, "KILL": signal.SIGKILL}
@@ -124,7 +127,7 @@ def session(family: str, folder: Path, watch: Watch | None = None, ranks: int = 
             if watch is not None and rank == 0:
                 sys.setprofile(watch)
             chosen = recipe(family, **SHORT | FAMILIES[family] | changes)
-            train.train(chosen, folder, report=lambda line: None, **options)
+            loop.train(chosen, folder, report=lambda line: None, **options)
             if watch is not None and rank == 0:
                 sys.setprofile(None)
                 (folder.parent / "calls.json").write_text(json.dumps(watch.calls))
@@ -140,14 +143,14 @@ def session(family: str, folder: Path, watch: Watch | None = None, ranks: int = 
 
 def note_parameters(folder: Path, rank: int) -> None:
     """Lets a process that trains with others write what it holds in the end: FOLDER-RANK.npy."""
-    finish = train.Loop.finish
+    finish = loop.Loop.finish
 
     def noting(loop):
         flat = torch.cat([p.detach().flatten() for p in loop.plain.parameters()]).numpy()
         np.save(folder.with_name(f"{folder.name}-{rank}.npy"), flat)
         return finish(loop)
 
-    train.Loop.finish = noting
+    loop.Loop.finish = noting
 
 
 def differences(whole: Path, cut: Path) -> list[str]:

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posekit import runs, train
-from posekit.data import scene_cache
-from posekit.data.scenes import Scenes
-from posekit.recipes import recipe
+from posekit import runs
+from posekit.data.drawn import cache
+from posekit.data.drawn.scenes import Scenes
+from posekit.training import loop
+from posekit.training.recipes import recipe
 
 PACKAGE = {**os.environ, "PYTHONPATH": str(Path(runs.__file__).parents[1])}
 
@@ -34,18 +35,18 @@ def test_a_disk_that_is_full_before_drawing(tmp_path, monkeypatch):
 
 LIMITED = """
 import os, resource, sys
-from posekit.data.scenes import Scenes
+from posekit.data.drawn.scenes import Scenes
 os.mkdir("cache")
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 if sys.argv[1] == "later":  # no blocks are allocated beforehand, and the disk fills while workers draw
     del os.posix_fallocate
     import numpy
-    from posekit.data import scene_cache
+    from posekit.data.drawn import cache
     def unallocated(path, count, size):
         with open(path, "wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
             numpy.lib.format.write_array_header_1_0(file, header)
-    scene_cache._allocate = unallocated
+    cache._allocate = unallocated
 try:
     Scenes(seed=1, count=900, size=32, cache="cache", workers=2)
 except OSError as error:
@@ -69,9 +70,9 @@ def test_a_real_limit_is_an_error_and_no_signal(tmp_path, when):
 def test_what_a_killed_process_had_drawn_goes_at_once(tmp_path):
     program = """
 import os, signal
-from posekit.data import scene_cache
-from posekit.data.scenes import Scenes
-scene_cache.draw_block = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from posekit.data.drawn import cache
+from posekit.data.drawn.scenes import Scenes
+cache.draw_block = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 Scenes(seed={seed}, count=3, size=32, cache="cache", workers=1)
 """
     for seed in (1, 2):
@@ -88,10 +89,10 @@ Scenes(seed={seed}, count=3, size=32, cache="cache", workers=1)
 
 def test_a_cache_is_drawn_by_one_process_and_others_wait(tmp_path):
     program = """
-from posekit.data import scene_cache
-from posekit.data.scenes import Scenes
-drawn, draw = [], scene_cache._draw
-scene_cache._draw = lambda *a: (drawn.append(1), draw(*a))
+from posekit.data.drawn import cache
+from posekit.data.drawn.scenes import Scenes
+drawn, draw = [], cache._draw
+cache._draw = lambda *a: (drawn.append(1), draw(*a))
 scenes = Scenes(seed=1, count=60, size=64, cache="cache", workers=1)
 print(len(drawn), scenes.image(59).sum())
 """
@@ -136,7 +137,7 @@ def test_a_small_disk_that_fills(tmp_path, monkeypatch):
     try:
         with small_disk(tmp_path / "disk", "1m") as disk:
             with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device; choose"):
-                patch.setattr(scene_cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1 << 40}))
+                patch.setattr(cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1 << 40}))
                 Scenes(seed=1, count=500, size=32, cache=disk, workers=2)
             assert list(disk.iterdir()) == []
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
@@ -151,7 +152,7 @@ def test_a_training_whose_disk_fills_goes_on_when_there_is_room(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     options = recipe("vitpose_tiny", **SHORT | TINY)
     silent = {"report": lambda line: None, "checkpoint_seconds": 0}
-    train.train(options, tmp_path / "whole", **silent)
+    loop.train(options, tmp_path / "whole", **silent)
     fsync, calls = os.fsync, []
 
     def filling(descriptor):
@@ -162,10 +163,10 @@ def test_a_training_whose_disk_fills_goes_on_when_there_is_room(tmp_path, monkey
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="resume.ckpt: No space left .*file is unchanged"):
         patch.setattr(os, "fsync", filling)
-        train.train(options, tmp_path / "cut", **silent)
+        loop.train(options, tmp_path / "cut", **silent)
     assert runs.load_run(tmp_path / "cut")["status"] == "failed"
     lines = []
-    train.train(options, tmp_path / "cut", **silent | {"report": lines.append})
+    loop.train(options, tmp_path / "cut", **silent | {"report": lines.append})
     assert "resumed at step 2 of 6" in lines[0]
     whole, cut = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut"))
     assert whole == cut

@@ -103,24 +103,24 @@ PROGRAM = """
 import os, signal, sys
 import torch
 torch.set_num_threads(1)
-from posekit import train
-from posekit.recipes import recipe
+from posekit.training import loop
+from posekit.training.recipes import recipe
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-step = train.Loop.train_batch
+step = loop.Loop.train_batch
 
 
-def broken_into(loop, batch):
-    if loop.step == 3 and sys.argv[1:]:
+def broken_into(trainer, batch):
+    if trainer.step == 3 and sys.argv[1:]:
         sys.argv.pop()
         {send}
-    step(loop, batch)
+    step(trainer, batch)
 
 
-train.Loop.train_batch = broken_into
+loop.Loop.train_batch = broken_into
 tiny = {{"dim": 32, "heads": 2, "depth": 2, "filters": 8}}
 options = dict(size=128, images=6, val_images=2, batch_size=2, steps=8, warmup=2, model_options=tiny, workers=2)
-train.train(recipe("vitpose_tiny", **options), os.path.abspath("{folder}"))
+loop.train(recipe("vitpose_tiny", **options), os.path.abspath("{folder}"))
 """
 
 

@@ -152,8 +152,7 @@ for number in itertools.count():
 def test_readers_never_see_half_a_file(elsewhere, reads):
     """Two processes write the same file without a lock (a figure, say) as fast as they can."""
     writers = [
-        subprocess.Popen([sys.executable, "-c", BUSY, letter], env=PACKAGE, stdout=subprocess.PIPE)
-        for letter in "xy"
+        subprocess.Popen([sys.executable, "-c", BUSY, letter], env=PACKAGE, stdout=subprocess.PIPE) for letter in "xy"
     ]
     try:
         for writer in writers:
@@ -172,7 +171,7 @@ def test_readers_never_see_half_a_file(elsewhere, reads):
 
 
 def test_an_evaluation_does_not_write_into_a_run_in_progress(elsewhere):
-    from posekit.evaluate import evaluate_run
+    from posekit.training.evaluate import evaluate_run
 
     first = other(WRITER)
     with pytest.raises(locks.InUseError, match=f"process {first.pid}"):

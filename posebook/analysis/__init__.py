@@ -1,0 +1,1 @@
+"""What a trained model looks at and gets wrong: attention, heatmaps, tokens, visible share."""

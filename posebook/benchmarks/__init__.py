@@ -1,0 +1,1 @@
+"""Speed studies of the papers and benchmarks of the library."""

@@ -1,0 +1,236 @@
+"""What RTMO costs (Lu et al. 2023): time against people (Figure 3), with and without P3 (Table 4), at the tiny scale.
+
+The protocol is that of `latency`: batch 1, random weights, methods in turn, every time kept. Who is found is pinned: of
+n people each gets five candidates above the score threshold, of which suppression leaves one, so n survivors reach the
+coordinate classifier in every backend. An exported graph gets two more inputs for that, added to its scores and boxes.
+
+Parts of the eager model: F = picture to tensor and network, P = threshold, suppression and classifier. A graph has one
+part, G. Legend: N cells. Frame: pixels of the network's input.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from posebook.benchmarks import timing
+from posebook.benchmarks.systems import drawn_scenes, poet_method
+from posebook.benchmarks.timing import Clock, Method, Scene
+
+BACKENDS = ("eager", "onnxruntime", "openvino", "openvino_bf16")
+FEATURES = ((4, 5), (3, 4, 5))  # Table 4
+TINY_FEATURES = ((3, 4), (4, 5), (3, 4, 5))  # rtmo_tiny's own, then Table 4's
+SOME = 4  # people where their number is not the question
+SPOTS = 4  # people stand on a grid of 4 x 4 spots
+REACH = 0.3  # a pinned box reaches so far beyond its cell, in pictures: neighbours of a cell fall to suppression
+
+
+@dataclass
+class Speed:
+    """`rows` (medians and quartiles), `raw` (every time), both with a column `study` ("people", "features", "tiny");
+    `lines` (time = a + b people, of study "people") and `settings`."""
+
+    rows: pd.DataFrame
+    raw: pd.DataFrame
+    lines: pd.DataFrame
+    settings: dict
+
+
+def speed_rows(
+    model: str = "rtmo_s",
+    sizes: tuple[str, ...] = ("s", "m", "l"),
+    people: tuple[int, ...] = timing.PEOPLE,
+    repeats: int = 30,
+    warmup: int = 3,
+    budget_s: float | None = None,
+    threads: int = 1,
+    scenes: int = 2,
+    seed: int = 0,
+) -> Speed:
+    """Three studies on this machine's CPU.
+
+    "people": `model` in every backend that is there, on pictures with 0 to 13 people. "features": RTMO of each of
+    `sizes` and rtmo_tiny with two and three feature maps, by ONNX Runtime. "tiny": rtmo_tiny and poet_tiny.
+
+    Args: budget_s: seconds for the first two studies together, half each; see `latency.measure` for it and the others.
+    """
+    half = None if budget_s is None else budget_s / 2
+    told = {"seed": seed, "threads": threads}
+    with tempfile.TemporaryDirectory() as folder:
+        network = built(model, seed)
+        drawn = drawn_scenes(people, scenes, network.input.size, seed)
+        methods = backends(network, model, Path(folder), threads)
+        for method in methods.values():  # OpenVINO prepares itself anew for every number of people that it meets
+            for same in drawn.values():
+                method(same[0], Clock())
+        raw = {"people": timing.measure(methods, drawn, repeats, warmup, budget_s=half, **told)}
+        drawn = drawn_scenes((SOME,), scenes, 128, seed)
+        tiny, large = feature_methods(("tiny",), Path(folder), threads), feature_methods(sizes, Path(folder), threads)
+        # small networks are over in milliseconds: more runs steady their medians
+        parts = [timing.measure(tiny, drawn, 5 * repeats, warmup, **told)]
+        if large:
+            big = drawn_scenes((SOME,), scenes, 640, seed)
+            parts.append(timing.measure(large, big, repeats, warmup, budget_s=half, **told))
+        raw["features"] = pd.concat(parts)
+        methods = {"poet_tiny_eager": poet_method(built("poet_tiny", seed))}
+        methods |= backends(built("rtmo_tiny", seed), "rtmo_tiny", Path(folder), threads)
+        raw["tiny"] = timing.measure(methods, drawn, 5 * repeats, warmup, **told)
+    clock = timing.choose_clock(raw["people"], threads)
+    rows = {study: timing.summary(table, clock) for study, table in raw.items()}
+    rounds = int(raw["people"]["round"].max()) + 1
+    settings = {
+        "model": model, "weights": "random", "clock": clock, "threads": threads, "batch": 1, "size": network.input.size,
+        "candidates per person": 5, "flip test": False, "device": "cpu", "rounds": rounds, "seed": seed,
+        "torch": torch.__version__, **versions(),
+    }  # fmt: skip
+    lines = timing.fit_lines(raw["people"], clock, seed)
+    joined = (pd.concat([t.assign(study=s) for s, t in tables.items()], ignore_index=True) for tables in (rows, raw))
+    return Speed(*joined, lines, settings)
+
+
+def built(name: str, seed: int, **options):
+    """A model with random weights from a seed."""
+    from posekit.models import build
+
+    torch.manual_seed(seed)
+    return build(name, **options).eval()
+
+
+def backends(network, name: str, folder: Path, threads: int) -> dict[str, Method]:
+    """`name`_`backend` -> method, for PyTorch, ONNX Runtime, OpenVINO and, where the CPU knows it, its bfloat16."""
+    from posekit.runners import openvino_core
+
+    path = pinned_graph(network, folder / f"{name}.onnx")
+    found = {
+        "eager": eager_method(network),
+        "onnxruntime": graph_method(onnxruntime_runner(path, threads), network),
+        "openvino": graph_method(openvino_runner(path, threads), network),
+    }
+    if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        found["openvino_bf16"] = graph_method(openvino_runner(path, threads, "bf16"), network)
+    return {f"{name}_{backend}": method for backend, method in found.items()}
+
+
+def feature_methods(sizes: tuple[str, ...], folder: Path, threads: int) -> dict[str, Method]:
+    """Such as "rtmo_s P4 P5" -> method by ONNX Runtime, for two and three feature maps of every size."""
+    found = {}
+    for size in sizes:
+        for levels in TINY_FEATURES if size == "tiny" else FEATURES:
+            network = built(f"rtmo_{size}", 0, features=levels)
+            name = " ".join([f"rtmo_{size}", *(f"P{level}" for level in levels)])
+            path = pinned_graph(network, folder / f"{name.replace(' ', '_')}.onnx")
+            found[name] = graph_method(onnxruntime_runner(path, threads), network)
+    return found
+
+
+def eager_method(network) -> Method:
+    """PyTorch as it stands, nothing fused."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.input.mean, network.input.std))
+
+    def run(scene: Scene, clock: Clock) -> None:
+        picture = torch.from_numpy(scene.image).permute(2, 0, 1).float().div(255)
+        outputs = network(((picture - mean) / std)[None])
+        clock.lap("F")
+        scores, boxes = map(torch.from_numpy, pins(network.input.size, network.features, len(scene.boxes)))
+        outputs["cls_logits"] = torch.logit(scores.clamp(min=1e-4))[None]
+        outputs["boxes"] = outputs["boxes"] + boxes
+        found = network.decode(outputs, torch.tensor([scene.image.shape[1::-1]]))[0]
+        clock.lap("P")
+        same_number(len(found), len(scene.boxes))
+
+    return run
+
+
+def graph_method(runner, network) -> Method:
+    """`runner`: dict of arrays -> dets (1, n, 5), of a graph by `pinned_graph`."""
+
+    def run(scene: Scene, clock: Clock) -> None:
+        picture = np.ascontiguousarray(scene.image[:, :, ::-1].transpose(2, 0, 1), np.float32)[None]
+        scores, boxes = pins(network.input.size, network.features, len(scene.boxes))
+        found = runner({"input": picture, "pinned_scores": scores[None, None], "pinned_boxes": boxes[None]})
+        clock.lap("G")
+        same_number(found.shape[1], len(scene.boxes))
+
+    return run
+
+
+def same_number(found: int, pinned: int) -> None:
+    if found != pinned:
+        raise RuntimeError(f"{pinned} people were pinned and {found} came out")
+
+
+@functools.cache
+def pins(size: int, features: tuple[int, ...], people: int) -> tuple[np.ndarray, np.ndarray]:
+    """(scores (N,), what is added to boxes (N, 4) px) that make `people` people: each a cell and its four neighbours.
+
+    The cell is the best of the five, and its box covers its neighbours' well enough to suppress them. All other cells
+    get -1: added to the small scores of random weights it leaves nobody.
+    """
+    cells = count_cells(size, features)
+    side = size // 2 ** features[0]  # cells of the finest level come first, row by row
+    scores, boxes = np.full(cells, -1, np.float32), np.zeros((cells, 4), np.float32)
+    spots = 5 * np.arange(people) % SPOTS**2  # along diagonals: the first few stand apart
+    row, column = ((2 * at + 1) * side // (2 * SPOTS) for at in divmod(spots, SPOTS))
+    for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1), (0, 0)):
+        place = (row + down).clip(0, side - 1) * side + (column + right).clip(0, side - 1)
+        scores[place] = 0.5 if down or right else 0.9
+        boxes[place] = REACH * size * np.array([-1, -1, 1, 1])
+    return scores, boxes
+
+
+def count_cells(size: int, features: tuple[int, ...]) -> int:
+    """N of a square picture."""
+    return sum((size // 2**level) ** 2 for level in features)
+
+
+def pinned_graph(network, path: Path) -> Path:
+    """Exports a model with two more inputs, added to what its suppression sees: scores (1, 1, N), boxes (1, N, 4)."""
+    import onnx
+
+    from posekit.export import export
+
+    export(network, path, dynamic_batch=False)
+    whole = onnx.load(path)
+    graph, cells = whole.graph, count_cells(network.input.size, network.features)
+    place = next(i for i, node in enumerate(graph.node) if node.op_type == "NonMaxSuppression")
+    suppression = graph.node[place]
+    for i, (name, shape) in enumerate({"pinned_boxes": (1, cells, 4), "pinned_scores": (1, 1, cells)}.items()):
+        graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+        graph.node.insert(place, onnx.helper.make_node("Add", [suppression.input[i], name], [f"{name}_sum"]))
+        suppression.input[i] = f"{name}_sum"
+        place += 1
+    onnx.checker.check_model(whole)
+    onnx.save(whole, path)
+    return path
+
+
+def onnxruntime_runner(path: Path, threads: int):
+    """Arrays in, the first output out, by ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda arrays: session.run(["dets"], arrays)[0]
+
+
+def openvino_runner(path: Path, threads: int, precision: str = "f32"):
+    """The same by OpenVINO; `precision`: "f32" or "bf16"."""
+    from posekit.runners import openvino_core
+
+    options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino_core().compile_model(str(path), "CPU", options)
+    return lambda arrays: compiled(arrays)["dets"]
+
+
+def versions() -> dict[str, str]:
+    """Versions of the two runtimes."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("onnxruntime", "openvino")}

@@ -1,0 +1,206 @@
+"""The methods of POET's speed comparison (Fig. 1) as `latency.measure` runs them, and `speed_rows`, which does.
+
+All weights are random: for fixed input shapes a dense network costs the same with any weights. What weights would
+decide is pinned: how many queries are people (POET), how many proposals and boxes the detector finds (Mask R-CNN).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from posebook.benchmarks import timing
+from posebook.benchmarks.timing import Clock, Method, Scene
+
+POET, GIVEN, BEHIND = "poet_r50", "simple_baseline_r50", "mask_rcnn_simple_baseline_r50"
+
+
+def poet_method(model, device: str = "cpu", threshold: float = 0.5) -> Method:
+    """POET: F = normalisation and forward, P = decoding and choice of people; n queries are pinned."""
+    model = model.eval().to(device)
+
+    def run(scene: Scene, clock: Clock) -> None:
+        images = _normalise(scene.image[None], model.input, device)
+        outputs = model(images)
+        clock.lap("F")
+        n = min(len(scene.boxes), outputs["logits"].shape[2])
+        outputs["logits"] = outputs["logits"].clone()
+        outputs["logits"][-1] = torch.tensor([-9.0, -9.0, 9.0], device=device)
+        outputs["logits"][-1, 0, :n] = torch.tensor([-9.0, 9.0, -9.0], device=device)
+        poses = model.decode(outputs, torch.tensor([scene.image.shape[1::-1]]))[0]
+        found = poses.select(poses.scores >= threshold)
+        clock.lap("P")
+        if len(found) != n:
+            raise RuntimeError(f"{n} people were pinned and {len(found)} came out")
+
+    return run
+
+
+def top_down_method(model, detector=None, device: str = "cpu", batched: bool = True) -> Method:
+    """SimpleBaseline on the scene's boxes: D = detector, if any; C = crops, normalised; T = network; P = decoding.
+
+    `batched`: all crops of a picture at once; else one forward pass per person.
+    """
+    from posekit.data.crops import box_matrices, crop_people
+
+    model = model.eval().to(device)
+
+    def run(scene: Scene, clock: Clock) -> None:
+        if detector is not None:
+            picture = torch.from_numpy(scene.image).permute(2, 0, 1).float().div(255).to(device)
+            detector(picture, torch.from_numpy(scene.boxes).to(device))
+            clock.lap("D")
+        if len(scene.boxes):
+            matrices = box_matrices(scene.boxes, model.crop_size)
+            crops = _normalise(crop_people(scene.image, matrices, model.crop_size), model.input, device)
+            clock.lap("C")
+            chunks = [crops] if batched else crops.split(1)
+            maps = torch.cat([model(chunk)["heatmaps"] for chunk in chunks])
+            clock.lap("T")
+            model.decode({"heatmaps": maps}, matrices, scene.boxes)
+            clock.lap("P")
+
+    return run
+
+
+class PinnedMaskRCNN:
+    """torchvision's Mask R-CNN R50-FPN with random weights, a fixed number of proposals and given boxes.
+
+    Everything runs as in the real detector (resize, backbone, proposal network with its suppression, box head
+    on `proposals` boxes, mask head on the boxes, masks pasted into the picture), but the proposals are drawn
+    from a seed and the detections are the caller's: random weights would find an arbitrary number of both.
+    With random weights the final box suppression has next to no candidates; a trained detector spends a
+    little more there.
+    """
+
+    def __init__(self, size: int = 512, proposals: int = 1000, device: str = "cpu", seed: int = 0) -> None:
+        from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+        # differs from torchvision's 800/1333: POET resized every picture to 512 x 512.
+        self.network = maskrcnn_resnet50_fpn(
+            weights=None, weights_backbone=None, min_size=size, max_size=size
+        ).eval().to(device)  # fmt: skip
+        rng = np.random.default_rng(seed)
+        corner = rng.uniform(0, 0.8, (proposals, 2)) * size
+        extent = rng.uniform(0.05, 0.5, (proposals, 2)) * size
+        boxes = np.concatenate([corner, np.minimum(corner + extent, size)], axis=1)
+        self.proposals = torch.tensor(boxes, dtype=torch.float32, device=device)
+
+    @torch.inference_mode()
+    def __call__(self, picture: Tensor, boxes: Tensor) -> list[dict[str, Tensor]]:
+        """picture (3, H, W) in [0, 1], boxes (n, 4) pixels of it -> torchvision's detections."""
+        from torchvision.models.detection.roi_heads import maskrcnn_inference
+        from torchvision.models.detection.transform import resize_boxes
+
+        net, heads = self.network, self.network.roi_heads
+        whole = [tuple(picture.shape[1:])]
+        images, _ = net.transform([picture])
+        features = net.backbone(images.tensors)
+        net.rpn(images, features)
+        pooled = heads.box_roi_pool(features, [self.proposals], images.image_sizes)
+        logits, deltas = heads.box_predictor(heads.box_head(pooled))
+        heads.postprocess_detections(logits, deltas, [self.proposals], images.image_sizes)
+        found = resize_boxes(boxes.float(), whole[0], images.image_sizes[0])
+        labels = torch.ones(len(found), dtype=torch.int64, device=found.device)
+        masks = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, [found], images.image_sizes)))
+        result = {"boxes": found, "labels": labels, "scores": torch.ones(len(found), device=found.device)}
+        result["masks"] = maskrcnn_inference(masks, [labels])[0]
+        return net.transform.postprocess([result], images.image_sizes, whole)
+
+
+@dataclass
+class Speed:
+    """What `speed_rows` measured: `rows` (the data of Figure 1), `raw` (every time), `lines` (t(n) = a + b n
+    per method),
+    `crossing` (people at which provided-box top-down gets slower than POET: value, low, high), `settings`."""
+
+    rows: pd.DataFrame
+    raw: pd.DataFrame
+    lines: pd.DataFrame
+    crossing: tuple[float, float, float]
+    settings: dict
+
+
+def speed_rows(
+    people: tuple[int, ...] = timing.PEOPLE,
+    repeats: int = 30,
+    warmup: int = 3,
+    budget_s: float | None = 75.0,
+    threads: int = 1,
+    device: str = "cpu",
+    size: int = 512,
+    scenes_per_count: int = 5,
+    seed: int = 0,
+    batched: bool = True,
+    scenes: dict[int, list[Scene]] | None = None,
+) -> Speed:
+    """Figure 1: POET-R50, SimpleBaseline-R50 with given boxes, and the same behind Mask R-CNN, all with
+    random weights.
+
+    Args:
+        people: numbers of people; repeats, warmup, budget_s, threads: see `latency.measure`.
+        size: drawn pictures of size x size; scenes_per_count: different pictures per number of people.
+        scenes: pictures of your own instead of drawn ones, people -> scenes.
+    """
+    from posekit.models import build
+    from posekit.models.heatmap_nets import simple_baseline_r50
+
+    scenes = drawn_scenes(people, scenes_per_count, size, seed) if scenes is None else scenes
+    torch.manual_seed(seed)
+    crops = simple_baseline_r50()
+    methods = {
+        POET: poet_method(build("poet_r50"), device),
+        GIVEN: top_down_method(crops, None, device, batched),
+        BEHIND: top_down_method(crops, PinnedMaskRCNN(size, device=device, seed=seed), device, batched),
+    }
+    raw = timing.measure(methods, scenes, repeats, warmup, seed, budget_s, threads, device)
+    clock = timing.choose_clock(raw, threads) if device == "cpu" else "wall"
+    meet = timing.crossing(raw, POET, GIVEN, clock, seed)
+    settings = {
+        "weights": "random",
+        "clock": clock,
+        "threads": threads,
+        "device": device,
+        "precision": "float32",
+        "batch": 1,
+        "size": size,
+        "crops": "one batch" if batched else "one by one",
+        "proposals": 1000,
+        "flip test": False,
+        "rounds": int(raw["round"].max()) + 1,
+        "seed": seed,
+        "torch": torch.__version__,
+    }
+    rows = timing.summary(raw, clock).sort_values(
+        "method", key=lambda names: names.map(list(methods).index), kind="stable", ignore_index=True
+    )
+    return Speed(rows, raw, timing.fit_lines(raw, clock, seed), meet, settings)
+
+
+def drawn_scenes(people: tuple[int, ...], count: int, size: int, seed: int) -> dict[int, list[Scene]]:
+    """`count` drawn pictures for every number of people n, from seed + n.
+
+    For n = 0 the picture shows one person whom nobody asks for: what is in a picture does not change what it
+    costs.
+    """
+    from posekit.data.drawn.scenes import Scenes
+
+    result = {}
+    for n in people:
+        drawn = Scenes(style="people", seed=seed + n, count=count, size=size, people=(max(n, 1),) * 2, workers=1)
+        pairs = [(np.array(drawn.image(i)), np.array(drawn.target(i)["boxes"][:n])) for i in range(count)]
+        result[n] = [Scene(image, boxes) for image, boxes in pairs]
+        wrong = [len(scene.boxes) for scene in result[n] if len(scene.boxes) != n]
+        if wrong:
+            raise RuntimeError(f"a picture with {n} people was asked for and has {wrong[0]}")
+    return result
+
+
+def _normalise(pictures: np.ndarray, spec, device: str) -> Tensor:
+    """uint8 (B, H, W, 3) RGB -> float32 (B, 3, H, W) as the model's `input` wants it."""
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (spec.mean, spec.std))
+    return ((torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 255) - mean) / std

@@ -1,0 +1,154 @@
+"""Poses drawn on pictures.
+
+Limbs carry the colour of their side (left, right, middle: `posekit.layouts`), joints are filled where the
+model says that they can be seen (visibility >= 0.5) and hollow where not. Frame: pixels of the picture,
+corner (0, 0).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.collections import LineCollection
+
+from posebook.figures import style
+from posekit.layouts import COCO, MIDDLE, Layout
+from posekit.poses import Poses
+
+CENTER, OFFSET = "#D7191C", "#0050FF"  # POET, Figure 9: predicted centres red, displacements blue
+
+
+def show(ax, image: np.ndarray, grey: bool = False) -> None:
+    """Show a uint8 (H, W, 3) RGB picture in COCO's frame; `grey`: pale, a ground for overlays."""
+    if grey:
+        tone = image.astype(np.float32).mean(2, keepdims=True) * 0.75 + 64
+        image = np.repeat(tone.clip(0, 255).astype(np.uint8), 3, axis=2)
+    height, width = image.shape[:2]
+    # Small pictures are enlarged smoothly; large ones are reduced without aliasing.
+    ax.imshow(image, extent=(0, width, height, 0), interpolation="bicubic" if width < 400 else "antialiased")
+    ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def from_target(target: dict) -> Poses:
+    """Annotated people as poses to draw: seen joints filled, hidden hollow, unlabelled (NaN) left out."""
+    visibility = np.asarray(target["visibility"])
+    keypoints = np.array(target["keypoints"], np.float32)
+    keypoints[visibility == 0] = np.nan
+    seen = (visibility == 2).astype(np.float32)
+    return Poses(keypoints, seen, np.ones(len(keypoints), np.float32), np.asarray(target["boxes"], np.float32))
+
+
+def draw(
+    ax,
+    poses: Poses,
+    layout: Layout = COCO,
+    threshold: float = 0.0,
+    visible: float = 0.5,
+    least: float = 0.0,
+    centers: bool = False,
+    offsets: bool = False,
+    joints: bool = True,
+    limbs: bool = True,
+    size: float = 1.0,
+    colour: str | None = None,
+) -> int:
+    """Draw the people whose score reaches `threshold`.
+
+    Args:
+        visible: joints with at least this visibility are filled, the others hollow.
+        least: joints below this visibility are left out, with their limbs. POET never learns where a joint
+            outside the picture is: its guess for one may lie anywhere.
+        centers, offsets: also the predicted centre (red) and the vectors from it to the joints (blue).
+        size: 1 suits a picture of two inches.
+        colour: one colour for everything, instead of a colour per side.
+
+    Returns: how many people were drawn.
+    """
+    people = poses.select(poses.scores >= threshold)
+    inks = np.array([colour] * len(layout) if colour else layout.colours)
+    for keypoints, visibility, center in zip(people.keypoints, people.visibility, people.centers, strict=True):
+        keypoints = np.where((visibility >= least)[:, None], keypoints, np.nan)
+        if limbs and layout.limbs:
+            pairs = np.array(layout.limbs)
+            tones = [_side(inks[a], inks[b]) for a, b in pairs]
+            lines = keypoints[pairs]
+            whole = np.isfinite(lines).all((1, 2))
+            for width, ink, order in ((1.9, "#FFFFFF", 2), (1.0, tones, 3)):
+                shown = ink if isinstance(ink, str) else [tone for tone, ok in zip(ink, whole, strict=True) if ok]
+                ax.add_collection(
+                    LineCollection(lines[whole], colors=shown, linewidths=width * size, zorder=order, capstyle="round"),
+                    autolim=False,
+                )
+        if offsets and np.isfinite(center).all():
+            vectors = [(center, joint) for joint in keypoints if np.isfinite(joint).all()]
+            ax.add_collection(LineCollection(vectors, colors=OFFSET, linewidths=0.6 * size, zorder=3.5), autolim=False)
+        if joints:
+            filled = visibility >= visible
+            x, y = keypoints.T
+            ax.scatter(x, y, s=8.5 * size**2, zorder=3.9, linewidths=0, color="#FFFFFF")  # a halo on any ground
+            ax.scatter(
+                x,
+                y,
+                s=4.5 * size**2,
+                zorder=4,
+                linewidths=0.7 * size,
+                facecolors=np.where(filled, inks, "#FFFFFF"),
+                edgecolors=inks,
+            )
+        if (centers or offsets) and np.isfinite(center).all():
+            ax.scatter(*center, s=13 * size**2, color=CENTER, edgecolors="#FFFFFF", linewidths=0.6 * size, zorder=5)
+    return len(people)
+
+
+def _side(first: str, second: str) -> str:
+    """Colour of a limb: its side's, or the middle's where it joins left and right."""
+    if first == second or second == MIDDLE:
+        return first
+    return second if first == MIDDLE else MIDDLE
+
+
+@style.styled
+def grid(
+    images: list[np.ndarray],
+    poses: list[Poses] | None = None,
+    titles: list[str] | None = None,
+    layout: Layout = COCO,
+    columns: int = 4,
+    width: float = style.DOUBLE,
+    **options,
+):
+    """Contact sheet: pictures with their poses, `columns` a row; `options` go to `draw`. Returns a Figure."""
+    if not images:
+        raise ValueError("grid needs at least one image")
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    ratio = max(image.shape[0] / image.shape[1] for image in images)
+    fig = style.figure(width, rows * (width / columns * ratio + (0.17 if titles else 0.0)))
+    axes = fig.subplots(rows, columns, squeeze=False).ravel()
+    for i, ax in enumerate(axes):
+        if i >= len(images):
+            ax.set_axis_off()
+            continue
+        show(ax, images[i])
+        if poses is not None:
+            draw(ax, poses[i], layout, **options)
+        if titles:
+            ax.set_title(titles[i], fontsize=7, pad=2)
+    return fig
+
+
+def legend(ax, layout: Layout = COCO, **options) -> None:
+    """What the colours and the hollow joints mean, as a legend of `ax`."""
+    from matplotlib.lines import Line2D
+
+    from posekit.layouts import LEFT, RIGHT
+
+    sides = [("left", LEFT), ("right", RIGHT), ("middle", MIDDLE)]
+    handles = [Line2D([], [], color=ink, label=name) for name, ink in sides]
+    for name, face in (("seen", style.GREY), ("hidden", "#FFFFFF")):
+        handles.append(Line2D([], [], ls="", marker="o", ms=4, mfc=face, mec=style.GREY, label=name))
+    ax.legend(handles=handles, **options)

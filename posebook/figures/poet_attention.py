@@ -1,0 +1,158 @@
+"""POET, Figure 7: attention maps of the encoder (place to places) and of the decoder (query to places)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from posebook.figures import people, style
+from posekit.layouts import COCO, Layout
+
+ATTENTION = "viridis"  # perceptually uniform and colour-blind safe
+
+
+@style.styled
+def fig07_attention(
+    image: np.ndarray,
+    encoder: list[tuple],
+    decoder: list[tuple],
+    layout: Layout = COCO,
+    dataset: str = "drawn people",
+):
+    """Figure 7: where the encoder and the decoder look.
+
+    Read in (a): from a yellow reference point the encoder's self-attention should stay on the same person; in
+    (b): each query's cross-attention should sit on its own person, on extremities and face where the person
+    is large.
+
+    Args:
+        image: uint8 (H, W, 3).
+        encoder: ((x, y) pixels, map (h, w)) per reference point; decoder: (map (h, w), Poses with one person)
+            per query. Maps are averages over the heads; each panel is scaled to its own maximum. At most six
+            of each are shown.
+    """
+    encoder, decoder = encoder[:6], decoder[:6]
+    ratio = image.shape[0] / image.shape[1]
+    cell = style.DOUBLE / 5
+    fig = style.figure(style.DOUBLE, 4 * cell * ratio + 0.9)
+    top, bottom = fig.subfigures(2, 1)
+    main, cells = _overview(top)
+    people.show(main, image)
+    for i, (point, weights) in enumerate(encoder):
+        for ax in (main, cells[i]):
+            if ax is not main:
+                _overlay(ax, image, weights)
+            ax.scatter(*point, s=26, color="#FFE600", edgecolors="#000000", linewidths=0.7, zorder=5)
+        main.annotate(
+            f"{i + 1}",
+            point,
+            xytext=(4, 3),
+            textcoords="offset points",
+            fontsize=7,
+            weight="bold",
+            color="#FFE600",
+            path_effects=_outline(),
+        )
+        _number(cells[i], i + 1)
+    top.suptitle(
+        f"$\\bf{{a}}$  encoder self-attention of numbered reference points ({dataset})",
+        fontsize=8,
+        x=0.01,
+        ha="left",
+    )
+    main, cells_below = _overview(bottom)
+    people.show(main, image)
+    for i, (weights, pose) in enumerate(decoder):
+        people.draw(main, pose, layout, size=0.9)
+        _overlay(cells_below[i], image, weights)
+        people.draw(cells_below[i], pose, layout, joints=False, size=0.45, colour="#FFFFFF")
+        _number(cells_below[i], i + 1)
+        where = np.nanmean(pose.keypoints[0], 0)
+        main.text(
+            *where,
+            f"{i + 1}",
+            fontsize=8,
+            weight="bold",
+            color="#FFE600",
+            ha="center",
+            va="center",
+            path_effects=_outline(),
+        )
+    bottom.suptitle(
+        "$\\bf{b}$  decoder cross-attention of numbered queries, with their poses",
+        fontsize=8,
+        x=0.01,
+        ha="left",
+    )
+    for ax in [*cells[len(encoder) :], *cells_below[len(decoder) :]]:
+        ax.set_axis_off()
+    return fig
+
+
+@style.styled
+def one_map(image: np.ndarray, weights: np.ndarray, point=None, pose=None, layout: Layout = COCO, title: str = ""):
+    """A single attention map (h, w) over the picture, with the reference point or the pose that it belongs to."""
+    fig = style.figure(3.2, 3.2 * image.shape[0] / image.shape[1] + 0.2)
+    ax = fig.subplots()
+    _overlay(ax, image, weights)
+    if pose is not None:
+        people.draw(ax, pose, layout, joints=False, size=0.8, colour="#FFFFFF")
+    if point is not None:
+        ax.scatter(*point, s=40, color="#FFE600", edgecolors="#000000", linewidths=0.8, zorder=5)
+    ax.set_title(title)
+    return fig
+
+
+def fig07_data(encoder: list[tuple], decoder: list[tuple]) -> pd.DataFrame:
+    """The plotted attention as rows: part, number (as shown), x, y (reference point), row, column, weight."""
+    rows = []
+    maps = [("encoder", i, point, weights) for i, (point, weights) in enumerate(encoder[:6])]
+    maps += [("decoder", i, pose.keypoints[0].mean(0), weights) for i, (weights, pose) in enumerate(decoder[:6])]
+    for part, i, (x, y), weights in maps:
+        for (row, column), weight in np.ndenumerate(np.asarray(weights)):
+            rows.append((part, i + 1, float(x), float(y), row, column, float(weight)))
+    return pd.DataFrame(rows, columns=["part", "number", "x", "y", "row", "column", "weight"])
+
+
+def _overview(fig):
+    """(large axes, six small ones) of one half of Figure 7."""
+    grid = fig.add_gridspec(2, 5)
+    main = fig.add_subplot(grid[:, :2])
+    return main, [fig.add_subplot(grid[i // 3, 2 + i % 3]) for i in range(6)]
+
+
+def _overlay(ax, image, weights) -> None:
+    """An attention map over the pale picture, scaled to its own maximum."""
+    import cv2
+    import matplotlib
+
+    height, width = image.shape[:2]
+    weights = np.asarray(weights, np.float32)
+    weights = cv2.resize(weights / max(float(weights.max()), 1e-12), (width, height), interpolation=cv2.INTER_LINEAR)
+    weights = weights.clip(0, 1)[..., None]
+    grey = image.mean(2, keepdims=True)
+    tint = matplotlib.colormaps[ATTENTION](weights[..., 0])[..., :3] * 255
+    # One opaque picture: the person stays recognisable where attention is low, the colour takes over where it
+    # is high.
+    share = 0.45 + 0.3 * weights
+    people.show(ax, (share * tint + (1 - share) * grey).clip(0, 255).astype(np.uint8))
+
+
+def _number(ax, number: int) -> None:
+    ax.text(
+        0.03,
+        0.97,
+        f"{number}",
+        transform=ax.transAxes,
+        fontsize=8,
+        weight="bold",
+        color="#FFE600",
+        va="top",
+        path_effects=_outline(),
+    )
+
+
+def _outline():
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=1.6, foreground="#000000")]

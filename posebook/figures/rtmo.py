@@ -1,0 +1,215 @@
+"""Figures and tables of results of the RTMO paper (Lu et al. 2023): data in, matplotlib Figure or text out, no I/O.
+
+Numbers of drawn people and of COCO or CrowdPose never share an axis or a block of a table (`results_table`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from posebook.figures import style
+from posebook.figures.results_table import COCO_MEASURES as COCO_MEASURES  # called as rtmo.* too
+from posebook.figures.results_table import CROWD_MEASURES as CROWD_MEASURES
+from posebook.figures.results_table import results_table as results_table
+from posebook.figures.results_table import table_page as table_page
+from posebook.figures.tables import NOT_RUN
+
+# Colour, line and marker of a backend: shades of RTMO's vermilion.
+BACKENDS = {
+    "eager": ("PyTorch, eager", "#D55E00", "-", "o"),
+    "onnxruntime": ("ONNX Runtime", "#7A3600", "--", "s"),
+    "openvino": ("OpenVINO, float32", "#EE9A4D", "-.", "^"),
+    "openvino_bf16": ("OpenVINO, bfloat16", "#A8793F", ":", "D"),
+}
+FAMILIES = {  # of Table 1, with their colours; all others are grey
+    "RTMO": style.MODEL_COLOURS["rtmo"],
+    "YOLO-Pose": style.MODEL_COLOURS["yolox"],
+    "KAPAO": "#CC79A7",
+    "ED-Pose": "#0072B2",
+    "PETR": "#009E73",
+    "CID": "#E69F00",
+}
+CLOCKS = {"V100 ONNXRuntime": "o", "V100": "o", "V100 PyTorch": "^", "PETR's paper": "s"}
+
+
+def family(method: str) -> str:
+    """Such as "RTMO-s" -> "RTMO"; methods outside `FAMILIES` are "others"."""
+    return next((name for name in FAMILIES if method.startswith(name)), "others")
+
+
+@style.styled
+def fig01_tradeoff(paper: pd.DataFrame, ours: pd.DataFrame, dataset: str, device: str = ""):
+    """Figure 1, as time against AP: (a) the paper's methods on COCO, (b) this book's small models on other data.
+
+    Read in it: up is better, left is faster. The panels share no axis: other data, other machine, other networks.
+
+    Args:
+        paper: rows of the paper's Table 1: method, backbone, time_ms, timed, AP (per cent), extra_data.
+        ours: label, model, backend ("eager" or another of `BACKENDS`), ms, AP in [0, 1]; one row per point.
+        dataset, device: where AP and times of `ours` come from.
+    """
+    fig = style.figure(style.DOUBLE, 3.1)
+    left, right = fig.subplots(1, 2, width_ratios=(1.35, 1))
+    known = paper[paper.time_ms.notna() & paper.AP.notna()]
+    known = known.assign(family=[family(name) for name in known.method])
+    for (name, more), rows in known.groupby(["family", "extra_data"], sort=False):
+        ink, rows = FAMILIES.get(name, style.GREY), rows.sort_values("time_ms")
+        chain = rows[rows.backbone.isin(["CSPDarknet", "CSPNet"])] if name != "others" else rows.head(0)
+        left.plot(chain.time_ms, chain.AP, ":" if more == "yes" else "-", color=ink, lw=1)
+        for _, row in rows.iterrows():
+            face = "white" if more == "yes" else ink
+            left.plot(row.time_ms, row.AP, CLOCKS[row.timed], color=ink, mfc=face, ms=4.2, mew=0.9)
+    _name_families(left, known)
+    left.set(xscale="log", xlabel="ms per picture on a V100 (log)", ylabel="AP on COCO test-dev, per cent")
+    left.set(xlim=(6.5, 420), ylim=(59.6, 74.6))
+    left.set_xticks([10, 20, 50, 100, 200], ["10", "20", "50", "100", "200"])
+    left.minorticks_off()
+    style.panel(left, "a", "as printed in the paper, Table 1")
+    note = "circle: authors' V100 (RTMO: ONNXRuntime)\ntriangle: by PyTorch   square: from PETR's paper\n"
+    note += "hollow: more data (†)"
+    left.text(0.98, 0.02, note, transform=left.transAxes, fontsize=5.4, color=style.GREY, va="bottom", ha="right")
+    _our_points(right, ours)
+    right.set(xlabel=f"ms per picture{', ' + device if device else ''}", ylabel=f"AP on {dataset}")
+    style.panel(right, "b", "this book: tiny models, other data")
+    return fig
+
+
+def _name_families(ax, known: pd.DataFrame) -> None:
+    """The name of each family beside one of its points, and the letters of RTMO's sizes."""
+    places = {  # method and backbone of the point, offset in points
+        "RTMO": ("RTMO-l", "CSPDarknet", (-38, -2)), "YOLO-Pose": ("YOLO-Pose-s", "CSPDarknet", (5, -3)),
+        "KAPAO": ("KAPAO-s", "CSPNet", (6, -3)), "ED-Pose": ("ED-Pose", "Swin-L", (-30, 5)),
+        "PETR": ("PETR", "Swin-L", (6, -8)), "CID": ("CID", "HRNet-w48", (-16, 3)),
+    }  # fmt: skip
+    for name, (method, backbone, offset) in places.items():
+        rows = known[(known.method == method) & (known.backbone == backbone)]
+        if len(rows):
+            at = rows.loc[rows.AP.idxmax()]
+            ax.annotate(
+                name, (at.time_ms, at.AP), xytext=offset, textcoords="offset points", color=FAMILIES[name], fontsize=7,
+                weight="bold" if name == "RTMO" else "normal",
+            )  # fmt: skip
+    for _, row in known[known.method.str.match("RTMO-") & (known.extra_data == "no")].iterrows():
+        size = row.method.removeprefix("RTMO-")
+        where = (5, -8) if size == "r50" else (5, -5)
+        ax.annotate(
+            size, (row.time_ms, row.AP), xytext=where, textcoords="offset points", fontsize=6, color=FAMILIES["RTMO"]
+        )
+    others = known[known.family == "others"]
+    if len(others):
+        at = others.loc[others.AP.idxmin()]
+        ax.annotate("others", (at.time_ms, at.AP), xytext=(6, -3), textcoords="offset points", fontsize=7,
+                    color=style.GREY)  # fmt: skip
+
+
+def _our_points(ax, ours: pd.DataFrame) -> None:
+    """A filled point per weights by PyTorch, hollow ones by other backends, a line between them, names at the right."""
+    if not len(ours):
+        ax.text(0.5, 0.5, NOT_RUN, transform=ax.transAxes, ha="center", color=style.GREY)
+        return
+    top, slowest = max(float(ours.AP.max()), 0.01), float(ours.ms.max())
+    ax.set(xlim=(0, 1.9 * slowest), ylim=(-0.06 * top, 1.3 * top))
+    groups = sorted(ours.groupby(["label", "model"], sort=False), key=lambda group: group[1].AP.iloc[0])
+    height = -np.inf
+    for (label, model), rows in groups:
+        ink, rows = style.colour(model), rows.sort_values("ms")
+        ax.plot(rows.ms, rows.AP, "-", color=ink, lw=0.6)
+        for _, row in rows.iterrows():
+            face = ink if row.backend == "eager" else "white"
+            ax.plot(row.ms, row.AP, BACKENDS[row.backend][3], color=ink, mfc=face, ms=4.5, mew=0.9)
+        height = max(height + 0.13 * top, rows.AP.iloc[0])  # names of near points stand above each other
+        ax.annotate(
+            f"{label}\nAP {rows.AP.iloc[0]:.3f}",
+            (rows.ms.iloc[-1], rows.AP.iloc[0]),
+            (1.15 * slowest, height),
+            fontsize=6,
+            color=ink,
+            va="center",
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": ink, "shrinkA": 1, "shrinkB": 4},
+        )
+    for name in BACKENDS:
+        if name in set(ours.backend):
+            face = style.GREY if name == "eager" else "white"
+            ax.plot([], [], BACKENDS[name][3], color=style.GREY, mfc=face, ms=4, label=BACKENDS[name][0])
+    ax.legend(fontsize=5.6, loc="upper right", handletextpad=0.1)
+
+
+@style.styled
+def fig03_latency(rows: pd.DataFrame, model: str, device: str = "", claim: float | None = None):
+    """Figure 3, first version: time against the number of people, for one model in several backends.
+
+    Read in it: (a) flat lines do not pay for people; (b) the same in per cent of an empty picture. `claim` (per cent)
+    is drawn as a dotted line: what the paper reports for more than ten people.
+
+    Args: rows: method (`model`_`backend`, or another method's name), people, part, median_ms, q25, q75.
+    """
+    fig = style.figure(style.DOUBLE, 2.7)
+    left, right = fig.subplots(1, 2, width_ratios=(1.15, 1))
+    total = rows[rows.part == "total"]
+    ends: list[tuple] = []
+    added: list[tuple] = []
+    for method, times in total.groupby("method", sort=False):
+        name, ink, line, marker = look(method, model)
+        times = times.sort_values("people")
+        left.plot(times.people, times.median_ms, line, marker=marker, color=ink, ms=3)
+        left.fill_between(times.people, times.q25, times.q75, color=ink, alpha=0.2, lw=0)
+        ends.append((times.median_ms.iloc[-1], f"{name}, {times.median_ms.iloc[-1]:.3g} ms", ink))
+        share = 100 * (times.median_ms / times.median_ms.iloc[0] - 1)
+        right.plot(times.people, share, line, marker=marker, color=ink, ms=3)
+        added.append((share.iloc[-1], f"{share.iloc[-1]:+.1f} %", ink))
+    for ax in (left, right):
+        ax.set(xlabel="people in the picture", xlim=(-0.3, total.people.max() + 0.3))
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    left.set(ylabel="ms per picture", ylim=(0, 1.12 * total.q75.max()))
+    right.set(ylabel="more than the empty picture, per cent")
+    low, high = right.get_ylim()
+    right.set_ylim(min(low, -5), max(high, 5))
+    right.axhline(0, color="#444444", lw=0.6)
+    if claim is not None:
+        right.axhline(claim, color=style.GREY, ls=(0, (1, 1.5)), lw=0.9)
+        words = f"dotted: paper, RTMO-l on a V100, {claim:g} %"
+        right.text(0.03, 0.04, words, transform=right.transAxes, fontsize=6, color=style.GREY)
+    style.panel(left, "a", f"{model}: median, quartiles" + (f" ({device})" if device else ""))
+    style.panel(right, "b", "what people add")
+    style.direct_labels(left, ends, size=6.2)
+    style.direct_labels(right, added, size=6.2)
+    return fig
+
+
+def look(method: str, model: str) -> tuple[str, str, str, str]:
+    """(words, colour, line, marker) of `model`_`backend`, or of another method by its name."""
+    backend = method.removeprefix(f"{model}_")
+    return BACKENDS.get(backend, (style.label(method), style.GREY, "-", "o"))
+
+
+@style.styled
+def ext_minutes(logs: dict[str, pd.DataFrame], dataset: str = "drawn people"):
+    """Not in the paper: AP against minutes of training, dense assignment (RTMO) against set prediction (POET).
+
+    Read in it: the dotted line is the longest time that all runs have had; compare there.
+
+    Args: logs: model name -> log.csv with minutes and AP.
+    """
+    fig = style.figure(style.SINGLE + 0.6, 2.4)
+    ax = fig.subplots()
+    if not logs:
+        ax.text(0.5, 0.5, NOT_RUN, transform=ax.transAxes, ha="center", color=style.GREY)
+        return fig
+    ends = []
+    for model, log in logs.items():
+        rows = log[log.AP.notna()]
+        ax.plot(rows.minutes, rows.AP, "o-", ms=2.5, color=style.colour(model))
+        ends.append((rows.AP.iloc[-1], f"{model}\nAP {rows.AP.iloc[-1]:.3f}", style.colour(model)))
+    ax.axvline(min(log.minutes.max() for log in logs.values()), color="#444444", lw=0.8, ls=(0, (1, 1.5)))
+    ax.set(xlabel="minutes of training", ylabel=f"AP on {dataset}", xlim=(0, None), ylim=(0, None))
+    style.direct_labels(ax, ends, gap_points=18)
+    return fig
+
+
+def at_equal_minutes(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float]:
+    """(minutes, AP of one, AP of the other) at the longest time that both logs reach; AP between rows on a line."""
+    one, other = (log[log.AP.notna()] for log in (one, other))
+    minutes = float(min(one.minutes.max(), other.minutes.max()))
+    first, second = (float(np.interp(minutes, log.minutes, log.AP, left=0.0)) for log in (one, other))
+    return minutes, first, second

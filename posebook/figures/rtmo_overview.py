@@ -1,0 +1,203 @@
+"""RTMO, Figure 2: the model at a glance; its dense grid of cells, and which of them SimOTA gives to whom (Section 3.3).
+
+Frame: pixels of the network's input, COCO's frame. Legend: N cells ("priors") of all levels, G annotated people.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+
+from posebook.figures import people, style
+from posebook.figures.rtmo_heatmaps import Person, cross
+from posekit.layouts import COCO, Layout
+from posekit.poses import Poses
+
+BOX = {"backbone": "#E8F1F8", "neck": "#FBE9D9", "head": "#E2F3EC", "dcc": "#F6E7F0"}
+PERSON_INKS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A5F00")
+SCORE = "cividis"
+MOST = 8  # poses drawn in one picture: a model that has hardly learned finds a crowd everywhere
+
+
+@style.styled
+def fig02_overview(
+    image: np.ndarray, priors: np.ndarray, scores: np.ndarray, poses: Poses, person: Person, joints: list[int],
+    layout: Layout = COCO, dataset: str = "drawn people",
+):  # fmt: skip
+    """Figure 2: a) from the picture to a score in every cell and to people; b) the coordinate classifier on one person.
+
+    Args:
+        image: uint8 (H, W, 3), the network's input. priors (N, 3): x, y, stride; scores (N,) in [0, 1].
+        poses: what the model returns. person: one of them with its heatmaps; joints: up to three to draw.
+    """
+    fig = style.figure(style.DOUBLE, 4.7)
+    top, bottom = fig.subfigures(2, 1, height_ratios=(1, 1.75))
+    _pipeline(top.subplots(), image, priors, scores, poses, layout)
+    left, right = bottom.subfigures(1, 2, width_ratios=(1, 1.15))
+    _classifier(left.subplots(), len(layout), len(person.bins_x), len(person.bins_y))
+    cross(right.subplots(), person, joints, layout)
+    right.suptitle("$\\bf{c}$  two heatmaps per joint over 1.25 times the box (dotted)", fontsize=8, x=0.02, ha="left")
+    words = fig.text(0.995, 0.995, f"picture: {dataset}", ha="right", va="top", fontsize=6, color=style.GREY)
+    words.set_in_layout(False)
+    return fig
+
+
+@style.styled
+def dense_grid(
+    image: np.ndarray, priors: np.ndarray, scores: np.ndarray, kept: np.ndarray, poses: Poses, layout: Layout = COCO
+):
+    """Every cell of every level with its score, those that survive threshold and suppression, and their poses.
+
+    Args:
+        image, priors, scores: as in `fig02_overview`. kept: indices of the surviving cells.
+    """
+    strides = sorted(set(priors[:, 2].tolist()))
+    fig = style.figure(style.DOUBLE, 2.5)
+    axes = fig.subplots(1, len(strides) + 1)
+    shown = None
+    for ax, stride in zip(axes, strides, strict=False):
+        people.show(ax, image, grey=True)
+        shown = _scores(ax, priors, scores, stride)
+        mine = kept[priors[kept, 2] == stride]
+        ax.scatter(priors[mine, 0], priors[mine, 1], s=16, facecolors="none", edgecolors=style.TRUTH, lw=1.1, zorder=5)
+        ax.set_title(f"stride {stride:.0f}: {(priors[:, 2] == stride).sum()} cells", fontsize=7.5)
+    people.show(axes[-1], image)
+    drawn = people.draw(axes[-1], poses.select(slice(MOST)), layout, size=0.8)
+    few = "" if drawn == len(poses) else f", the best {drawn}"
+    axes[-1].set_title(f"{len(poses)} survivors (circles){few}", fontsize=7.5)
+    fig.colorbar(shown, ax=axes[:-1], pad=0.01, shrink=0.85, label="score").outline.set_visible(False)
+    return fig
+
+
+@style.styled
+def assignment(
+    image: np.ndarray, target: dict, priors: np.ndarray, person: np.ndarray, candidate: np.ndarray,
+    overlaps: np.ndarray, overlap: str = "OKS",
+):  # fmt: skip
+    """SimOTA on one picture: a) candidates (small) and positives (large, in their person's colour); b) how many.
+
+    Args:
+        target: keypoints (G, K, 2), boxes (G, 4). person (N,): index or -1; candidate (N,) bool.
+        overlaps (G, 10): the ten best overlaps of each person, whose sum is its number k of positives; `overlap` names
+            them: "OKS" or "IoU".
+    """
+    fig = style.figure(style.DOUBLE, 2.6)
+    left, right = fig.subplots(1, 2, width_ratios=(1, 1.2))
+    people.show(left, image, grey=True)
+    left.scatter(priors[candidate, 0], priors[candidate, 1], s=2.5, color="#555555", lw=0, zorder=3)
+    for i, box in enumerate(np.asarray(target["boxes"])):
+        ink = PERSON_INKS[i % len(PERSON_INKS)]
+        size = box[2:] - box[:2]
+        left.add_patch(Rectangle(box[:2], *size, fill=False, ec=ink, lw=0.9))
+        mine = person == i
+        left.scatter(*priors[mine, :2].T, s=1.3 * priors[mine, 2], color=ink, edgecolors="#FFFFFF", lw=0.6, zorder=5)
+        edges = np.cumsum([0, *overlaps[i]])
+        look = {"color": ink, "ec": "#FFFFFF", "lw": 0.6, "height": 0.6}
+        right.barh(np.full(len(overlaps[i]), i), overlaps[i], left=edges[:-1], **look)
+        right.text(edges[-1] + 0.08, i, f"{edges[-1]:.1f} → {max(int(edges[-1]), 1)}", fontsize=6.5, va="center")
+    style.panel(left, "a", "candidates and positives")
+    names = [f"person {i + 1}" for i in range(len(overlaps))]
+    right.set_yticks(range(len(overlaps)), names)
+    right.set(ylim=(len(overlaps) - 0.4, -0.6), xlim=(0, max(overlaps.sum(1).max() * 1.25, 1.0)))
+    right.set_xlabel(f"sum of the ten best {overlap} → dynamic $k$")
+    right.grid(axis="y", visible=False)
+    style.panel(right, "b", "how many positives")
+    return fig
+
+
+@style.styled
+def encoding(bins: np.ndarray, code: np.ndarray, vectors: np.ndarray):
+    """How bins become vectors: a) the sine code of each bin's place; b) how alike the bins are to the middle one.
+
+    Args:
+        bins (B,): px. code, vectors (B, D): the code, and the code after the learned layer.
+    """
+    fig = style.figure(style.DOUBLE, 2.1)
+    left, right = fig.subplots(1, 2, width_ratios=(1.1, 1))
+    extent = (bins[0], bins[-1], code.shape[1], 0)
+    left.imshow(code.T, extent=extent, aspect="auto", cmap="cividis", vmin=-1, vmax=1, interpolation="nearest")
+    left.set(xlabel="place of the bin, $x_i$ (px)", ylabel="component $c$", yticks=[0, code.shape[1]])
+    left.grid(False)
+    style.panel(left, "a", "$PE(x_i)$, cosines above sines")
+    ends = []
+    for name, rows, ink in (("$PE$", code, style.GREY), ("$\\phi(PE)$", vectors, style.colour("rtmo"))):
+        unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        alike = unit @ unit[len(bins) // 2]
+        right.plot(bins, alike, color=ink)
+        ends.append((alike[-1], name, ink))
+    right.set(xlabel="place of the bin, $x_i$ (px)", xlim=(bins[0], bins[-1]))
+    style.direct_labels(right, ends)
+    style.panel(right, "b", "cosine similarity to the middle bin")
+    return fig
+
+
+def _scores(ax, priors, scores, stride):
+    """The scores of one level as squares over a picture."""
+    mine = priors[:, 2] == stride
+    rows = len(np.unique(priors[mine, 1]))
+    low, high = priors[mine, :2].min(0) - stride / 2, priors[mine, :2].max(0) + stride / 2
+    return ax.imshow(
+        scores[mine].reshape(rows, -1), extent=(low[0], high[0], high[1], low[1]), cmap=SCORE, alpha=0.6, vmin=0,
+        vmax=max(float(scores.max()), 1e-3), interpolation="nearest", zorder=2,
+    )  # fmt: skip
+
+
+def _pipeline(ax, image, priors, scores, poses, layout) -> None:
+    """Panel a on a canvas of 100 x 25 units."""
+    ax.set(xlim=(0, 100), ylim=(0, 25), xticks=[], yticks=[])
+    ax.set_axis_off()
+    style.panel(ax, "a", "every grid cell answers; only survivors are decoded")
+    people.show(_inset(ax, (0, 3, 15, 19)), image)
+    _block(ax, 17.5, 9.5, 4, 17, "CSP-\nDarknet", "backbone")
+    _block(ax, 29.5, 9.5, 4, 17, "hybrid\nencoder\n(neck)", "neck")
+    strides = sorted(set(priors[:, 2].tolist()))
+    for i, stride in enumerate(strides[:2]):
+        inset = _inset(ax, (42.5, 13.2 - 12.2 * i, 10.5, 11))
+        people.show(inset, image, grey=True)
+        _scores(inset, priors, scores, stride)
+        ax.text(53.4, 14.2 - 12.2 * i, f"stride {stride:.0f}", fontsize=5.4, rotation=90, color=style.GREY)
+    _block(ax, 57, 15, 4, 17, "heads, per cell:\nscore\nbox\nvisibility\npose features", "head")
+    _block(ax, 75, 8, 4, 17, "DCC\n(b)", "dcc")
+    ax.text(73.4, 1.2, "score > 0.1, then NMS", fontsize=5.6, color=style.GREY, ha="center")
+    for start, end in ((15.2, 17.4), (27.1, 29.4), (39.1, 42.3), (54.9, 56.9), (72.1, 74.9), (83.1, 85.1)):
+        _arrow(ax, (start, 12.5), (end, 12.5))
+    inset = _inset(ax, (85.2, 3, 15, 19))
+    people.show(inset, image)
+    people.draw(inset, poses.select(slice(MOST)), layout, size=0.6)
+
+
+def _classifier(ax, joints: int, bins_x: int, bins_y: int) -> None:
+    """Panel b: what the Dynamic Coordinate Classifier multiplies with what, on a canvas of 50 x 44 units."""
+    ax.set(xlim=(0, 50), ylim=(0, 44), xticks=[], yticks=[])
+    ax.set_axis_off()
+    style.panel(ax, "b", "Dynamic Coordinate Classifier")
+    _block(ax, 0.5, 15, 33, 9, "pose features\nof the cell", "head")
+    _block(ax, 0.5, 15, 17, 9, f"linear, GAU over\nthe {joints} joints", "dcc")
+    _block(ax, 20.5, 13.5, 33, 9, "box of the cell", "head")
+    _block(ax, 20.5, 13.5, 17, 9, f"× 1.25, cut into\n{bins_x} and {bins_y} bins", "dcc")
+    _block(ax, 36.5, 13.2, 17, 9, "$\\phi(PE(x_i))$\na vector per bin", "dcc")
+    _block(ax, 8, 32, 1, 9, "", "neck")
+    middle = {"ha": "center", "va": "center", "fontsize": 6.5}
+    ax.text(24, 7.4, r"$\hat p_k(x_i) = \mathrm{softmax}_i\; f_k \cdot \phi(PE(x_i))$", **middle)
+    ax.text(24, 3.4, r"$\hat x_k = \sum_i\; \hat p_k(x_i)\, x_i$", **middle)
+    _arrow(ax, (8, 32.8), (8, 26.3))
+    _arrow(ax, (27.2, 32.8), (27.2, 26.3))
+    _arrow(ax, (34.2, 21.5), (36.3, 21.5))
+    _arrow(ax, (10, 16.8), (15, 10.3))
+    _arrow(ax, (42, 16.8), (35, 10.3))
+    ax.text(11.2, 12.6, "$f_k$", fontsize=7, ha="right")
+
+
+def _block(ax, x, width, y, height, text, kind) -> None:
+    style_ = "round,pad=0,rounding_size=0.8"
+    ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style_, fc=BOX[kind], ec="#555555", lw=0.7))
+    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=6.3, linespacing=1.3)
+
+
+def _arrow(ax, start, end) -> None:
+    ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=6, lw=0.8, color="#333333"))
+
+
+def _inset(ax, bounds):
+    """Axes inside axes, `bounds` (x, y, width, height) in data units."""
+    return ax.inset_axes(bounds, transform=ax.transData)

@@ -1,0 +1,305 @@
+"""The look of every figure, fixed once: sizes in inches, fonts, one colour per model, and saving with
+repeatable bytes.
+
+Figures are made without pyplot, so nothing is global: a function decorated with `styled` builds a `Figure`,
+`save` writes it as `stem.svg` + `stem.png` + `stem.csv` (the plotted data), `as_image` shows it in a notebook
+at a modest size.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import re
+import textwrap
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from posekit.files import replacing
+
+SINGLE, DOUBLE = 3.4, 7.0  # inches: one column and two columns of a printed page
+DPI = 160
+FOOTER_POINTS = 4.6
+# The font that matplotlib carries with it: the same bytes on every machine.
+RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.3,
+    "axes.grid": True,
+    "grid.linewidth": 0.4,
+    "grid.color": "#DDDDDD",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "posekit",
+    "svg.fonttype": "path",
+    "figure.constrained_layout.w_pad": 0.04,
+    "figure.constrained_layout.h_pad": 0.04,
+    "image.interpolation": "antialiased",
+}
+
+# Okabe and Ito's colour-blind safe set: one hue per family, darker and lighter within a family.
+MODEL_COLOURS = {
+    "poet_tiny": "#0072B2",
+    "poet_tiny_proposals": "#56B4E9",
+    "poet_r50": "#00517F",
+    "poet_dc5_r50": "#002F4A",
+    "rtmo": "#D55E00",
+    "vitpose": "#009E73",
+    "mae": "#005C43",
+    "ae": "#CC79A7",
+    "higherhrnet": "#7A3F62",
+    "openpose": "#000000",
+    "simple_baseline": "#E69F00",
+    "mask_rcnn": "#8A5F00",
+    "rtmpose": "#B8A800",
+    "rtmdet": "#C7BE5A",
+    "yolox": "#7F7F7F",
+    "paper": "#8C8C8C",
+}
+MODEL_LABELS = {
+    "poet_tiny": "poet_tiny (learned queries)",
+    "poet_tiny_proposals": "extension: queries chosen from the encoder",
+    "poet_r50": "POET-R50",
+    "poet_dc5_r50": "POET-DC5-R50",
+    "simple_baseline_r50": "SimpleBaseline-R50, boxes given",
+    "mask_rcnn_simple_baseline_r50": "Mask R-CNN + SimpleBaseline-R50",
+}
+TRUTH = "#D55E00"  # ground truth beside predictions
+GREY = "#6E6E6E"
+
+
+def colour(model: str) -> str:
+    """The colour of a model: of the longest `MODEL_COLOURS` name that it starts with (rtmo_s -> rtmo)."""
+    known = [name for name in MODEL_COLOURS if model == name or model.startswith(name + "_")]
+    if not known:
+        raise ValueError(f"model {model!r} has no colour; add it to MODEL_COLOURS in posebook/figures/style.py")
+    return MODEL_COLOURS[max(known, key=len)]
+
+
+def label(model: str) -> str:
+    """The name of a model for readers."""
+    return MODEL_LABELS.get(model, model)
+
+
+def styled(function):
+    """Decorator: run a figure function with the house's settings, whatever matplotlib is set to."""
+
+    @functools.wraps(function)
+    def inside(*args, **kwargs):
+        with matplotlib.rc_context(RC):
+            return function(*args, **kwargs)
+
+    return inside
+
+
+def figure(width: float = DOUBLE, height: float = 2.6) -> Figure:
+    """An empty figure of `width` x `height` inches with a constrained layout, unknown to pyplot."""
+    fig = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(fig)
+    return fig
+
+
+def direct_labels(ax, entries: list[tuple], gap_points: float = 9.0, size: float = 7.0) -> None:
+    """Write line labels at the right edge of `ax`, pushed apart so that none overlaps.
+
+    Args:
+        entries: (y in data units, text, colour) per line, y at the line's right end. Set the axis limits
+        first.
+        gap_points: least distance of two baselines.
+    """
+    height = ax.figure.get_size_inches()[1] * 72 * ax.get_position().height
+    gap = gap_points / max(height, 1.0)
+    to_axes = ax.transData + ax.transAxes.inverted()
+    x_right = ax.get_xlim()[1]
+    order = sorted(entries, key=lambda entry: entry[0])
+    wanted = [float(np.clip(to_axes.transform((x_right, entry[0]))[1], 0, 1)) for entry in order]
+    placed = list(wanted)
+    for _ in range(200):
+        for i in range(1, len(placed)):
+            short = gap - (placed[i] - placed[i - 1])
+            if short > 1e-9:
+                placed[i - 1], placed[i] = placed[i - 1] - short / 2, placed[i] + short / 2
+        if placed and placed[0] < 0:
+            placed[0] = 0.0
+    for (_, text, ink), at, y in zip(order, wanted, placed, strict=True):
+        ax.annotate(
+            text,
+            (1.0, at),
+            (1.04, y),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            color=ink,
+            fontsize=size,
+            va="center",
+            ha="left",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": ink, "shrinkA": 1, "shrinkB": 0},
+        )
+
+
+def panel(ax, letter: str, title: str = "") -> None:
+    """Letter (bold) and title of one panel."""
+    ax.set_title(f"$\\bf{{{letter}}}$  {title}", loc="left")
+
+
+def save(fig: Figure, stem: str, data, folder: str | Path, footer: str = "") -> list[Path]:
+    """Write `stem.svg`, `stem.png` and `stem.csv` into `folder`; the same input gives the same bytes.
+
+    The footer is printed in small type in a strip added below the figure, so that it covers nothing. Each
+    file replaces its predecessor in one step. Opaque pictures inside the SVG become JPEG, and a PNG above 400
+    kB gets a palette of 256
+    colours: a page of photographs stays below about a megabyte.
+
+    Args:
+        data: pandas.DataFrame with everything that is plotted.
+        footer: the provenance line.
+
+    Returns: the three paths.
+    """
+    if not re.fullmatch(r"[a-z0-9_]+", stem):
+        raise ValueError(f"figure stem {stem!r}: use small letters, digits and underscores")
+    folder = Path(folder)
+    with matplotlib.rc_context(RC):
+        svg, png = _render(fig, footer)
+    table = data.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+    contents = {"svg": svg, "png": png, "csv": table}
+    return [write_bytes(folder / f"{stem}.{kind}", content) for kind, content in contents.items()]
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file in one step and return its path."""
+    with replacing(path) as file:
+        file.write(content)
+    return path
+
+
+def as_image(fig: Figure, dpi: int = 110, quality: int = 88):
+    """The figure as an IPython image for a notebook: PNG, or JPEG where that is smaller (photographs)."""
+    from IPython.display import Image
+
+    with matplotlib.rc_context(RC):
+        png = _bytes(fig, "png", dpi=dpi, metadata={"Software": None})
+    jpeg = _jpeg(png, quality)
+    sharp = len(png) < max(80_000, len(jpeg))  # lines and text stay PNG
+    return Image(data=png, format="png") if sharp else Image(data=jpeg, format="jpeg")
+
+
+def _render(fig: Figure, footer: str) -> tuple[bytes, bytes]:
+    """(svg, png) with the footer in a strip of its own; the figure is as before afterwards."""
+    width, height = fig.get_size_inches()
+    letters = int(width * 72 / (FOOTER_POINTS * 0.5))
+    lines = textwrap.wrap(footer, letters)
+    strip = (len(lines) * FOOTER_POINTS * 1.25 + 4) / 72 if lines else 0.0
+    engine = fig.get_layout_engine()
+    written = None
+    try:
+        if lines:
+            fig.set_size_inches(width, height + strip)
+            share = strip / (height + strip)
+            engine.set(rect=(0, share, 1, 1 - share))
+            written = fig.text(
+                0.04 / width,
+                2 / 72 / (height + strip),
+                "\n".join(lines),
+                fontsize=FOOTER_POINTS,
+                color=GREY,
+                va="bottom",
+                linespacing=1.15,
+            )
+            written.set_in_layout(False)
+        fig.draw_without_rendering()
+        fig.set_layout_engine("none")
+        _settle(fig)
+        svg = _bytes(fig, "svg", dpi=DPI, metadata={"Date": None, "Creator": "posekit"})
+        png = _bytes(fig, "png", dpi=DPI, metadata={"Software": None})
+    finally:
+        fig.set_layout_engine(engine)
+        if written is not None:
+            written.remove()
+            fig.set_size_inches(width, height)
+            engine.set(rect=(0, 0, 1, 1))
+    return _light_svg(svg), _light_png(png)
+
+
+def _settle(fig) -> None:
+    """Round what the layout solver placed: its last bits change from process to process, and names inside an
+    SVG are made from exact coordinates.
+    """
+    for part in fig.subfigs:
+        part.bbox_relative.p0, part.bbox_relative.p1 = (
+            part.bbox_relative.p0.round(6),
+            part.bbox_relative.p1.round(6),
+        )
+        _settle(part)
+    for ax in fig.axes:
+        if ax.get_axes_locator() is None:
+            ax.set_position(Bbox(ax.get_position(original=True).get_points().round(6)))
+            ax.set_in_layout(True)  # set_position takes the axes out of later layouts
+    for text in fig.texts:
+        text.set_position(np.round(text.get_position(), 6))
+
+
+def _bytes(fig: Figure, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def _jpeg(png: bytes, quality: int) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def _light_svg(svg: bytes) -> bytes:
+    """Opaque PNG pictures inside an SVG turned into JPEG where that is smaller."""
+    from PIL import Image
+
+    def smaller(match):
+        png = base64.b64decode(match[1])
+        picture = Image.open(io.BytesIO(png))
+        if picture.mode == "RGBA" and picture.getextrema()[3][0] < 255:
+            return match[0]
+        jpeg = _jpeg(png, 82)
+        return b"data:image/jpeg;base64," + base64.b64encode(jpeg) if len(jpeg) < len(png) else match[0]
+
+    return re.sub(rb"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)", smaller, svg)
+
+
+def _light_png(png: bytes, limit: int = 400_000) -> bytes:
+    from PIL import Image
+
+    if len(png) <= limit:
+        return png
+    buffer = io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    # k-means after the median cut, then dithering: without them the rare colours of a colour map drift
+    # visibly.
+    sample = picture.resize((picture.width // 3, picture.height // 3), Image.Resampling.NEAREST)
+    palette = sample.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=2)
+    colours = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)
+    colours[colours.sum(1, dtype=int).argmax()] = 255  # the page stays white
+    palette.putpalette(colours.tobytes())
+    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,313 @@
+"""From a recipe to what the training loop needs: data, model and criterion, for every family of models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from posekit import models, runs
+from posekit.data import DRAWN
+from posekit.data.augment import Augment
+from posekit.data.crop_augment import CropAugment
+from posekit.data.loader import Loader
+from posekit.data.mosaic import MIXES, Mosaic
+from posekit.data.topdown import People, Together
+from posekit.layouts import Layout
+from posekit.models.input import Input
+from posekit.training.datasets import check_people, open_split
+from posekit.training.recipes import Recipe, from_record
+
+TOP_DOWN = ("vitpose", "mae")  # families that see crops, so people of several data sets in one batch
+
+
+@dataclass
+class Parts:
+    """A model with random (or the recipe's) weights, its criterion, and its loaders.
+
+    `val`: a loader per data set, by name; the first one's numbers are the run's. `late`: the training loader from the
+    recipe's `late_at` on, or None. `asked`: what the criterion wants to have from the model besides its usual outputs,
+    as keyword arguments of `forward`. `still`: the model is trained in evaluation mode.
+    """
+
+    model: nn.Module
+    criterion: nn.Module
+    train: Loader
+    val: dict[str, Loader]
+    late: Loader | None = None
+    asked: dict[str, Any] = field(default_factory=dict)
+    still: bool = False
+
+
+def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
+    """Opens the data, then builds the model for their keypoints. `rank` of `world` processes gets its share.
+
+    Raises:
+        ValueError: a recipe that does not hang together; one sentence.
+    """
+    family, names = family_of(recipe.model), names_of(recipe.dataset)
+    if len(names) > 1 and family not in TOP_DOWN:
+        raise ValueError(f"{recipe.model} learns from one data set at a time, not from {recipe.dataset}; choose one")
+    train = [open_split(recipe, spec, "train") for spec in names.values()]
+    val = [open_split(recipe, spec, "val") for spec in names.values()]
+    keypoints = tuple(len(one.layout) for one in train)
+    model = build_model(recipe, num_keypoints=keypoints[0] if len(keypoints) == 1 else keypoints)
+    criterion, asked = CRITERIA[family](recipe, model, train[0].layout)
+    still = False
+    if recipe.distil or recipe.teacher:
+        criterion, still = distilled(recipe, model, criterion)
+    if model.input.fit == "crop":
+        train = [People(one) for one in train]
+    for spec, one in zip(names.values(), train, strict=True):
+        if spec not in DRAWN:
+            check_people(recipe, model, one, family)
+    train = train[0] if len(train) == 1 else Together(train)
+    late = None
+    if recipe.late_augment and recipe.late_at < 1:
+        late = training_loader(recipe, train, model, recipe.late_augment, rank=rank, world=world)
+    see = {"size": recipe.size, "max_size": recipe.max_size, "workers": recipe.workers}
+    return Parts(
+        model, criterion, training_loader(recipe, train, model, recipe.augment, rank=rank, world=world),
+        {name: evaluation_loader(one, model, **see) for name, one in zip(names, val, strict=True)}, late, asked, still,
+    )  # fmt: skip
+
+
+def names_of(dataset: str) -> dict[str, str]:
+    """A recipe's `dataset` as {short name: what `open_dataset` takes}: one, or several with + between them.
+
+    A path that exists is one data set, whatever stands in it.
+
+    Raises:
+        ValueError: two of the same name.
+    """
+    specs = [dataset] if dataset in DRAWN or runs.resolve(dataset).exists() else dataset.split("+")
+    names = {Path(spec).stem: spec for spec in specs}
+    if len(names) < len(specs):
+        raise ValueError(f"dataset is {dataset!r}: each data set can be in it once, and its folder needs its own name")
+    return names
+
+
+def family_of(model: str) -> str:
+    """The family of a model that can be trained, by its name.
+
+    Raises:
+        ValueError: none of them.
+    """
+    family = model.partition("_")[0]
+    if family not in CRITERIA:
+        known = ", ".join(CRITERIA)
+        raise ValueError(f"there is no training for the model {model!r}; its name begins with one of {known}")
+    return family
+
+
+def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> nn.Module:
+    """The recipe's model, with its starting weights where it names some. Several K: a head for each."""
+    overrides = {} if family_of(recipe.model) == "mae" else {"num_keypoints": num_keypoints}
+    for name in ("num_queries", "pretrained"):
+        if getattr(recipe, name) and family_of(recipe.model) != "poet":
+            raise ValueError(f"{name} is {getattr(recipe, name)!r}: only POET has it, leave it out for {recipe.model}")
+    if recipe.num_queries:
+        overrides["num_queries"] = recipe.num_queries
+    if recipe.pretrained:
+        overrides["pretrained"] = True
+    model = with_options(models.build, recipe.model_options, recipe.model, field="model_options", **overrides)
+    if recipe.weights:
+        from posekit.models.checkpoints import read, size, start_from
+
+        path, poet = weights_file(recipe.weights), family_of(recipe.model) == "poet"
+        theirs = size(read(path)).get("num_keypoints") if poet else None  # other models take what fits
+        if theirs not in (None, num_keypoints):
+            raise ValueError(
+                f"weights of the recipe, {recipe.weights}, find {theirs} keypoints and the data have {num_keypoints}: "
+                "a POET starts from one of the same keypoints, from a DETR or from a ResNet-50; or leave weights out"
+            )
+        start_from(model, path)
+    return model
+
+
+def weights_file(path: str | Path) -> Path:
+    """The weights of a run folder, or the file itself."""
+    path = runs.resolve(path)
+    return path / "model.safetensors" if path.is_dir() else path
+
+
+def distilled(recipe: Recipe, model: nn.Module, criterion: nn.Module) -> tuple[nn.Module, bool]:
+    """Lets the recipe's teacher teach the model, in place: (the criterion, is the model trained in evaluation mode?).
+
+    Raises:
+        ValueError: half a recipe, no teacher, or one for other keypoints or crops; one sentence.
+    """
+    from posekit.losses.distillation import DistillationCriterion, hand_over, learn_token, teach
+
+    known = ("output", "token", "both", "learn_token")
+    if recipe.distil not in known:
+        raise ValueError(f"distil is {recipe.distil!r}, teacher {recipe.teacher!r}; choose one of {', '.join(known)}")
+    if not recipe.teacher:
+        raise ValueError(f"distil is {recipe.distil!r}, but by whom? teacher names a run folder or weights")
+    if family_of(recipe.model) != "vitpose":
+        raise ValueError(f"only ViTPose is distilled, not {recipe.model}: leave distil and teacher out")
+    teacher = load_teacher(recipe.teacher)
+    for name, word in (("keypoints", "keypoints"), ("crop_size", "pixels of a crop"), ("stride", "pixels of a cell")):
+        theirs, ours = getattr(teacher, name), getattr(model, name)
+        if theirs != ours:
+            raise ValueError(f"the teacher {recipe.teacher} and the student differ in {word}: {theirs} and {ours}")
+    if recipe.distil == "learn_token":
+        own, state = model.state_dict(), teacher.state_dict()
+        new = own.keys() - state.keys() - {"backbone.knowledge_token"}
+        if new or any(name not in own or own[name].shape != value.shape for name, value in state.items()):
+            raise ValueError(
+                f"the token is learnt inside the teacher {recipe.teacher}, and the recipe builds another model: give "
+                "its model and model_options"
+            )
+        model.load_state_dict(state, strict=False)
+        learn_token(model)
+        return criterion, True
+    if recipe.distil in ("token", "both"):
+        hand_over(teacher, model)
+    if recipe.distil in ("output", "both"):
+        teach(model, teacher)
+        criterion = DistillationCriterion(criterion, recipe.output_weight)
+    return criterion, False
+
+
+def load_teacher(source: str) -> nn.Module:
+    """The ViTPose of a run folder, of weights with their `run.json`, or of published ones, whose size is read off them.
+
+    Raises:
+        ValueError: no such weights, or not a ViTPose's.
+    """
+    from posekit.models import checkpoints_vitpose as published
+    from posekit.models.checkpoints import load_weights, read
+    from posekit.models.vit import SIZES, grid_of
+
+    path = weights_file(source)
+    if not path.is_file():
+        raise ValueError(f"the teacher has no weights at {runs.relative(path)}: train it first, or name another")
+    state, record = published.published_names(read(path)), path.with_name("run.json")
+    options = published.size(state)
+    if record.is_file():
+        made = from_record(runs.load_run(record)["parameters"], runs.relative(record))
+        name, options = made.model, {"num_keypoints": options.get("num_keypoints")}
+        options |= plain_options(made.model_options)
+    else:
+        letter = [size for size, (dim, *_) in SIZES.items() if dim == options.get("dim")]
+        name = f"vitpose_{letter[0]}" if letter else ""
+    if not name.startswith("vitpose") or not options.get("num_keypoints"):
+        raise ValueError(f"the teacher {runs.relative(path)} is not a ViTPose, or has no run.json to say which one")
+    if not record.is_file():
+        grid = grid_of(state[published.POSITIONS].shape[1])
+        options["crop_size"] = (grid[1] * options["patch"], grid[0] * options["patch"])
+    teacher = models.build(name, **options)
+    load_weights(teacher, state)
+    return teacher
+
+
+def poet_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
+    from posekit.losses.poet import PoetCriterion
+
+    return with_options(
+        PoetCriterion, recipe.loss_options, len(layout), pose_cost=recipe.pose_cost, class_term=recipe.class_term,
+        visible=recipe.visible, deltas_and_center=recipe.deltas_and_center, w_class=recipe.w_class, w_abs=recipe.w_abs,
+        w_vis=recipe.w_vis, w_ctr=recipe.w_ctr, w_deltas=recipe.w_deltas,
+    ), {}  # fmt: skip
+
+
+def rtmo_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
+    from posekit.losses.rtmo import RtmoCriterion
+
+    check_backbone_steps(recipe)
+    odd = [size for size in (recipe.size or model.input.size, *recipe.sizes) if size % 32]
+    if odd:
+        raise ValueError(f"RTMO sees pictures whose sides are multiples of 32, not {odd[0]}; change size or sizes")
+    return with_options(RtmoCriterion, recipe.loss_options, layout.sigmas), {"proxies": True}
+
+
+def vitpose_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
+    from posekit.losses.heatmap import HeatmapCriterion
+
+    check_backbone_steps(recipe)
+    return with_options(HeatmapCriterion, recipe.loss_options), {}
+
+
+def mae_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
+    from posekit.losses.reconstruction import ReconstructionCriterion
+
+    check_backbone_steps(recipe)
+    return with_options(ReconstructionCriterion, recipe.loss_options), {}
+
+
+CRITERIA = {"poet": poet_criterion, "rtmo": rtmo_criterion, "vitpose": vitpose_criterion, "mae": mae_criterion}
+
+
+def check_backbone_steps(recipe: Recipe) -> None:
+    if recipe.backbone_steps:
+        raise ValueError(f"backbone_steps is {recipe.backbone_steps}: only POET's backbones are trained alone first")
+
+
+def with_options(make: Callable, options: Mapping[str, Any], *first, field: str = "loss_options", **fixed) -> Any:
+    """`make(*first, **fixed, **options)`, lists in `options` as tuples; `field`: what the recipe calls the options.
+
+    Raises:
+        ValueError: an option that `make` does not take, or that the recipe has a field for.
+    """
+    given = plain_options(options)
+    what = first[0] if first and isinstance(first[0], str) else make.__name__
+    if twice := sorted(given.keys() & fixed.keys()):
+        raise ValueError(f"{field} of the recipe names {', '.join(twice)}, which comes from elsewhere: leave it out")
+    try:
+        return make(*first, **fixed, **given)
+    except (TypeError, AttributeError, ArithmeticError, LookupError, RuntimeError) as error:
+        word = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if word is None or word[1] not in given:
+            if not given:
+                raise
+            raise ValueError(f"{field} of the recipe is {given}, of which {what} cannot be made: {error}") from error
+        raise ValueError(f"{field} of the recipe names {word[1]!r}, which {what} does not know") from error
+
+
+def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's options as Python functions take them: JSON's lists as tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+
+
+def training_loader(recipe: Recipe, dataset, model: nn.Module, policy: str, **share: int) -> Loader:
+    """Shuffled pictures under a policy of augment.py or mosaic.py, at the recipe's size or sizes; or shuffled crops of
+    people under one of crop_augment.py."""
+    see: Input = model.input
+    size = recipe.size or see.size
+    if see.fit == "crop":
+        others = tuple(part.layout for part in getattr(dataset, "parts", ())[1:])
+        augment = CropAugment(policy, dataset.layout, model.crop_size, model.stride, others=others)
+    elif policy in MIXES:
+        augment = Mosaic(policy, dataset.layout, size, pad=see.pad or 0)
+    elif see.fit == "letterbox":
+        augment = Augment(policy, dataset.layout, size=size, pad=see.pad, align=see.align)
+    else:
+        augment = Augment(policy, dataset.layout, longest=recipe.max_size)
+    return Loader(
+        dataset, augment, recipe.batch_size, seed=recipe.seed, workers=recipe.workers, drop_last=True, mean=see.mean,
+        std=see.std, sizes=recipe.sizes, **share,
+    )  # fmt: skip
+
+
+def evaluation_loader(
+    dataset, model: nn.Module, *, boxes="truth", size: int = 0, max_size: int = 1333, batch_size: int = 0,
+    workers: int = 0, device="cpu",
+) -> Loader:  # fmt: skip
+    """Pictures in order, unaugmented, at the size that the model wants (or `size`); for a model that sees crops, the
+    crops of `boxes` (see `posekit.data.topdown.People`), picture by picture."""
+    see: Input = model.input
+    if see.fit == "crop":
+        dataset, batch = People(dataset, boxes), 64
+        fit = CropAugment("none", dataset.layout, model.crop_size, model.stride, pixel_centre=see.pixel_centre)
+    elif see.fit == "letterbox":
+        fit, batch = Augment("none", dataset.layout, size=size or see.size, pad=see.pad, align=see.align), 50
+    else:
+        fit, batch = Augment("none", dataset.layout, shortest=min(see.size, max_size), longest=max_size), 2
+    return Loader(
+        dataset, fit, batch_size or batch, shuffle=False, workers=workers, mean=see.mean, std=see.std, device=device
+    )  # fmt: skip

@@ -1,0 +1,95 @@
+"""The data of a recipe: its data sets opened, and whether there is anybody in them to learn from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from posekit.data import DRAWN, open_dataset
+from posekit.data.pictures import DataError
+from posekit.training.recipe_fields import DATA_OPTIONS
+from posekit.training.recipes import Recipe
+
+
+def open_split(recipe: Recipe, spec: str, split: str, images: int = 0, on_error: str = "raise"):
+    """One of the recipe's data sets, `spec`, with its number of images or `images`; the same for every seed."""
+    count = images or (recipe.images if split == "train" else recipe.val_images) or None
+    if spec in DRAWN:
+        return open_dataset(spec, split, count=count, size=recipe.size or None, people=recipe.people)
+    skip = "skip" if "skip" in (on_error, recipe.on_error) else "raise"
+    return open_folder(spec, split, count, skip, recipe.data_options)
+
+
+def open_folder(spec: str, split: str, count: int | None, on_error: str, options: Mapping[str, Any]):
+    """A folder in COCO's format with a recipe's `data_options`, which a refusal names where they are the remedy."""
+    try:
+        return open_dataset(spec, split, count=count, on_error=on_error, **folder_options(options, split))
+    except DataError as error:
+        named = next((name for name in DATA_OPTIONS if f"{name}=" in str(error)), None)
+        if named is None:
+            raise
+        hint = json.dumps({named: True if named == "outside" else "..."})
+        raise DataError(f"{error} (of a recipe or notebook: data_options = {hint})") from None
+
+
+def folder_options(options: Mapping[str, Any], split: str) -> dict[str, Any]:
+    """What a folder is told about one split: {"annotations": {"train": "a.json", "val": "b.json"}} -> its own file.
+
+    Raises:
+        ValueError: a split that is not named; one sentence.
+    """
+    chosen = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            if split not in value:
+                raise ValueError(f"data_options names {name} for {', '.join(value) or 'nothing'}, and not for {split}")
+            value = value[split]
+        chosen[name] = value
+    return chosen
+
+
+def check_people(recipe: Recipe, model: nn.Module, data, family: str) -> None:
+    """Stops before the first step where a folder shows nobody from whom the model could learn.
+
+    POET learns from people with a joint that its recipe calls visible, RTMO from those with a labelled joint and a box
+    of more than a pixel at the network's size, top-down models from crops of people with a labelled joint and a box.
+
+    Args:
+        data: a folder; of top-down models its `People`.
+
+    Raises:
+        ValueError: nobody; the sentence names the data set and, where there is one, a remedy.
+    """
+    crops = model.input.fit == "crop"
+    images = data.dataset if crops else data
+    nobody = f"{recipe.model} has nobody to learn from in {images.name}: none of its {len(images)} images shows"
+    if crops:
+        if not len(data):
+            raise ValueError(f"{nobody} a person with a labelled joint and a box with a width and a height")
+        return
+    targets = (data.target(i) for i in range(len(data)))
+    if family == "rtmo":
+        sides = {row["id"]: max(row["width"], row["height"]) for row in data.ground_truth["images"]}
+        scales = ((recipe.size or model.input.size) / sides[image_id] for image_id in data.ids)
+        if not any(_matched(target, scale) for target, scale in zip(targets, scales, strict=True)):
+            raise ValueError(f"{nobody} a person with a labelled joint and a box of more than a pixel (at input size)")
+        return
+    least = 2 if recipe.visible == "released" else 1
+    if any((target["visibility"] >= least).any() for target in targets):
+        return
+    if least == 2 and any((data.target(i)["visibility"] > 0).any() for i in range(len(data))):
+        raise ValueError(
+            f"{nobody} a joint with v = 2 (seen), and visible = 'released' trains these alone: "
+            "choose visible = 'labelled', which trains every labelled joint"
+        )
+    raise ValueError(f"{nobody} a person with a labelled joint (v > 0)")
+
+
+def _matched(target: Mapping[str, np.ndarray], scale: float) -> bool:
+    """Is somebody there whom RTMO's assignment can match? See `posekit.losses.targets.pack_people`."""
+    sides = (target["boxes"][:, 2:] - target["boxes"][:, :2]) * scale
+    return bool(((target["visibility"] > 0).any(1) & (sides > 1).all(1)).any())

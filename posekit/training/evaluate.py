@@ -1,0 +1,350 @@
+"""From a run folder to everything that its figures need: one forward pass, every decoder layer scored.
+
+Tables 1 and 2 of POET (Stoffl et al. 2021) need COCO's ten numbers, Figure 8 the AP per decoder layer, Figure 9b the
+centres, Figure 10 the visibility; all are written as small files, so that reports read files and run no model.
+Legend: I images, L decoder layers, Q poses per image, K keypoints. Frame: pixels of the original pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from posekit import inference, locks, runs
+from posekit.data import DRAWN, notes
+from posekit.evaluation import evaluate, evaluate_by_people, per_joint_oks
+from posekit.evaluation.centers import VISIBLE, compare_centers
+from posekit.evaluation.nms import THRESHOLD
+from posekit.evaluation.pairing import pair_people
+from posekit.evaluation.run_tables import annotation_ids, columns, joints, matches, result_rows, visibility_numbers
+from posekit.inference import decode, finite
+from posekit.layouts import Layout
+from posekit.poses import Poses
+from posekit.training.build import evaluation_loader, family_of, names_of, weights_file
+from posekit.training.datasets import open_folder, open_split
+from posekit.training.loop import WEIGHTS
+from posekit.training.recipes import Recipe, from_record
+
+ASKED = ("dataset", "split", "images", "on_error", "data_options")
+NO_POSES = "{run} holds {model}, which finds no keypoints, so there is no AP: give it to a ViTPose as its weights"
+
+
+def evaluate_run(
+    run: str | Path,
+    dataset: str = "",
+    split: str = "val",
+    images: int = 0,
+    folder: str | Path | None = None,
+    on_error: str = "raise",
+    device: str = "auto",
+    report: Callable[[str], None] = print,
+    boxes: str = "truth",
+    data_options: dict | None = None,
+) -> dict:
+    """Scores the weights of a run folder, or of shipped weights, and writes what was found; returns the metrics.
+
+    Args:
+        run: a folder with `model.safetensors` and `run.json`. dataset: "" = what the run was trained on, of several
+            the first, "people" = drawn people, or the path of a folder in COCO's format. images: at most so many; 0 =
+            as many as the run used of its own data, all of another folder.
+        folder: where the files go; None = the run's own folder. on_error: "skip" leaves out and counts pictures and
+            annotations of a COCO folder that cannot be used, as does the run's recipe on its own data. data_options: of
+            a COCO folder, as in `Recipe.data_options`; None = the recipe's for its own data, none for another folder.
+        boxes: whom a top-down model looks at. "truth" = annotated boxes; the path of a COCO detections file; or a run
+            folder of a one-stage model, whose `predictions.json` tells where people are.
+
+    Files: `predictions.json` (COCO result rows of the last layer), `metrics.json` (what is returned), `layers.csv` (the
+    ten numbers per decoder layer; a model without layers counts as one), `matches.csv` (a row per annotated person with
+    the prediction that it was paired with, one to one by the largest sum of OKS), `visibility.csv` (a row per joint of
+    these people: annotated flag 0, 1, 2 and predicted visibility). Centre columns are empty where the model predicts
+    none or the person has none. Where images have a `crowdIndex`, the numbers go on with the AP of its three bands.
+    `run.json` of another folder tells what was evaluated; in the run's own folder it gets an entry `evaluation`.
+
+    Raises:
+        FileNotFoundError: no run, or no weights in it. ValueError: data that cannot be used (one sentence), a `folder`
+            that holds another training run, or a model that finds no keypoints. InUseError: another process writes in
+            `folder`.
+    """
+    run = runs.resolve(run)
+    runs.load_run(run)
+    folder = run if folder is None else runs.resolve(folder)
+    with locks.writing(folder):
+        asked = dict(zip(ASKED, (str(dataset), split, images, on_error, data_options), strict=True))
+        return _evaluate(run, folder, asked, device, report, str(boxes))
+
+
+def _evaluate(run: Path, folder: Path, asked: dict, device: str, report: Callable[[str], None], boxes: str) -> dict:
+    import torch
+
+    record, own = runs.load_run(run), folder.resolve() == run.resolve()
+    if not own and (folder / "run.json").exists() and "evaluated" not in runs.load_run(folder)["parameters"]:
+        raise ValueError(f"{runs.relative(folder)} holds a training run; give the evaluation a folder of its own")
+    check_weights(run, record)
+    recipe = from_record(record["parameters"], runs.relative(run / "run.json"))
+    data = open_data(recipe, **asked)
+    model = trained_model(recipe, run, data, asked["dataset"])
+    if not hasattr(model, "decode"):
+        raise ValueError(NO_POSES.format(run=runs.relative(run), model=recipe.model))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    made = runs.provenance(
+        {
+            "model": recipe.model, "evaluated": runs.relative(run), "weights": _fingerprint(run / WEIGHTS),
+            **asked, **asked_boxes(model, boxes),
+        },
+        seed=record["provenance"]["seed"], data=data, device=device,
+    )  # fmt: skip
+    start = time.monotonic()
+    seen, layers = forward(model.to(device), data, recipe, device, report, boxes)
+    metrics, tables = score(data, seen, layers, recipe.visible)
+    made["seconds"] = round(time.monotonic() - start, 3)
+
+    ids = [data.ids[i] for i in seen]
+    runs.write_json(folder / "predictions.json", result_rows(layers[-1], ids, data.category_id), indent=None)
+    for name, table in tables.items():
+        runs.write_bytes(folder / name, table.to_csv(index=False, lineterminator="\n").encode())
+    before = runs.read_json(folder / "metrics.json") if own and (folder / "metrics.json").exists() else {}
+    runs.write_json(folder / "metrics.json", before | metrics)  # training's numbers of the last epoch stay
+    noticed = {"notes": notes.notes_of(data), "left_out": notes.left_out_of(data)}
+    if own:
+        runs.write_json(folder / "run.json", record | {"evaluation": made | noticed})
+    else:
+        parameters = made.pop("parameters")
+        head = {"folder": runs.relative(folder), "status": "done", "reason": None, "sessions": 1}
+        results = {name: metrics[name] for name in tables["layers.csv"].columns[1:]}
+        runs.write_json(
+            folder / "run.json", head | noticed | {"results": results, "parameters": parameters, "provenance": made}
+        )
+    return metrics
+
+
+def check_weights(run: Path, record: dict) -> None:
+    """Raises FileNotFoundError for a run folder without weights, in a sentence that says why and what to do."""
+    if (run / WEIGHTS).is_file():
+        return
+    name, evaluated = runs.relative(run), record["parameters"].get("evaluated")
+    if evaluated:
+        raise FileNotFoundError(f"there are no weights in {name}: it holds the evaluation of {evaluated}; give that")
+    raise FileNotFoundError(
+        f"there are no weights in {name}: its run is {record['status']}, not done; 10_train with the same parameters "
+        f"and run_dir = {name} goes on with it"
+    )
+
+
+def open_data(
+    recipe: Recipe, dataset: str = "", split: str = "val", images: int = 0, on_error: str = "raise",
+    data_options: dict | None = None,
+):  # fmt: skip
+    """The data set to score on: the recipe's own with its number of pictures, or another one, see `evaluate_run`.
+
+    Of a recipe's several data sets the first, or the one whose name or path is given.
+    """
+    if images < 0:
+        raise ValueError(f"images is {images}: give how many at most, or 0 for the run's own number")
+    own = names_of(recipe.dataset)
+    spec = own.get(dataset, dataset) or next(iter(own.values()))
+    if spec in own.values() or spec in DRAWN:
+        if data_options is not None:
+            recipe = replace(recipe, data_options=data_options)
+        if spec not in own.values():
+            recipe = replace(recipe, images=0, val_images=0)
+        return open_split(recipe, spec, split, images, on_error)
+    return open_folder(spec, split, images or None, on_error, data_options or {})
+
+
+def trained_model(recipe: Recipe, run: str | Path, data, dataset: str = ""):
+    """The network of a run folder in evaluation mode, for the keypoints of `data`.
+
+    A ViTPose that learned from several data sets becomes the plain one of `dataset`, one of their names or paths; for
+    other data, of the first that has as many keypoints.
+
+    Raises:
+        ValueError: none has as many; or weights of another model.
+    """
+    from posekit.models.checkpoints import read
+    from posekit.models.checkpoints_vitpose import size
+    from posekit.models.vitpose import merge_experts
+
+    if family_of(recipe.model) == "mae":
+        return inference.load(recipe.model, run)
+    own = names_of(recipe.dataset)
+    if len(own) == 1:
+        trained = keypoints_of(run)
+        if trained and trained != len(data.layout):
+            raise ValueError(
+                f"{runs.relative(run)} finds {trained} keypoints and {data.name} has {len(data.layout)}: evaluate it "
+                f"on data with {trained} keypoints, or train a model for these {len(data.layout)} with 10_train"
+            )
+        return inference.load(recipe.model, run, num_keypoints=len(data.layout))
+    counts = size(read(weights_file(run)))["num_keypoints"]
+    whole = inference.load(recipe.model, run, num_keypoints=counts)
+    named = [i for i, (name, spec) in enumerate(own.items()) if dataset in (name, spec)]
+    fitting = named or [i for i, count in enumerate(counts) if count == len(data.layout)]
+    if not fitting:
+        raise ValueError(
+            f"{data.name} has {len(data.layout)} keypoints and the decoders of {recipe.dataset} have "
+            f"{', '.join(map(str, counts))}: score it on one of these"
+        )
+    return merge_experts(whole, fitting[0]).eval()
+
+
+def keypoints_of(run: str | Path) -> int | None:
+    """How many keypoints the weights of a run find, as training noted it in their file; None if it did not."""
+    from safetensors import SafetensorError, safe_open
+
+    with suppress(OSError, SafetensorError), safe_open(weights_file(run), "pt") as file:
+        noted = (file.metadata() or {}).get("keypoints", "")
+        return int(noted) if noted.isdecimal() else None
+    return None
+
+
+def opened(folder: str | Path):
+    """What an evaluation folder was made from: (its parameters, the data set)."""
+    record = runs.load_run(folder)
+    asked = record.get("evaluation", record)["parameters"]
+    if "evaluated" not in asked:
+        raise ValueError(f"{runs.relative(folder)} was not evaluated yet: run 11_evaluate on it")
+    recipe = from_record(runs.load_run(asked["evaluated"])["parameters"], f"{asked['evaluated']}/run.json")
+    data = open_data(recipe, **{name: asked[name] for name in ASKED if name in asked})
+    return asked, data
+
+
+def examples(folder: str | Path, count: int = 4, people: int = 2) -> tuple[list[tuple], list[tuple], Layout]:
+    """(best, worst, layout): up to `count` pictures each by the mean OKS of their labelled people.
+
+    Only pictures with at least `people` of them, where there are enough. Each is (image, Poses, target, mean OKS), as
+    `figures.poet_pictures.fig04_examples` takes it; no picture is in both lists.
+    """
+    import pandas as pd
+
+    folder = runs.resolve(folder)
+    _, data = opened(folder)
+    table = pd.read_csv(folder / "matches.csv")
+    scores = table[table.labelled > 0].groupby("image_id").oks.agg(["mean", "size"])
+    if (scores["size"] >= people).sum() >= 2 * count:
+        scores = scores[scores["size"] >= people]
+    order = scores.sort_values("mean", ascending=False, kind="stable")
+    count = min(count, (len(order) + 1) // 2)
+    index = {image_id: i for i, image_id in enumerate(data.ids)}
+    rows: dict[int, list[dict]] = {image_id: [] for image_id in order.index}
+    for row in runs.read_json(folder / "predictions.json"):
+        if row["image_id"] in rows:
+            rows[row["image_id"]].append(row)
+
+    def example(image_id: int) -> tuple:
+        i, poses = index[image_id], Poses.from_coco(rows[image_id], len(data.layout))
+        return data.image(i), poses, data.target(i), float(order.loc[image_id, "mean"])
+
+    good, bad = order.index[:count], order.index[count:][::-1][:count]
+    return [example(i) for i in good], [example(i) for i in bad], data.layout
+
+
+def asked_boxes(model, boxes: str) -> dict[str, str]:
+    """What the record says about boxes: nothing for a model that needs none."""
+    return {"boxes": boxes} if model.input.fit == "crop" else {}
+
+
+def boxes_of(boxes: str, data) -> str | list[Poses]:
+    """`boxes` of `evaluate_run` as `posekit.data.topdown.People` takes them."""
+    if boxes == "truth" or runs.resolve(boxes).is_file():
+        return boxes if boxes == "truth" else str(runs.resolve(boxes))
+    predictions = runs.resolve(boxes) / "predictions.json"
+    if not predictions.is_file():
+        raise FileNotFoundError(f"boxes is {boxes!r}: give 'truth', COCO detections, or a run with predictions.json")
+    found: dict[int, list[dict]] = {image_id: [] for image_id in data.ids}
+    for row in runs.read_json(predictions):
+        if row["image_id"] in found:
+            found[row["image_id"]].append(row)
+    return [Poses.from_coco(rows, len(data.layout)) for rows in found.values()]
+
+
+def forward(
+    model, data, recipe: Recipe, device, report: Callable[[str], None], boxes: str = "truth"
+) -> tuple[list[int], list[list[Poses]]]:
+    """One pass over the data: indices of the images seen (I,), and per layer the poses of every image.
+
+    A model whose outputs carry no layers (POET's do: `logits` (L, B, Q, C)) counts as one layer.
+    """
+    import torch
+
+    crops = model.input.fit == "crop"
+    options = {"size": recipe.size, "max_size": recipe.max_size, "device": device}
+    loader = evaluation_loader(data, model, boxes=boxes_of(boxes, data) if crops else "truth", **options)
+    if crops:
+        # annotated boxes are one per person already; found ones may be several
+        found = inference.poses_of_crops(model, loader, data.ids, None if boxes == "truth" else THRESHOLD)
+        return list(range(len(data))), [found]
+    index = {image_id: i for i, image_id in enumerate(data.ids)}
+    seen, layers, clock = [], [], time.monotonic()
+    with torch.inference_mode():
+        for batch in loader.epoch(0):
+            mask = batch["padding_mask"]
+            outputs = model(batch["images"], mask if mask is None else mask.to(device))
+            count = len(outputs["logits"]) if "logits" in outputs and outputs["logits"].ndim == 4 else 1
+            layers = layers or [[] for _ in range(count)]
+            for layer, poses in enumerate(layers):
+                poses += finite(decode(model, outputs, batch, layer - count))
+            seen += [index[target["image_id"]] for target in batch["targets"]]
+            if time.monotonic() - clock > 20:
+                report(f"{len(seen)} of {len(data)} images")
+                clock = time.monotonic()
+    if not seen:
+        raise ValueError(f"no picture of {data.name} could be read: {'; '.join(data.skipped[:3])}")
+    return seen, layers
+
+
+def score(data, seen: list[int], layers: list[list[Poses]], visible: str = "released") -> tuple[dict, dict]:
+    """(metrics, {file name: table}) of the poses of every layer; `seen`: which images of `data` they belong to.
+
+    visible: of which joints an annotated centre is the mean (`centers.true_centers`). Numbers are None where there is
+    nobody to find.
+    """
+    import pandas as pd
+
+    truth = data.ground_truth
+    options = {
+        "sigmas": data.layout.sigmas, "area_scale": data.area_scale, "category_id": data.category_id,
+    }  # fmt: skip
+    ids = [data.ids[i] for i in seen]
+    found = [columns(poses, ids) for poses in layers]
+    results = [evaluate(truth, detections, **options) for detections in found]
+    pairs = pair_people(layers[-1], [data.target(i) for i in seen], data.layout.sigmas)
+    skipped = notes.left_out_of(data)
+    last = results[-1]
+    metrics = last.known | {
+        "images": len(seen),
+        "people": int((~last.ignored_people[0]).sum()),
+        "area_scale": data.area_scale,
+        "sigmas": notes.sigmas_of(data),
+        "by_people": {
+            people: {name: None if value < 0 else value for name, value in row.items()}
+            for people, row in evaluate_by_people(truth, found[-1], **options).items()
+        },
+        "oks_per_joint": dict(zip(data.layout.keypoints, per_joint_oks(last).tolist(), strict=True)),
+        "unpaired": pairs.unpaired,
+        "skipped": len(skipped),
+        "skipped_because": skipped,
+    }
+    if len(pairs):
+        metrics["visibility"] = visibility_numbers(pairs)
+    if np.isfinite(pairs.centers).any():
+        boxes = pairs.boxes
+        centers = compare_centers(pairs.centers, pairs.true_keypoints, pairs.true_visibility, boxes, visible)
+        metrics["centers"] = centers.summary() | {"of": VISIBLE[visible][1]}
+    tables = {
+        "layers.csv": pd.DataFrame([{"layer": n} | result.known for n, result in enumerate(results, 1)]),
+        "matches.csv": matches(pairs, ids, annotation_ids(truth), visible),
+        "visibility.csv": joints(pairs, data.layout.keypoints),
+    }
+    return runs.plain(metrics), tables
+
+
+def _fingerprint(path: Path) -> str:
+    """Twelve hexadecimal digits of the file's sha256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
