@@ -170,8 +170,8 @@ class RunFiles:
         """
         import torch
 
-        from posekit.evaluation.nms import join
-        from posekit.inference import decode
+        from posekit.models.spec import decode
+        from posekit.poses import join
         from posekit.training.build import evaluation_loader
 
         if self.model.input.fit == "crop":

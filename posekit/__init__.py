@@ -12,8 +12,12 @@ __all__ = ["Predictor", "load"]
 
 
 def __getattr__(name: str):
-    if name in __all__:
-        from posekit import inference
+    if name == "Predictor":
+        from posekit.inference import Predictor
 
-        return getattr(inference, name)
+        return Predictor
+    if name == "load":
+        from posekit.training.weights import load
+
+        return load
     raise AttributeError(f"posekit has no attribute {name!r}; it has {', '.join(__all__)} and its modules")

@@ -5,9 +5,26 @@ Frame: pixels of the image, COCO's convention (the image's top-left corner is (0
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+HALF_PIXEL = 0.5  # where the centre of the first pixel lies in COCO's convention; published networks count it as 0
+
+
+def from_pixel_index(points):
+    """Points whose integers are pixel centres -> COCO's convention, where integers are pixel borders (array or tensor).
+
+    RTMO's and ViTPose's published code, heatmap cells and OpenCV number pixels by their centres. Every model converts
+    at its border with these two functions: targets on the way in, `decode` on the way out.
+    """
+    return points + HALF_PIXEL
+
+
+def to_pixel_index(points):
+    """The inverse of `from_pixel_index`."""
+    return points - HALF_PIXEL
 
 
 @dataclass
@@ -38,6 +55,11 @@ class Poses:
             self.boxes = boxes_around(self.keypoints)
         if self.centers is None:
             self.centers = np.full((n, 2), np.nan, np.float32)
+
+    @classmethod
+    def nobody(cls, keypoints: int) -> Poses:
+        """An image without people; `keypoints` is K."""
+        return cls(*(np.zeros(shape, np.float32) for shape in ((0, keypoints, 2), (0, keypoints), 0)))
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -88,6 +110,14 @@ class Poses:
             triples = np.zeros((0, keypoints, 3), np.float32)
         scores = np.array([row["score"] for row in rows], np.float32)
         return cls(triples[..., :2], triples[..., 2], scores)
+
+
+def join(parts: Sequence[Poses]) -> Poses:
+    """All poses as one record. Raises ValueError where there is none (K would be unknown)."""
+    if not parts:
+        raise ValueError("there are no poses to join: an empty image is Poses.nobody(K)")
+    names = ("keypoints", "visibility", "scores", "boxes", "centers")
+    return Poses(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def boxes_around(keypoints: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from posekit.inference import Predictor
-from posekit.models.input import Input
-from posekit.poses import Poses
+from posekit.models.spec import InputSpec
+from posekit.poses import Poses, from_pixel_index
 
 FACTS = "posekit"  # the name of our entry in the file's metadata
 PUBLISHED = {"pad": 114, "align": "centre", "centre": 0.0}  # of files without one
@@ -113,7 +113,7 @@ class Exported(nn.Module):
         self.run, self.num_keypoints, self.batch, self.size = run, keypoints, shape[0], (shape[2], shape[3])
         scale = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3}
         see = {"pad": facts["pad"], "align": facts["align"], "pixel_centre": facts["centre"]}
-        self.input = Input(size=max(self.size), **see, **scale)
+        self.input = InputSpec(size=max(self.size), **see, **scale)
 
     def at_most(self, batch_size: int) -> int:
         """The batch size that the file allows."""
@@ -129,9 +129,11 @@ class Exported(nn.Module):
         poses = []
         for dets, people, size in zip(outputs["dets"], outputs["keypoints"], image_sizes, strict=True):
             there = dets[:, 4] > 0
-            boxes, scores, people = dets[there, :4] + 0.5, dets[there, 4], people[there]
+            boxes, scores, people = from_pixel_index(dets[there, :4]), dets[there, 4], people[there]
             boxes = torch.minimum(boxes.clamp(min=0), size.to(boxes).repeat(2))
-            poses.append(Poses(*(x.numpy() for x in (people[..., :2] + 0.5, people[..., 2], scores, boxes))))
+            poses.append(
+                Poses(*(x.numpy() for x in (from_pixel_index(people[..., :2]), people[..., 2], scores, boxes)))
+            )
         return poses
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posekit.data import affine
+from posekit.data import transforms
 from posekit.data.augment import (
     POLICIES,
     Augment,
@@ -57,9 +57,9 @@ def test_every_chain_maps_back_to_the_original_pixels(seed, policy, size):
     if size:
         assert max(new_width, new_height) <= size
     points = rng.uniform(0, 1, (50, 2)) * (width, height)
-    back = affine.invert(matrix).astype(np.float32)
-    there = affine.transform_points(matrix, points).astype(np.float32)
-    assert np.abs(affine.transform_points(back, there) - points).max() < 1e-3
+    back = transforms.invert(matrix).astype(np.float32)
+    there = transforms.transform_points(matrix, points).astype(np.float32)
+    assert np.abs(transforms.transform_points(back, there) - points).max() < 1e-3
 
 
 @given(seed=seeds, policy=st.sampled_from(["none", "scenes", "paper", "released"]))
@@ -71,7 +71,7 @@ def test_labelled_joints_map_back_to_where_they_were(seed, policy):
     augment = Augment(policy, size=128, rotation=20, zoom=0.2)
     image, moved, back = augment(np.zeros((height, width, 3), np.uint8), target, rng)
     labelled = moved["visibility"] > 0
-    original = affine.transform_points(back, moved["keypoints"])[labelled]
+    original = transforms.transform_points(back, moved["keypoints"])[labelled]
     distances = np.linalg.norm(original[:, None] - target["keypoints"].reshape(1, -1, 2), axis=2).min(1)
     assert (distances < 1e-3 * max(1, width / 128)).all()
     assert (moved["keypoints"][~labelled] == 0).all()
@@ -91,15 +91,15 @@ def test_the_picture_follows_the_keypoint(seed):
     small = rng.random() < 0.3  # more than twofold shrinking takes another path
     new = (int(width * 0.31), int(height * 0.31)) if small else (int(width * 1.1), int(height * 0.9))
     steps = [
-        [affine.hflip(width)],
-        [affine.rotate(rng.uniform(-25, 25), width, height)],
-        [affine.crop(7, 5)],
-        [affine.resize(width, height, *new)],
+        [transforms.hflip(width)],
+        [transforms.rotate(rng.uniform(-25, 25), width, height)],
+        [transforms.crop(7, 5)],
+        [transforms.resize(width, height, *new)],
     ]
     chosen = [step[0] for step in steps if rng.random() < 0.6]
-    matrix = affine.compose(*chosen)
-    warped = affine.warp(image, matrix, new)[..., 0].astype(float)
-    expected = affine.transform_points(matrix, np.array([x, y]))
+    matrix = transforms.compose(*chosen)
+    warped = transforms.warp(image, matrix, new)[..., 0].astype(float)
+    expected = transforms.transform_points(matrix, np.array([x, y]))
     if not (10 < expected[0] < new[0] - 10 and 10 < expected[1] < new[1] - 10):
         return
     rows, columns = np.mgrid[: new[1], : new[0]] + 0.5
@@ -111,22 +111,22 @@ def test_the_picture_follows_the_keypoint(seed):
 @pytest.mark.parametrize("size", [(96, 72), (64, 48), (150, 100), (40, 30)])
 def test_the_fast_routines_agree_with_the_warp(mirror, size):
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (72, 96, 3), dtype=np.uint8), (9, 9), 3)
-    steps = [affine.hflip(96)] if mirror else []
-    matrix = affine.compose(*steps, affine.resize(96, 72, *size))
-    nudged = affine.compose(affine.rotate(1e-5, 96, 72), matrix)  # not axis-aligned any more: the general path
-    difference = affine.warp(image, matrix, size).astype(int) - affine.warp(image, nudged, size)
+    steps = [transforms.hflip(96)] if mirror else []
+    matrix = transforms.compose(*steps, transforms.resize(96, 72, *size))
+    nudged = transforms.compose(transforms.rotate(1e-5, 96, 72), matrix)  # not axis-aligned any more: the general path
+    difference = transforms.warp(image, matrix, size).astype(int) - transforms.warp(image, nudged, size)
     inner = difference[2:-2, 2:-2]
     assert np.abs(inner).mean() < 1.5 and np.abs(inner).max() < 12
 
 
 def test_a_pure_flip_is_exact():
     image = np.random.default_rng(0).integers(0, 255, (5, 7, 3), dtype=np.uint8)
-    assert (affine.warp(image, affine.hflip(7), (7, 5)) == image[:, ::-1]).all()
+    assert (transforms.warp(image, transforms.hflip(7), (7, 5)) == image[:, ::-1]).all()
 
 
 @given(width=st.integers(20, 1500), height=st.integers(20, 1500), shortest=st.integers(30, 900))
 def test_resize_rule(width, height, shortest):
-    new_width, new_height = affine.size_with_aspect_ratio(width, height, shortest, 1333)
+    new_width, new_height = transforms.size_with_aspect_ratio(width, height, shortest, 1333)
     ratio = max(width, height) / min(width, height)  # rounding the shorter side moves the longer one by half of it
     assert max(new_width, new_height) <= 1333 + ratio / 2 or (new_width, new_height) == (width, height)
     assert min(new_width, new_height) <= shortest
@@ -146,7 +146,7 @@ def test_resize_rule(width, height, shortest):
     ],
 )
 def test_resize_rule_values(before, shortest, longest, after):
-    assert affine.size_with_aspect_ratio(*before, shortest, longest) == after
+    assert transforms.size_with_aspect_ratio(*before, shortest, longest) == after
 
 
 def golden_target():
@@ -161,22 +161,22 @@ def golden_steps(name):
     step = GOLDEN["steps"][name]
     top, left, crop_height, crop_width = GOLDEN["steps"]["crop"]["region_top_left_height_width"]
     limits = GOLDEN["steps"]["resize"]["size"], GOLDEN["steps"]["resize"]["max_size"]
-    flip, cropping = affine.hflip(width), affine.crop(left, top)
+    flip, cropping = transforms.hflip(width), transforms.crop(left, top)
     if name in ("prepared", "identity"):
-        return affine.identity(), (width, height), None, False
+        return transforms.identity(), (width, height), None, False
     if name == "hflip":
         return flip, (width, height), COCO.flip, False
     if name == "crop":
         return cropping, (crop_width, crop_height), None, True
     if name == "rotate":
-        return affine.rotate(step["angle_degrees"], width, height), (width, height), None, False
+        return transforms.rotate(step["angle_degrees"], width, height), (width, height), None, False
     if name == "resize":
-        size = affine.size_with_aspect_ratio(width, height, *limits)
-        return affine.resize(width, height, *size), size, None, False
-    size = affine.size_with_aspect_ratio(crop_width, crop_height, *limits)
-    turning = affine.rotate(step["angle_degrees"], width, height)
-    resizing = affine.resize(crop_width, crop_height, *size)
-    return affine.compose(flip, turning, cropping, resizing), size, COCO.flip, True
+        size = transforms.size_with_aspect_ratio(width, height, *limits)
+        return transforms.resize(width, height, *size), size, None, False
+    size = transforms.size_with_aspect_ratio(crop_width, crop_height, *limits)
+    turning = transforms.rotate(step["angle_degrees"], width, height)
+    resizing = transforms.resize(crop_width, crop_height, *size)
+    return transforms.compose(flip, turning, cropping, resizing), size, COCO.flip, True
 
 
 @pytest.mark.parametrize("name", list(GOLDEN["steps"]))
@@ -199,20 +199,20 @@ def test_people_after_a_cut_and_after_a_rotation():
         [[[5, 5], [6, 6]], [[50, 50], [60, 60]], [[50, 50], [5, 5]], [[0, 0], [0, 0]]],
         [[2, 2], [2, 1], [1, 2], [0, 0]],
     )
-    kept = transform_target(target, affine.crop(40, 40), (100, 100), (60, 60), cut=True)
+    kept = transform_target(target, transforms.crop(40, 40), (100, 100), (60, 60), cut=True)
     assert kept["keypoints"].shape == (
         1,
         2,
         2,
     )  # only the second has a seen joint left; the third's is hidden
     assert kept["visibility"].tolist() == [[2, 1]]
-    stay = transform_target(target, affine.rotate(25, 100, 100), (100, 100), (100, 100))
+    stay = transform_target(target, transforms.rotate(25, 100, 100), (100, 100), (100, 100))
     assert len(stay["keypoints"]) == 4 and stay["visibility"][0].tolist() == [0, 0]
 
 
 def test_boxes_areas_and_crowd_regions_follow():
     target = make_target([[[50, 50]]], boxes=[[40, 30, 60, 70]], ignore=[[0, 0, 20, 20], [80, 80, 100, 100]])
-    matrix = affine.compose(affine.crop(10, 10), affine.scale(2, 0.5))
+    matrix = transforms.compose(transforms.crop(10, 10), transforms.scale(2, 0.5))
     moved = transform_target(target, matrix, (100, 100), (120, 30))
     assert moved["boxes"].tolist() == [[60, 10, 100, 30]]
     assert moved["areas"].tolist() == [100]
@@ -224,7 +224,7 @@ def test_flip_swaps_left_and_right():
     points[0, COCO.keypoints.index("left_wrist")] = 10, 20
     visibility = np.zeros((1, 17))
     visibility[0, COCO.keypoints.index("left_wrist")] = 2
-    moved = transform_target(make_target(points, visibility), affine.hflip(50), (50, 50), (50, 50), COCO.flip)
+    moved = transform_target(make_target(points, visibility), transforms.hflip(50), (50, 50), (50, 50), COCO.flip)
     right = COCO.keypoints.index("right_wrist")
     assert moved["keypoints"][0, right].tolist() == [40, 20]
     assert np.flatnonzero(moved["visibility"][0]).tolist() == [right]
@@ -305,9 +305,9 @@ def test_the_published_letterbox():
         matrix, size, _, _ = augment.draw(width, height, np.random.default_rng(0))
         assert list(size) == row["input_wh"]
         assert np.abs(matrix - row["warp_2x3"]).max() < 1e-3
-        inside = affine.transform_points(matrix, np.array(row["points"]))
+        inside = transforms.transform_points(matrix, np.array(row["points"]))
         assert np.abs(inside - row["points_in_input"]).max() < 1e-3
-        assert np.abs(affine.transform_points(affine.invert(matrix), inside) - row["points"]).max() < 1e-3
+        assert np.abs(transforms.transform_points(transforms.invert(matrix), inside) - row["points"]).max() < 1e-3
 
 
 @given(
@@ -327,7 +327,7 @@ def test_a_filled_letterbox_maps_back(seed, align, policy, size):
     frame = (size, size) if isinstance(size, int) else size
     assert filled.shape == (*frame, 3) and moved["size"].tolist() == [frame[1], frame[0]]
     labelled = moved["visibility"] > 0
-    original = affine.transform_points(back, moved["keypoints"])[labelled]
+    original = transforms.transform_points(back, moved["keypoints"])[labelled]
     distances = np.linalg.norm(original[:, None] - target["keypoints"].reshape(1, -1, 2), axis=2).min(1)
     assert (distances < 1e-3 * max(1, width / frame[1], height / frame[0])).all()
     assert (moved["keypoints"] >= 0).all() and (moved["keypoints"] <= moved["size"]).all()

@@ -14,7 +14,7 @@ from test_evaluation import problems, reference
 from posekit.data.coco import CocoFolder
 from posekit.data.coco_json import normalise
 from posekit.data.pictures import DataError
-from posekit.data.topdown import People
+from posekit.data.topdown import PersonCrops
 from posekit.evaluation import evaluate
 from posekit.layouts import layout_for
 
@@ -130,7 +130,7 @@ def test_byte_order_marks(tmp_path, encoding):
     for name, content in (("people.json", data), ("rows.det", rows), ("boxes.det", boxes)):
         (tmp_path / name).write_bytes(json.dumps(content).encode(encoding))
     folder = CocoFolder(tmp_path)
-    people = People(folder, tmp_path / "boxes.det")
+    people = PersonCrops(folder, tmp_path / "boxes.det")
     assert evaluate(tmp_path / "people.json", tmp_path / "rows.det").stats["AP"] > 0.9
     assert people.boxes.tolist() == [[40, 10, 100, 110]] and said(people, "1 image id is of another type")
 
@@ -142,7 +142,7 @@ def test_boxes_of_other_images_and_categories_are_told(tmp_path):
     def people(*rows):
         rows = [{"image_id": 1, "bbox": list(BOX), "score": 1} | row for row in rows]
         path.write_text(json.dumps(rows))
-        return People(folder, path)
+        return PersonCrops(folder, path)
 
     some = people({}, {"category_id": 1}, {"image_id": 7, "category_id": 5})
     assert len(some) == 1 and said(

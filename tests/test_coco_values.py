@@ -10,7 +10,7 @@ from test_evaluation import reference
 
 from posekit.data.coco import CocoFolder
 from posekit.data.pictures import DataError
-from posekit.data.topdown import People
+from posekit.data.topdown import PersonCrops
 from posekit.evaluation import evaluate
 
 # B: ids and numbers by type
@@ -117,7 +117,7 @@ def test_boxes_and_areas_without_size_are_filled_in(tmp_path, box, area):
     assert said(
         folder, f"1 annotation has {none}", f"has {'no area' if area in (None, ...) else 'an area of 0 or less'}"
     )
-    assert len(People(folder)) == 2 and CocoFolder(tmp_path, with_people=True).ids == [1, 2]
+    assert len(PersonCrops(folder)) == 2 and CocoFolder(tmp_path, with_people=True).ids == [1, 2]
 
 
 def test_a_single_joint_has_a_box_too(tmp_path):

@@ -17,16 +17,15 @@ from posekit.data.crops import (
     box_matrices,
     crop_people,
     cut_out,
-    inverses,
-    normalise,
-    to_index,
     window_matrices,
     windows,
 )
-from posekit.data.loader import IMAGENET_MEAN, IMAGENET_STD, Loader
+from posekit.data.loader import Loader
 from posekit.data.pictures import DataError
-from posekit.data.topdown import People, Together
+from posekit.data.topdown import ConcatDataset, PersonCrops
+from posekit.data.transforms import invert, normalise, opencv_matrix
 from posekit.layouts import COCO, CROWDPOSE, LAYOUTS
+from posekit.models.spec import IMAGENET
 from posekit.poses import Poses
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +60,7 @@ def test_every_window_comes_back(x, y, width, height, degrees, udp, mirror):
     matrix = window_matrices(centres, extents, degrees=degrees, udp=udp, mirror=mirror)
     points = np.random.default_rng(0).uniform(-100, 400, (20, 2))
     there = points @ matrix[0, :, :2].T + matrix[0, :, 2]
-    back = inverses(matrix)[0].astype(float)
+    back = invert(matrix)[0]
     assert np.abs(there @ back[:, :2].T + back[:, 2] - points).max() < 1e-2 * max(width, height) / 100 + 1e-2
     middle = centres[0] @ matrix[0, :, :2].T + matrix[0, :, 2]
     assert middle == pytest.approx([96, 128], abs=1e-6)
@@ -107,17 +106,17 @@ def test_the_crop_shows_what_the_matrix_says(scale, smooth):
 def test_opencv_samples_with_the_index_matrix():
     image = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 255, (90, 120, 3), dtype=np.uint8), (5, 5), 1)
     matrices = box_matrices(BOX, (48, 64), udp=True)
-    by_hand = cv2.warpAffine(image, to_index(matrices)[0], (48, 64))
+    by_hand = cv2.warpAffine(image, opencv_matrix(matrices)[0], (48, 64))
     assert (crop_people(image, matrices, (48, 64), smooth=False)[0] == by_hand).all()
 
 
-def test_normalised_crops_are_channels_last():
+def test_pixels_are_normalised():
     crops = np.random.default_rng(0).integers(0, 255, (3, 16, 12, 3), dtype=np.uint8)
-    images = normalise(crops)
-    assert images.shape == (3, 3, 16, 12) and images.is_contiguous(memory_format=torch.channels_last)
-    expected = (crops / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    images = normalise(crops, *IMAGENET)
+    assert images.shape == (3, 3, 16, 12)
+    expected = (crops / 255 - IMAGENET[0]) / IMAGENET[1]
     assert np.abs(images.permute(0, 2, 3, 1).numpy() - expected).max() < 1e-5
-    assert normalise(crops[:0]).shape == (0, 3, 16, 12)
+    assert normalise(crops[:0], *IMAGENET).shape == (0, 3, 16, 12)
 
 
 IMAGE = np.zeros((90, 120, 3), np.uint8)
@@ -171,7 +170,7 @@ def test_half_bodies_need_joints_with_some_distance():
 
 @pytest.mark.parametrize("policy", [*POLICIES, Policy(flip=1.0), Policy(half_body=1.0, half_body_joints=3)])
 def test_joints_come_back_from_every_augmented_crop(scenes, policy):
-    people, augment = People(scenes), CropAugment(policy, crop_size=(72, 96), stride=3)
+    people, augment = PersonCrops(scenes), CropAugment(policy, crop_size=(72, 96), stride=3)
     order = COCO.flip if isinstance(policy, Policy) and policy.flip == 1 else np.arange(17)
     for i in range(len(people)):
         target = people.target(i)
@@ -192,11 +191,11 @@ def test_joints_come_back_from_every_augmented_crop(scenes, policy):
 
 
 def test_batches_of_people_resume_exactly(scenes):
-    people = People(scenes)
+    people = PersonCrops(scenes)
     augment = CropAugment("vitpose", crop_size=(72, 96), stride=3)
     assert len(people) == sum(len(scenes.target(i)["areas"]) for i in range(6)) and people.skipped == []
     whole = list(Loader(people, augment, 4, seed=3).epoch(2))
-    part = list(Loader(People(scenes), augment, 4, seed=3).epoch(2, start=2))
+    part = list(Loader(PersonCrops(scenes), augment, 4, seed=3).epoch(2, start=2))
     assert len(whole) - 2 == len(part) > 0
     for one, two in zip(whole[2:], part, strict=True):
         assert torch.equal(one["images"], two["images"]) and one["padding_mask"] is None
@@ -205,7 +204,7 @@ def test_batches_of_people_resume_exactly(scenes):
     target = whole[0]["targets"][0]
     assert target["weights"].shape == (17,) and target["keypoints"].shape == (1, 17, 2)
     assert {"to_original", "box", "window", "box_score", "size"} <= target.keys()
-    assert people.fingerprint == People(scenes).fingerprint != People(scenes, _poses(scenes)).fingerprint
+    assert people.fingerprint == PersonCrops(scenes).fingerprint != PersonCrops(scenes, _poses(scenes)).fingerprint
     assert people.ground_truth is scenes.ground_truth
 
 
@@ -222,12 +221,12 @@ def _poses(scenes):
 
 def test_given_boxes_come_from_poses_arrays_or_a_detections_file(scenes, tmp_path):
     poses = _poses(scenes)
-    from_poses = People(scenes, poses)
+    from_poses = PersonCrops(scenes, poses)
     assert len(from_poses) == 5 and from_poses.scores == pytest.approx(0.7) and (from_poses.persons == -1).all()
     target = CropAugment("none")(from_poses.image(0), from_poses.target(0), np.random.default_rng(0))[1]
     assert target["keypoints"].shape == (0, 17, 2) and not target["weights"].any() and not target["heatmaps"].any()
-    assert len(People(scenes, [p.boxes for p in poses])) == 5
-    assert len(People(scenes, poses, min_score=0.8)) == 0
+    assert len(PersonCrops(scenes, [p.boxes for p in poses])) == 5
+    assert len(PersonCrops(scenes, poses, min_score=0.8)) == 0
     rows = [
         {"image_id": i, "category_id": 1, "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]], "score": 0.5}
         for i, p in enumerate(poses)
@@ -239,27 +238,27 @@ def test_given_boxes_come_from_poses_arrays_or_a_detections_file(scenes, tmp_pat
     ]
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(rows + extra))
-    from_file = People(scenes, path)
+    from_file = PersonCrops(scenes, path)
     assert from_file.boxes == pytest.approx(from_poses.boxes, abs=1e-3)
     with pytest.raises(ValueError, match="6 pictures need as many entries of boxes, not 5"):
-        People(scenes, poses[:5])
+        PersonCrops(scenes, poses[:5])
     path.write_text('[{"image_id": 0}]')
     with pytest.raises(DataError, match="entry 0 has no 'score'"):
-        People(scenes, str(path))
+        PersonCrops(scenes, str(path))
     path.write_text("{}")
     with pytest.raises(DataError, match="must be a list of rows .*not one dict"):
-        People(scenes, path)
+        PersonCrops(scenes, path)
     with pytest.raises(DataError, match="is not a COCO detections file"):
-        People(scenes, tmp_path / "missing.json")
+        PersonCrops(scenes, tmp_path / "missing.json")
 
 
 def test_bad_boxes_of_a_data_set_are_counted_or_stop(scenes):
     boxes = [np.zeros((0, 4))] * 5 + [np.array([[5, 5, 60, 90], [np.nan, 0, 1, 1], [9, 9, 9, 20], [500, 0, 600, 9]])]
-    people = People(scenes, boxes)
+    people = PersonCrops(scenes, boxes)
     assert len(people) == 1 and len(people.skipped) == 3 and "image 5: box 1" in people.skipped[0]
     with pytest.raises(DataError, match="image 5: box 1.*not finite"):
-        People(scenes, boxes, on_bad="raise")
-    nobody = People(scenes, [np.zeros((0, 4))] * 6)
+        PersonCrops(scenes, boxes, on_bad="raise")
+    nobody = PersonCrops(scenes, [np.zeros((0, 4))] * 6)
     assert len(nobody) == 0 and list(Loader(nobody, CropAugment()).epoch(0)) == []
 
 
@@ -268,10 +267,10 @@ def test_a_box_whose_score_is_not_finite_is_counted(scenes, tmp_path, score):
     path = tmp_path / "boxes.json"
     row = '{"image_id": 0, "category_id": 1, "bbox": [5, 5, 55, 85], "score": %s}'
     path.write_text(f"[{row % 0.9}, {row % score}]")
-    people = People(scenes, path)
+    people = PersonCrops(scenes, path)
     assert people.scores.tolist() == [0.9] and len(people.skipped) == 1 and "score" in people.skipped[0]
     with pytest.raises(DataError, match="image 0: box 1.*has the score"):
-        People(scenes, path, on_bad="raise")
+        PersonCrops(scenes, path, on_bad="raise")
 
 
 def test_data_sets_with_other_keypoints_train_together(scenes):
@@ -292,7 +291,7 @@ def test_data_sets_with_other_keypoints_train_together(scenes):
                 "areas": np.float32([900]), "ignore": np.zeros((0, 4), np.float32),
             }  # fmt: skip
 
-    both = Together([People(scenes), People(Crowd())])
+    both = ConcatDataset([PersonCrops(scenes), PersonCrops(Crowd())])
     augment = CropAugment("vitpose", crop_size=(48, 64), others=(CROWDPOSE,))
     targets = [t for batch in Loader(both, augment, 8, seed=1).epoch(0) for t in batch["targets"]]
     assert len(targets) == len(both) and sum(int(t["dataset"]) for t in targets) == 2

@@ -4,13 +4,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from posekit import inference, runs
+from posekit import runs
 from posekit.losses.distillation import fit_token
 from posekit.models.vit import SIZES
 from posekit.models.vitpose import vitpose, vitpose_tiny
 from posekit.training import loop
 from posekit.training.build import load_teacher, prepare
 from posekit.training.recipes import from_record, recipe
+from posekit.training.weights import load
 
 TEACHER = {"dim": 32, "heads": 2, "depth": 2, "filters": 8}
 STUDENT = TEACHER | {"dim": 16}
@@ -70,7 +71,7 @@ def test_three_phases_make_a_student_with_the_teachers_token(teacher, tmp_path):
     assert row["train_total"] == pytest.approx(options.loss_options["weight"] * total, rel=1e-5)
     assert "AP" in row and "val_loss_output" not in row
     assert not [name for name in student if "teacher" in name]
-    loaded = inference.load("vitpose_tiny", tmp_path / "student")
+    loaded = load("vitpose_tiny", tmp_path / "student")
     assert torch.equal(loaded.backbone.knowledge_token, student[TOKEN])
     again = from_record(runs.load_run(tmp_path / "student")["parameters"])
     assert (again.distil, again.model_options) == ("both", STUDENT | {"knowledge_token": True})
@@ -110,7 +111,7 @@ def gain_of_the_teacher(folder, teacher, seed=0) -> float:
         extra = {"distil": distil, "teacher": teacher, "output_weight": 4.0} if distil else {}
         options = quick("vitpose_tiny_student", steps=40, lr=1e-2, model_options=STUDENT, seed=seed, **extra)
         run(options, folder / f"student{distil}")
-        student = inference.load("vitpose_tiny", folder / f"student{distil}")
+        student = load("vitpose_tiny", folder / f"student{distil}")
         batch = next(prepare(options).val["people"].epoch(0))
         with torch.no_grad():
             maps = [one(batch["images"])["heatmaps"] for one in (student, load_teacher(teacher).eval())]

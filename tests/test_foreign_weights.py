@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from posekit import files, models, torch_files
-from posekit.inference import load
 from posekit.models import checkpoints
 from posekit.models.coordinate_classifier import CoordinateClassifier
+from posekit.training.weights import load
 
 LIMIT = 10_000_000  # bytes that the bombs below would unpack to at least
 

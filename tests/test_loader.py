@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from posekit.data.augment import Augment
-from posekit.data.loader import IMAGENET_MEAN, IMAGENET_STD, Loader, resize_batch
+from posekit.data.loader import Loader, resize_batch
 from posekit.data.mosaic import Mosaic
 from posekit.data.pictures import DataError
 from posekit.layouts import COCO, CROWDPOSE
+from posekit.models.spec import IMAGENET
 
 
 class Pictures:
@@ -100,7 +101,7 @@ def test_order_and_first_picture_use_different_streams():
 def test_normalisation_and_targets():
     data = Pictures()
     (batch,) = Loader(data, None, 10, shuffle=False).epoch(0)
-    expected = (np.stack(data.pixels) / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    expected = (np.stack(data.pixels) / 255 - IMAGENET[0]) / IMAGENET[1]
     assert batch["images"].dtype == torch.float32 and batch["images"].is_contiguous()
     assert np.abs(batch["images"].permute(0, 2, 3, 1).numpy() - expected).max() < 1e-5
     assert batch["padding_mask"] is None
@@ -294,7 +295,7 @@ def test_filled_pictures_have_no_mask():
     data = Pictures(sizes=((40, 30), (24, 48)))
     (batch,) = Loader(data, Augment("none", size=(32, 64), pad=114), 10, shuffle=False).epoch(0)
     assert batch["images"].shape == (10, 3, 32, 64) and batch["padding_mask"] is None
-    grey = (torch.tensor(114 / 255) - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
+    grey = (torch.tensor(114 / 255) - torch.tensor(IMAGENET[0])) / torch.tensor(IMAGENET[1])
     assert torch.allclose(batch["images"][0, :, 5, -1], grey, atol=1e-5)
     assert all(target["size"].tolist() == [64, 32] for target in batch["targets"])
     (batch,) = Loader(data, Augment("none", size=(32, 64)), 10, shuffle=False).epoch(0)

@@ -4,13 +4,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from posekit import inference, models, runs
+from posekit import models, runs
 from posekit.losses.reconstruction import ReconstructionCriterion, patch_loss
 from posekit.models.masked_autoencoder import draw, mae_tiny, places
 from posekit.models.vitpose import vitpose_tiny
 from posekit.training import loop
 from posekit.training.build import prepare
 from posekit.training.recipes import recipe
+from posekit.training.weights import load
 
 TINY = {"dim": 32, "heads": 2, "depth": 2}
 DECODER = {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2}
@@ -122,7 +123,7 @@ def test_the_loss_falls_and_nothing_claims_an_ap(tmp_path):
     assert fall > 0.03 and better > 0.01
     assert not [name for name in [*metrics, *log[-1], *runs.load_run(tmp_path / "mae")["results"]] if "AP" in name]
     assert not (tmp_path / "mae" / "predictions.json").exists()
-    loaded = inference.load("mae_tiny", tmp_path / "mae")
+    loaded = load("mae_tiny", tmp_path / "mae")
     assert loaded(crops())["patches"].shape == (3, 48, 432)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from posekit.data import affine
+from posekit.data import transforms
 from posekit.data.mosaic import CORNERS, MIXES, Mix, Mosaic, Pane, merge, outline, paint, paste, quarter, visible
 from posekit.data.pictures import DataError
 from posekit.layouts import COCO, layout_for
@@ -118,10 +118,10 @@ def test_labelled_joints_of_the_own_picture_map_back(seed, policy):
     data, index = Dots(people=1), seed % 6
     image, target, back, _ = mixed(replace(MIXES[policy], mixup=0.0, hsv=(0, 0, 0)), data, seed, index=index)
     assert back.shape == (2, 3) and back.dtype == np.float32
-    original = affine.transform_points(back, target["keypoints"][:1])  # the own person comes first
+    original = transforms.transform_points(back, target["keypoints"][:1])  # the own person comes first
     if len(original) and np.abs(original - data.middles[index]).max() < 1e-3:
         return
-    x, y = affine.transform_points(affine.invert(back), data.middles[index][0])
+    x, y = transforms.transform_points(transforms.invert(back), data.middles[index][0])
     outside = not (2 < x < 126 and 2 < y < 126)
     around = image[max(int(y) - 1, 0) : int(y) + 2, max(int(x) - 1, 0) : int(x) + 2]
     assert outside or around.min() < 200  # cut off at its pane's border, at most a pixel away
@@ -184,8 +184,8 @@ def pane(keypoints, visibility=None, boxes=None, view=None, flips=False, window=
         "areas": np.full(n, 100, np.float32),
         "ignore": np.asarray(ignore, np.float32).reshape(-1, 4),
     }
-    view = affine.identity() if view is None else view
-    return Pane(np.zeros((100, 100, 3), np.uint8), target, affine.identity(), window, (0, 0, 100, 100), view, flips)
+    view = transforms.identity() if view is None else view
+    return Pane(np.zeros((100, 100, 3), np.uint8), target, transforms.identity(), window, (0, 0, 100, 100), view, flips)
 
 
 def test_who_is_left_out():
@@ -200,7 +200,7 @@ def test_who_is_left_out():
 
 
 def test_areas_boxes_crowds_and_sides_follow():
-    mirror = affine.compose(affine.scale(2, 0.5), affine.hflip(200))
+    mirror = transforms.compose(transforms.scale(2, 0.5), transforms.hflip(200))
     target = merge(
         [pane([[[20, 40], [30, 40]]]), pane([[[20, 40], [30, 40]]], view=mirror, flips=True, ignore=[[0, 0, 10, 10]])],
         (200, 100),
@@ -210,7 +210,7 @@ def test_areas_boxes_crowds_and_sides_follow():
     assert target["keypoints"].tolist() == [[[20, 40], [30, 40]], [[140, 20], [160, 20]]]
     assert target["boxes"].tolist() == [[10, 10, 60, 60], [80, 5, 180, 30]]
     assert target["ignore"].tolist() == [[180, 0, 200, 5]]
-    tripled = merge([pane([[[20, 40], [30, 40]]], view=affine.scale(3))], (200, 200), np.array([0, 1]))
+    tripled = merge([pane([[[20, 40], [30, 40]]], view=transforms.scale(3))], (200, 200), np.array([0, 1]))
     assert tripled["areas"].tolist() == [900]
     cut = merge([pane([[[20, 40], [90, 40]]], window=(0, 0, 80, 100))], (200, 200), np.array([0, 1]))
     assert cut["visibility"].tolist() == [[2, 0]]  # cut by the canvas, although the view would show it
@@ -218,12 +218,12 @@ def test_areas_boxes_crowds_and_sides_follow():
 
 def test_a_pane_is_painted_where_it_is_seen_only():
     frame = np.full((60, 80, 3), 7, np.uint8)
-    way = affine.compose(affine.scale(0.5), affine.crop(-40, -20))
+    way = transforms.compose(transforms.scale(0.5), transforms.crop(-40, -20))
     picture = np.full((100, 100, 3), 200, np.uint8)
     paint(frame, replace(pane([]), image=picture, view=way))
     assert (frame[20:, 40:] == 200).all() and (frame[:19] == 7).all() and (frame[:, :39] == 7).all()
     away = frame.copy()
-    paint(away, replace(pane([]), image=picture, view=affine.crop(-300, 0)))
+    paint(away, replace(pane([]), image=picture, view=transforms.crop(-300, 0)))
     assert (away == frame).all()
 
 
@@ -241,7 +241,7 @@ def test_the_four_panes_never_overlap_and_stay_on_the_canvas(seed):
         q = quarter(corner, meeting, canvas)
         assert q[0] <= x0 <= x1 <= q[2] and q[1] <= y0 <= y1 <= q[3]
         seen[y0:y1, x0:x1] += 1
-        assert visible(outline((x0, y0, x1, y1), affine.identity()), canvas) in ((x0, y0, x1, y1), None)
+        assert visible(outline((x0, y0, x1, y1), transforms.identity()), canvas) in ((x0, y0, x1, y1), None)
     assert seen.max() == 1
 
 

@@ -2,15 +2,14 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posekit.evaluation.nms import gather, join, oks_nms, similarity, soft_oks_nms, suppress
+from posekit.evaluation.nms import merge_crops, oks_nms
 from posekit.evaluation.oks import oks
 from posekit.layouts import COCO
 from posekit.models.heatmap_decoding import rescore
-from posekit.poses import Poses
+from posekit.poses import Poses, join
 
 SIGMAS = COCO.sigmas
 
@@ -45,21 +44,6 @@ def test_hard_suppression_is_the_greedy_loop(seed, threshold, spread):
     assert oks_nms(poses, SIGMAS, threshold).tolist() == kept
 
 
-@pytest.mark.parametrize("decay", ["gaussian", "linear"])
-def test_soft_suppression_lowers_scores_and_keeps_the_best(decay):
-    poses = crowd(1, spread=1.0)
-    table = similarity(poses.keypoints, areas_of(poses), SIGMAS)
-    kept, scores = soft_oks_nms(poses, SIGMAS, 0.9, most=5, decay=decay)
-    assert len(kept) == 5 and len(set(kept.tolist())) == 5
-    assert scores[0] == poses.scores.max() and (np.diff(scores) <= 0).all()
-    second = kept[1]
-    value = table[kept[0], second]
-    factor = np.exp(-(value**2) / 0.9) if decay == "gaussian" else (1 - value if value >= 0.9 else 1)
-    assert scores[1] == pytest.approx(poses.scores[second] * factor, rel=1e-5)
-    with pytest.raises(ValueError, match="decay is 'hard'"):
-        soft_oks_nms(poses, SIGMAS, decay="hard")
-
-
 def test_the_area_decides_what_is_alike():
     poses = crowd(2, n=2, spread=0)
     poses.keypoints[1] = poses.keypoints[0] + 2
@@ -69,7 +53,7 @@ def test_the_area_decides_what_is_alike():
 
 def test_nobody_and_damaged_poses():
     nobody = crowd(0).select(slice(0, 0))
-    assert len(oks_nms(nobody, SIGMAS)) == 0 and len(suppress(nobody, SIGMAS, soft=True)) == 0
+    assert len(oks_nms(nobody, SIGMAS)) == 0
     broken = crowd(0)
     broken.keypoints[3, 2] = np.nan
     with pytest.raises(ValueError, match="not finite"):
@@ -86,25 +70,15 @@ def test_a_score_is_the_boxs_times_the_mean_of_the_sure_joints():
     assert rescore(values, threshold=0.0)[0] == pytest.approx(0.425)
 
 
-@pytest.mark.parametrize("tensors", [False, True])
-def test_crops_become_pictures(tensors):
-    wrap = torch.as_tensor if tensors else np.asarray
+def test_crops_become_the_poses_of_an_image():
     one = crowd(3, n=1)
-    crops, targets = [], []
-    for image_id, box_score, shift in ((7, 0.5, 0), (7, 0.9, 0), (7, 0.8, 300), (9, 1.0, 0)):
-        crops.append(one)
-        back = np.array([[2.0, 0, shift], [0, 2.0, 0]], np.float32)
-        window = np.array([100.0, 120.0], np.float32)
-        targets.append({
-            "image_id": image_id, "to_original": wrap(back), "box_score": wrap(np.float32(box_score)),
-            "window": wrap(window), "box": wrap(np.array([shift, 0, shift + 90, 90], np.float32)),
-        })  # fmt: skip
-    found = gather(crops, targets, SIGMAS, ids=[7, 8, 9])
-    assert [len(found[i]) for i in (7, 8, 9)] == [2, 0, 1]
-    assert found[7].scores == pytest.approx(one.scores[0] * np.array([0.9, 0.8]))
-    assert found[7].keypoints[1] == pytest.approx(2 * one.keypoints[0] + (300, 0), rel=1e-5)
-    assert found[7].boxes[:, 0].tolist() == [0, 300] and found[8].keypoints.shape == (0, 17, 2)
-    every = gather(crops, targets, SIGMAS, threshold=None)
-    assert len(every[7]) == 3 and (np.diff(every[7].scores) <= 0).all()
-    soft = gather(crops, targets, SIGMAS, soft=True)
-    assert len(soft[7]) == 3 and soft[7].scores[-1] < 0.2
+    shift, box_scores = np.array([0, 0, 300]), np.array([0.5, 0.9, 0.8])
+    back = np.array([[[2.0, 0, x], [0, 2.0, 0]] for x in shift])
+    boxes = np.stack([shift, 0 * shift, shift + 90, 0 * shift + 90], 1)
+    crops = (join([one] * 3), back, boxes, box_scores, np.full(3, 100.0 * 120.0), SIGMAS)
+    found = merge_crops(*crops)  # the first two are duplicates
+    assert found.scores == pytest.approx(one.scores[0] * np.array([0.9, 0.8]))
+    assert found.keypoints[1] == pytest.approx(2 * one.keypoints[0] + (300, 0), rel=1e-5)
+    assert found.boxes[:, 0].tolist() == [0, 300]
+    every = merge_crops(*crops, threshold=None)
+    assert len(every) == 3 and (np.diff(every.scores) <= 0).all()

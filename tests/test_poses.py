@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posekit.data import affine
+from posekit.data import transforms
 from posekit.layouts import COCO, CROWDPOSE, LAYOUTS, Layout, layout_for
 from posekit.poses import Poses, boxes_around
 
@@ -47,8 +47,8 @@ def test_coco_rows_and_back(n, k):
 @given(st.floats(-180, 180), st.floats(0.2, 3), st.integers(0, 9))
 def test_moving_and_moving_back(angle, factor, seed):
     people = poses(seed=seed)
-    matrix = affine.compose(affine.rotate(angle, 100, 80), affine.scale(factor))
-    back = people.transform(matrix).transform(affine.invert(matrix))
+    matrix = transforms.compose(transforms.rotate(angle, 100, 80), transforms.scale(factor))
+    back = people.transform(matrix).transform(transforms.invert(matrix))
     np.testing.assert_allclose(back.keypoints, people.keypoints, atol=1e-3)
     np.testing.assert_allclose(back.centers, people.centers, atol=1e-3)
     moved = people.transform(matrix)

@@ -14,9 +14,11 @@ from safetensors.torch import save_file
 
 from posekit import models, runs
 from posekit.data import open_dataset
-from posekit.inference import Predictor, decode, load
+from posekit.inference import Predictor
+from posekit.models.spec import decode
 from posekit.poses import Poses
 from posekit.training.pretrain import heatmaps
+from posekit.training.weights import load
 
 
 @pytest.fixture(scope="module")
@@ -112,15 +114,18 @@ def test_vitpose_weights_without_a_record_see_pixels_by_their_middles(picture, t
 
     def seen(model, image, box):
         people = replace(whole, boxes=np.float32(box))
-        return Predictor(model, people=lambda pictures: [people])(image).keypoints
+        return Predictor(model, detector=lambda pictures: [people])(image).keypoints
 
     larger = np.pad(picture, ((4, 4), (4, 4), (0, 0)))
     moved = seen(model, larger, box + 4.5)  # the window half a pixel further on, in the frame of corners
     np.testing.assert_allclose(seen(published, picture, box), moved - 4.5, atol=1e-3)
-    target = {"size": torch.tensor([72, 96]), "to_original": torch.eye(3)[:2]}  # the half pixel is not taken twice
+    batch = {
+        "sizes": torch.tensor([[72, 96]]),
+        "to_original": torch.eye(3)[None, :2],
+    }
     outputs = {"heatmaps": torch.rand(1, 17, 32, 24)}
-    ours, theirs = (decode(each, outputs, {"targets": [target]})[0] for each in (model, published))
-    np.testing.assert_array_equal(ours.keypoints, theirs.keypoints)
+    ours, theirs = (decode(each, outputs, batch)[0] for each in (model, published))
+    np.testing.assert_array_equal(ours.keypoints, theirs.keypoints)  # the half pixel is not taken twice
 
 
 def test_a_top_down_model_asks_another_one_where_people_are(picture):
@@ -132,7 +137,7 @@ def test_a_top_down_model_asks_another_one_where_people_are(picture):
         both = Poses(keypoints, np.ones((2, 17), np.float32), np.array([0.9, 0.5], np.float32), boxes)
         return [both, *(both.select(slice(0, 0)) for _ in arrays[1:])]
 
-    predictor = Predictor(models.build("vitpose_tiny"), people=two_people)
+    predictor = Predictor(models.build("vitpose_tiny"), detector=two_people)
     first, second = predictor([picture, picture[::-1].copy()])
     assert len(first) == 2 and len(second) == 0 and second.keypoints.shape == (0, 17, 2)
     order = np.argsort(first.boxes[:, 0])
@@ -146,7 +151,7 @@ def test_a_top_down_model_asks_another_one_where_people_are(picture):
 def test_importing_posekit_is_light_and_the_doors_are_there():
     code = "import sys, posekit; assert 'torch' not in sys.modules; print(posekit.load.__module__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "posekit.inference"
+    assert done.stdout.strip() == "posekit.training.weights"
     # torchvision's operators bring torch's compiler with them, which takes longer to import than all the rest
     code = "import sys; from posekit import models; models.build('vitpose_tiny'); print('torch._dynamo' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,9 +8,9 @@ import pytest
 from posebook.figures import results_table, score_table, tables
 from posebook.reports import RunFiles, distinct
 from posekit import files, runs
-from posekit.inference import load
 from posekit.training.evaluate import evaluate_run
 from posekit.training.recipes import recipe
+from posekit.training.weights import load
 
 WHOLE = {"status": "done", "results": {"step": 8}, "parameters": {"model": "poet_tiny"}, "provenance": {"seed": 3}}
 

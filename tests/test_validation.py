@@ -14,12 +14,14 @@ from posebook.figures import poet, training
 from posekit import inference, models, runs
 from posekit.models.poet import POET
 from posekit.models.rtmo import LOG_SIZE, RTMO, decode_boxes
+from posekit.models.spec import finite
 from posekit.models.vitpose import ViTPose
 from posekit.poses import Poses
 from posekit.training import loop
 from posekit.training.build import prepare
 from posekit.training.evaluate import evaluate_run
 from posekit.training.recipes import recipe
+from posekit.training.weights import load
 
 TINY = {
     "poet_tiny": {"size": 64, "backbone_steps": 2},
@@ -112,7 +114,7 @@ def test_scoring_and_predicting_leave_out_poses_that_are_not_finite_and_count_th
     box = Poses(np.zeros((1, 17, 2)), np.zeros((1, 17)), np.ones(1), np.array([[10.0, 10, 60, 80]]))
     people = (lambda pictures: [box] * len(pictures)) if model == "vitpose_tiny" else None
     with pytest.warns(UserWarning, match="the weights or these pictures are damaged"):
-        assert len(inference.Predictor(inference.load(model, tmp_path / "run"), people=people)(picture)) == 0
+        assert len(inference.Predictor(load(model, tmp_path / "run"), detector=people)(picture)) == 0
 
 
 def test_a_whole_prediction_gives_no_warning(tmp_path):
@@ -120,7 +122,7 @@ def test_a_whole_prediction_gives_no_warning(tmp_path):
     assert poses.finite().tolist() == [True, False]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert [len(one) for one in inference.finite([poses.select([0]), poses.select([])])] == [1, 0]
+        assert [len(one) for one in finite([poses.select([0]), poses.select([])])] == [1, 0]
 
 
 @pytest.mark.parametrize("model", TINY)

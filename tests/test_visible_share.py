@@ -20,7 +20,7 @@ from posekit import models
 from posekit.evaluation import evaluate
 from posekit.layouts import COCO, Layout
 from posekit.models.heatmap_decoding import crop_poses
-from posekit.models.input import Input
+from posekit.models.spec import InputSpec
 
 RGB = Layout("rgb", ("top", "left_hand", "right_foot"), np.full(3, 0.08), ())
 
@@ -72,7 +72,7 @@ class Seer(nn.Module):
 
     def __init__(self, needs=False):
         super().__init__()
-        self.input, self.needs, self.anchor = Input(size=96, fit="crop"), needs, nn.Parameter(torch.zeros(1))
+        self.input, self.needs, self.anchor = InputSpec(size=96, fit="crop"), needs, nn.Parameter(torch.zeros(1))
 
     def forward(self, images):
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.input.mean, self.input.std))

@@ -4,11 +4,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from posekit import inference, runs
+from posekit import runs
 from posekit.models.vitpose import merge_experts
 from posekit.training import loop
 from posekit.training.build import names_of, prepare
 from posekit.training.recipes import recipe
+from posekit.training.weights import load
 
 TINY = {"dim": 32, "heads": 2, "depth": 3, "filters": 8}
 
@@ -56,7 +57,7 @@ def test_frozen_parts_do_not_move_and_cost_no_optimiser_state(freeze, still, mov
         assert torch.equal(before[name], after[name]) is frozen or not frozen, name
     for part in moves:
         assert any(not torch.equal(before[name], after[name]) for name in seen if part in name), part
-    assert inference.load("vitpose_tiny", tmp_path / "run").num_keypoints == 17
+    assert load("vitpose_tiny", tmp_path / "run").num_keypoints == 17
 
 
 def test_several_data_sets_train_a_head_and_an_expert_each(tmp_path, monkeypatch):
@@ -86,7 +87,7 @@ def test_several_data_sets_train_a_head_and_an_expert_each(tmp_path, monkeypatch
     files = ("predictions.json", "predictions_crowd.json", "predictions_macaque.json")
     rows = [runs.read_json(tmp_path / "run" / name)[0] for name in files]
     assert [len(one["keypoints"]) for one in rows] == [3 * 17, 3 * 14, 3 * 17]
-    whole = inference.load("vitpose_tiny", tmp_path / "run", num_keypoints=(17, 14, 17))
+    whole = load("vitpose_tiny", tmp_path / "run", num_keypoints=(17, 14, 17))
     assert merge_experts(whole, 1).num_keypoints == 14
 
 

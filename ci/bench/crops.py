@@ -21,9 +21,11 @@ import numpy as np
 import torch
 from loader import photograph
 
-from posekit.data.crops import box_matrices, cut_out, inverses, normalise
+from posekit.data.crops import box_matrices, cut_out
 from posekit.data.heatmaps import heatmap_targets
+from posekit.data.transforms import invert, normalise
 from posekit.models.heatmap_decoding import picture_poses
+from posekit.models.spec import IMAGENET
 
 WANTED = 8.0
 SIZE, HEATMAP, KEYPOINTS = (192, 256), (48, 64), 17
@@ -45,7 +47,7 @@ def ours(image: np.ndarray, boxes: np.ndarray, maps: torch.Tensor) -> dict:
     """Crop, decode, and both, as functions without arguments."""
     crops = cut_out(image, boxes, SIZE)
     return {
-        "crop": lambda: normalise(cut_out(image, boxes, SIZE).pixels),
+        "crop": lambda: normalise(cut_out(image, boxes, SIZE).pixels, *IMAGENET),
         "decode": lambda: picture_poses(maps, crops.to_original, crops.boxes, SIZE),
     }
 
@@ -80,7 +82,8 @@ def agreement(processor) -> dict[str, np.ndarray]:
     known = np.load(GOLDEN)
     maps, boxes = torch.from_numpy(known["heatmaps"].astype(np.float32)), known["boxes"]
     corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
-    mine = picture_poses(maps, inverses(box_matrices(corners, SIZE, udp=True)), corners, SIZE).keypoints
+    back = invert(box_matrices(corners, SIZE, udp=True)).astype(np.float32)
+    mine = picture_poses(maps, back, corners, SIZE).keypoints
     found = processor.post_process_pose_estimation(SimpleNamespace(heatmaps=maps), boxes=[boxes.tolist()])[0]
     other = np.stack([person["keypoints"].numpy() for person in found])
     return {

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from golden.report import Report
-from posekit.data import affine
+from posekit.data import transforms
 from posekit.data.augment import transform_target
 from posekit.layouts import layout_for
 from posekit.losses.poet import encode_targets
-from posekit.models.input import IMAGENET
+from posekit.models.spec import IMAGENET
 
 LOOSE = 0.05  # mean difference of resampled images in [0, 1]: image libraries resample differently
 
@@ -82,7 +82,7 @@ def _corners(boxes: list) -> np.ndarray:
 def _geometry(name: str, size: tuple[int, int], fields) -> tuple[np.ndarray, tuple[int, int], bool, bool]:
     """Matrix, new (width, height), does it flip, does it cut: of a step or a `chain_a_b_c` of steps."""
     chain = name.removeprefix("chain_").split("_") if name.startswith("chain_") else [name]
-    matrices, flips, cuts = [affine.identity()], False, False
+    matrices, flips, cuts = [transforms.identity()], False, False
     for step in chain:
         kind = re.match("[a-z]+", step).group()
 
@@ -90,21 +90,21 @@ def _geometry(name: str, size: tuple[int, int], fields) -> tuple[np.ndarray, tup
             return fields[name].get(key, fields.get(step, {}).get(key))
 
         if kind == "hflip":
-            matrices.append(affine.hflip(size[0]))
+            matrices.append(transforms.hflip(size[0]))
             flips = not flips
         elif kind == "rotate":
-            matrices.append(affine.rotate(given("angle_degrees"), *size))
+            matrices.append(transforms.rotate(given("angle_degrees"), *size))
         elif kind == "crop":
             top, left, height, width = given("region_top_left_height_width")
-            matrices.append(affine.crop(left, top))
+            matrices.append(transforms.crop(left, top))
             size, cuts = (width, height), True
         elif kind == "resize":
-            new = affine.size_with_aspect_ratio(*size, given("size"), given("max_size"))
-            matrices.append(affine.resize(*size, *new))
+            new = transforms.size_with_aspect_ratio(*size, given("size"), given("max_size"))
+            matrices.append(transforms.resize(*size, *new))
             size = new
         elif kind != "identity":
             raise ValueError(f"the step {step!r} of {name!r} is not known")
-    return affine.compose(*matrices), size, flips, cuts
+    return transforms.compose(*matrices), size, flips, cuts
 
 
 def _step(people: dict, size: tuple[int, int], fields, name: str) -> dict[str, np.ndarray]:
@@ -166,7 +166,7 @@ def _compare_images(file, report, fields, size, steps) -> None:
         if f"image_{name}" not in arrays:
             continue
         matrix, new_size, _, _ = _geometry(name, size, fields)
-        ours = affine.warp(image, matrix, new_size).astype(float)
+        ours = transforms.warp(image, matrix, new_size).astype(float)
         reference = arrays[f"image_{name}"].astype(float)
         exact = np.array_equal(np.abs(matrix[:, :2]), np.eye(2)) and np.array_equal(matrix, matrix.round())
         if exact or ours.shape != reference.shape:
@@ -183,6 +183,6 @@ def _compare_images(file, report, fields, size, steps) -> None:
     for name in [name for name in arrays if name.startswith("normalised_")]:
         step, rows = re.fullmatch(r"normalised_(.*)_first(\d+)rows", name).groups()
         matrix, new_size, _, _ = _geometry(step, size, fields)
-        pixels = affine.warp(image, matrix, new_size)[: int(rows)] / 255
+        pixels = transforms.warp(image, matrix, new_size)[: int(rows)] / 255
         ours = ((pixels - mean) / std).transpose(2, 0, 1)
         report.compare(file, name, ours, arrays[name], atol=1e-5)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from golden.report import Report
-from posekit.data import affine
+from posekit.data import transforms
 from posekit.data.augment import Augment
 from posekit.data.mosaic import paste
 
@@ -33,17 +33,17 @@ def _letterbox(file: Path, report: Report, rows: list[dict]) -> None:
         (width, height), size = row["image_wh"], tuple(row["input_wh"])
         augment = Augment("none", size=size[::-1], pad=114, align="centre")
         matrix, frame, _, _ = augment.draw(width, height, np.random.default_rng(0))
-        back = affine.invert(matrix)
+        back = transforms.invert(matrix)
         name = f"letterbox {number}: {width}x{height}"
         report.equal(file, f"{name}, input", list(frame), row["input_wh"])
         report.compare(file, f"{name}, matrix", matrix, row["warp_2x3"], atol=ATOL)
-        inside = affine.transform_points(matrix, np.array(row["points"]))
+        inside = transforms.transform_points(matrix, np.array(row["points"]))
         report.compare(file, f"{name}, points", inside, row["points_in_input"], atol=ATOL)
-        original = affine.transform_points(back, np.array(row["points_in_input"]))
+        original = transforms.transform_points(back, np.array(row["points_in_input"]))
         report.compare(file, f"{name}, points back", original, row["points_back"], atol=ATOL)
         resized = matrix[[0, 1], [0, 1]] * (width, height)
         report.compare(file, f"{name}, picture in the input", resized, row["resized_wh"], atol=ATOL)
-        middle = affine.transform_points(back, np.array(size) / 2)
+        middle = transforms.transform_points(back, np.array(size) / 2)
         report.compare(file, f"{name}, centre", middle, row["input_center"], atol=ATOL)
         report.compare(
             file, f"{name}, extent of the input", np.array(size) * back[[0, 1], [0, 1]], row["input_scale"], atol=ATOL
@@ -53,7 +53,7 @@ def _letterbox(file: Path, report: Report, rows: list[dict]) -> None:
 def _perspective(file: Path, report: Report, rows: list[dict]) -> None:
     for number, row in enumerate(rows):
         end = np.add(row["center"], row["translate"])
-        ours = affine.move_about(row["center"], end, row["scale"], row["rot_deg"], row["shear_deg"])
+        ours = transforms.move_about(row["center"], end, row["scale"], row["rot_deg"], row["shear_deg"])
         ours = np.vstack([ours, [0, 0, 1]])
         report.compare(file, f"perspective_matrix {number}", ours, row["matrix"], atol=ATOL)
 
@@ -63,7 +63,7 @@ def _affine(file: Path, report: Report, rows: list[dict]) -> None:
     for number, row in enumerate(rows):
         width, height = row["output_wh"]
         factor = width / row["scale"][0]
-        ours = affine.move_about(row["center"], (width / 2, height / 2), factor, -row["rot_deg"], (0, 0))
+        ours = transforms.move_about(row["center"], (width / 2, height / 2), factor, -row["rot_deg"], (0, 0))
         report.compare(file, f"affine_matrix {number}", ours, row["matrix"], atol=ATOL)
 
 

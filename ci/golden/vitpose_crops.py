@@ -14,11 +14,13 @@ import torch
 
 from golden.report import Report
 from posekit.data.crop_augment import half_body, random_scale, random_turn, upper_body
-from posekit.data.crops import box_matrices, crop_people, normalise, to_index, window_matrices, windows
+from posekit.data.crops import box_matrices, crop_people, window_matrices, windows
 from posekit.data.heatmaps import heatmap_targets
+from posekit.data.transforms import normalise, opencv_matrix
 from posekit.layouts import COCO
 from posekit.losses.heatmap import heatmap_loss
 from posekit.models.heatmap_decoding import flip_merge, locate, to_crop
+from posekit.models.spec import IMAGENET
 
 SIZE, HEATMAP = (192, 256), (48, 64)
 PUBLISHED = 0.0  # where the published code has the middle of a picture's first pixel
@@ -31,10 +33,10 @@ def crop(file: Path, report: Report) -> None:
     centres, extents = windows(boxes, SIZE)
     report.compare(file, "center_scale", np.hstack([centres, extents / 200]), known["center_scale"], atol=1e-5)
     matrices = box_matrices(boxes, SIZE, udp=True)
-    report.compare(file, "warp", to_index(matrices, PUBLISHED), known["warp"], atol=1e-4)
+    report.compare(file, "warp", opencv_matrix(matrices, PUBLISHED), known["warp"], atol=1e-4)
     crops = crop_people(picture(), matrices, SIZE, pixel_centre=PUBLISHED, smooth=False)
     report.compare(file, "cv2_uint8_thumb", crops[:, ::8, ::8], known["cv2_uint8_thumb"])
-    sample = normalise(crops).contiguous().numpy().ravel()[known["index"]]
+    sample = normalise(crops, *IMAGENET).contiguous().numpy().ravel()[known["index"]]
     report.compare(file, "cv2_value", sample, known["cv2_value"], atol=2e-5)
     scipy = np.abs(sample - known["scipy_value"])
     note = "mean; SciPy resamples the border of the picture differently"
@@ -43,7 +45,7 @@ def crop(file: Path, report: Report) -> None:
     degrees = known["rot_deg"]
     centres, extents = np.tile([100.0, 60.0], (len(degrees), 1)), np.tile([120.0, 160.0], (len(degrees), 1))
     turned = window_matrices(centres, extents, SIZE, degrees, udp=True)
-    report.compare(file, "udp_matrix", to_index(turned, PUBLISHED), known["udp_matrix"], atol=1e-4)
+    report.compare(file, "udp_matrix", opencv_matrix(turned, PUBLISHED), known["udp_matrix"], atol=1e-4)
     plain = window_matrices(centres, extents, SIZE, -degrees)
     note = "turns the other way than UDP's; the window's middle goes to pixel index W / 2, ours to COCO's W / 2"
     report.compare(file, "plain_matrix", plain, known["plain_matrix"], atol=1e-4, note=note)

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from posekit.data import affine
-from posekit.data.crops import cut_out, inverses, normalise
+from posekit.data import transforms
+from posekit.data.crops import cut_out
+from posekit.data.transforms import normalise
 from posekit.poses import Poses
 
 
@@ -54,7 +55,8 @@ def closeup(data, index: int, size: tuple[int, int]) -> Closeup:
         raise ValueError(f"picture {index} of {data.name} has no person with a labelled joint; choose another one")
     who = np.lexsort((target["areas"], labelled))[-1]
     crops = cut_out(data.image(index), target["boxes"][[who]], size)
-    points = affine.transform_points(inverses(crops.to_original)[0], np.float32(target["keypoints"][[who]]))
+    to_crop = transforms.invert(crops.to_original[0])
+    points = transforms.transform_points(to_crop, np.float32(target["keypoints"][[who]]))
     visibility = np.asarray(target["visibility"])[[who]]
     points = np.where(visibility[..., None] > 0, points, np.nan).astype(np.float32)
     whole = np.array([[0, 0, *size]], np.float32)

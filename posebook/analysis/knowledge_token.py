@@ -15,7 +15,7 @@ from torch import Tensor
 
 from posebook.analysis.tokens import attends
 from posebook.analysis.visible_share import as_they_come
-from posekit.data.crops import normalise
+from posekit.data.transforms import normalise
 
 FEW = 64  # crops at a time
 

@@ -26,7 +26,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from posekit.data.crops import box_matrices, crop_people, inverses, normalise
+from posekit.data.crops import box_matrices, crop_people
+from posekit.data.transforms import invert, normalise
 from posekit.evaluation.coco import evaluate
 from posekit.evaluation.oks import oks
 
@@ -200,7 +201,7 @@ def find(model, crops: np.ndarray, matrices: np.ndarray) -> tuple[np.ndarray, np
         part = crops[start : start + BATCH]
         outputs = model(normalise(part, model.input.mean, model.input.std, device))
         found += model.decode(outputs, torch.tensor(part.shape[2:0:-1]).repeat(len(part), 1))
-    back = inverses(matrices).astype(float)
+    back = invert(matrices).astype(np.float32).astype(float)
     points = np.concatenate([poses.keypoints for poses in found]).astype(float)
     points = np.einsum("nij,nkj->nki", back[:, :, :2], points) + back[:, None, :, 2]
     return points, np.concatenate([poses.scores for poses in found]).astype(float)
@@ -281,9 +282,9 @@ def one_each(people: Bodies, labelled: np.ndarray, keypoints: np.ndarray, scores
 
 def as_they_come(model, dataset, edges: Sequence[float] = EDGES) -> pd.DataFrame:
     """`ap_by_share` of a top-down model in the annotated boxes of a data set, people as they come."""
-    from posekit.data.topdown import People
+    from posekit.data.topdown import PersonCrops
 
-    boxes = People(dataset)
+    boxes = PersonCrops(dataset)
     keypoints, scores = find(model, *show(model, dataset, boxes.pictures, boxes.boxes))
     truth, ids = dataset.ground_truth, {int(one): [] for one in dataset.ids}
     for row in truth["annotations"]:

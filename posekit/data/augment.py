@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from posekit.data import affine
+from posekit.data import transforms
 from posekit.layouts import COCO, Layout
 
 
@@ -144,7 +144,7 @@ class Augment:
     ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
         height, width = image.shape[:2]
         matrix, size, flipped, cut = self.draw(width, height, rng)
-        image = affine.warp(image, matrix, size, self.pad or 0)
+        image = transforms.warp(image, matrix, size, self.pad or 0)
         target = transform_target(target, matrix, (width, height), size, self.flip_order if flipped else None, cut)
         # differs from paper: the released code drops out before cropping and resizing; blocks are relative to
         # the picture either way, and after the warp there are fewer pixels to touch.
@@ -152,61 +152,50 @@ class Augment:
             image = coarse_dropout(image, rng)
         if self.steps.colour:
             image = cv2.transform(image, colour_matrix(self.steps.colour, rng))
-        if self.pad is not None and size != frame_of(self.size):
-            picture, (width, height) = image, frame_of(self.size)
-            image = np.full((height, width, 3), self.pad, np.uint8)
-            image[: size[1], : size[0]] = picture
-            target["size"] = np.array([width, height])
-        return image, target, affine.invert(matrix).astype(np.float32)
+        if self.pad is not None:
+            frame = transforms.frame_of(self.size)
+            image, target["size"] = transforms.padded(image, frame, self.pad), np.array(frame)
+        return image, target, transforms.invert(matrix).astype(np.float32)
 
     def draw(self, width: int, height: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int], bool, bool]:
         """The random geometry for one picture: (matrix, new (width, height), was it flipped, was it cut)."""
         steps, chain, size, cut = self.steps, [], (width, height), False
         flipped = bool(steps.flip) and rng.random() < steps.flip
         if flipped:
-            chain.append(affine.hflip(width))
+            chain.append(transforms.hflip(width))
         if steps.rotation and rng.random() < steps.rotation_p:
-            chain.append(affine.rotate(rng.uniform(-steps.rotation, steps.rotation), width, height))
+            chain.append(transforms.rotate(rng.uniform(-steps.rotation, steps.rotation), width, height))
         if steps.zoom:
             factor = rng.uniform(1 - steps.zoom, 1 + steps.zoom)
             chain.append(
-                affine.compose(
-                    affine.crop(width / 2, height / 2),
-                    affine.scale(factor),
-                    affine.crop(-width / 2, -height / 2),
+                transforms.compose(
+                    transforms.crop(width / 2, height / 2),
+                    transforms.scale(factor),
+                    transforms.crop(-width / 2, -height / 2),
                 )
             )
             cut = factor > 1
         if steps.crop_p and rng.random() < steps.crop_p:
             if steps.crop_first:
-                between = affine.size_with_aspect_ratio(*size, _pick(steps.crop_first, rng))
-                chain.append(affine.resize(*size, *between))
+                between = transforms.size_with_aspect_ratio(*size, _pick(steps.crop_first, rng))
+                chain.append(transforms.resize(*size, *between))
                 size = between
             left, top, *region = random_crop(*size, *steps.crop_sides, rng)
-            chain.append(affine.crop(left, top))
+            chain.append(transforms.crop(left, top))
             size, cut = tuple(region), True
         if self.size is not None:
             relative = _pick(steps.scales, rng) / max(steps.scales) if steps.scales else 1.0
-            frame = frame_of(self.size)
-            if self.align == "centre":
-                chain.append(affine.letterbox(*size, frame, relative))
-                return affine.compose(*chain), frame, flipped, cut
-            factor = min(frame[0] * relative / size[0], frame[1] * relative / size[1])
-            final = (max(round(size[0] * factor), 1), max(round(size[1] * factor), 1))
-        elif steps.scales:
-            final = affine.size_with_aspect_ratio(*size, _pick(steps.scales, rng), steps.longest)
+            matrix, final = transforms.fit_into(*size, transforms.frame_of(self.size), self.align, relative)
+            return transforms.compose(*chain, matrix), final, flipped, cut
+        if steps.scales:
+            final = transforms.size_with_aspect_ratio(*size, _pick(steps.scales, rng), steps.longest)
         elif steps.longest and max(size) > steps.longest:
-            final = affine.size_with_aspect_ratio(*size, min(size), steps.longest)
+            final = transforms.size_with_aspect_ratio(*size, min(size), steps.longest)
         else:
             final = size
         if final != size:
-            chain.append(affine.resize(*size, *final))
-        return affine.compose(*chain), final, flipped, cut
-
-
-def frame_of(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(width, height) of a `size` given as the side of a square or as (height, width)."""
-    return (size, size) if isinstance(size, (int, np.integer)) else (int(size[1]), int(size[0]))
+            chain.append(transforms.resize(*size, *final))
+        return transforms.compose(*chain), final, flipped, cut
 
 
 def _pick(values: tuple[int, ...], rng: np.random.Generator) -> int:
@@ -229,21 +218,21 @@ def transform_target(
     released code.
     """
     visibility = target["visibility"]
-    points = affine.transform_points(matrix, np.clip(target["keypoints"], 0, old_size))
+    points = transforms.transform_points(matrix, np.clip(target["keypoints"], 0, old_size))
     # A thousandth of a pixel of tolerance: a point on the border must not vanish by rounding.
     inside = ((points >= -1e-3) & (points <= np.array(size) + 1e-3)).all(2)
     visibility = np.where(inside, visibility, 0).astype(np.uint8)
     points = np.where(visibility[..., None] > 0, np.clip(points, 0, size), 0).astype(np.float32)
     if flip_order is not None:
         points, visibility = points[:, flip_order], visibility[:, flip_order]
-    boxes = affine.transform_boxes(matrix, target["boxes"], size).astype(np.float32)
-    areas = (target["areas"] * affine.determinant(matrix)).astype(np.float32)
+    boxes = transforms.transform_boxes(matrix, target["boxes"], size).astype(np.float32)
+    areas = (target["areas"] * transforms.determinant(matrix)).astype(np.float32)
     if cut:
         seen = (visibility == 2).any(1)
         points, visibility, boxes, areas = points[seen], visibility[seen], boxes[seen], areas[seen]
     ignore = np.zeros((0, 4), np.float32)
     if len(target["ignore"]):
-        ignore = affine.transform_boxes(matrix, target["ignore"], size).astype(np.float32)
+        ignore = transforms.transform_boxes(matrix, target["ignore"], size).astype(np.float32)
         ignore = ignore[(ignore[:, 2] > ignore[:, 0]) & (ignore[:, 3] > ignore[:, 1])]
     return {
         "keypoints": points,

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from posekit.data import affine
+from posekit.data import transforms
 from posekit.data.augment import colour_matrix
-from posekit.data.crops import PADDING, SIZE, crop_people, inverses, window_matrices, windows
+from posekit.data.crops import PADDING, SIZE, crop_people, window_matrices, windows
 from posekit.data.heatmaps import heatmap_targets
 from posekit.layouts import COCO, Layout
+from posekit.poses import HALF_PIXEL
 
 # The released code takes the upper body when a *normal* number is below 0.5, so in 69 % of the draws, not in half.
 UPPER_RELEASED = 0.6914624612740131
@@ -63,9 +64,9 @@ class CropAugment:
 
     `policy`: "none", "scenes" (drawn people), "vitpose" (as published), each also the other way about half bodies
     ("scenes_half", "vitpose_whole"), or a `Policy`. `layout`: of the data set, and `others` of the further ones where
-    several are mixed (`Together`). `crop_size`: (width, height); `stride`: pixels of the crop per heatmap cell. `udp`,
-    `style`, `sigma`: see `heatmaps.heatmap_targets` and `crops`. `pixel_centre=0` and `smooth=False` sample pictures as
-    the published code does, for published weights.
+    several are mixed (`ConcatDataset`). `crop_size`: (width, height); `stride`: pixels of the crop per heatmap cell.
+    `udp`, `style`, `sigma`: see `heatmaps.heatmap_targets` and `crops`. `pixel_centre=0` and `smooth=False` sample
+    images as the published code does, for published weights.
 
     Target returned: as the input, in pixels of the crop, with `heatmaps` and `weights`. A joint outside the crop has
     visibility 0; a part of its map may still reach in and is learnt, as published.
@@ -82,7 +83,7 @@ class CropAugment:
     udp: bool = True
     style: str = "udp"
     sigma: float = 2.0
-    pixel_centre: float = 0.5
+    pixel_centre: float = HALF_PIXEL
     smooth: bool = True
     others: tuple[Layout, ...] = ()
     steps: Policy = field(init=False, repr=False)
@@ -105,13 +106,14 @@ class CropAugment:
         crop = crop_people(image, matrix, self.crop_size, self.pixel_centre, self.smooth)[0]
         if self.steps.colour:
             crop = cv2.transform(crop, colour_matrix(self.steps.colour, rng))
-        points, visibility = affine.transform_points(matrix[0], target["keypoints"]), target["visibility"]
+        points, visibility = transforms.transform_points(matrix[0], target["keypoints"]), target["visibility"]
         if mirror:
             points, visibility = points[:, self._flips[which]], visibility[:, self._flips[which]]
         heatmaps, weights = heatmap_targets(
             points, visibility > 0, self.crop_size, self.heatmap_size, self.style, self.sigma
         )
-        return crop, self._target(target, matrix[0], points, visibility, extent, heatmaps, weights), inverses(matrix)[0]
+        back = transforms.invert(matrix[0]).astype(np.float32)
+        return crop, self._target(target, matrix[0], points, visibility, extent, heatmaps, weights), back
 
     def draw(
         self, target: dict[str, np.ndarray], rng: np.random.Generator, flip: np.ndarray, upper: np.ndarray
@@ -143,8 +145,8 @@ class CropAugment:
         return {
             "keypoints": np.where(visibility[..., None] > 0, points, 0).astype(np.float32),
             "visibility": visibility,
-            "boxes": affine.transform_boxes(matrix, target["boxes"], self.crop_size).astype(np.float32),
-            "areas": (target["areas"] * affine.determinant(matrix)).astype(np.float32),
+            "boxes": transforms.transform_boxes(matrix, target["boxes"], self.crop_size).astype(np.float32),
+            "areas": (target["areas"] * transforms.determinant(matrix)).astype(np.float32),
             "ignore": np.zeros((0, 4), np.float32),
             "size": np.array(self.crop_size),
             "heatmaps": heatmaps[0] if known else np.zeros((k, *self.heatmap_size[::-1]), np.float32),

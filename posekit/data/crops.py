@@ -12,15 +12,12 @@ published weights. The numbers of boxes, joints and matrices are the same either
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
-from posekit.data import affine
-from posekit.data.loader import IMAGENET_MEAN, IMAGENET_STD
+from posekit.data import transforms
+from posekit.poses import HALF_PIXEL
 
 SIZE = (192, 256)
 PADDING = 1.25
@@ -79,12 +76,6 @@ def box_matrices(
     return window_matrices(*windows(boxes, size, padding), size, udp=udp)
 
 
-def inverses(matrices: np.ndarray) -> np.ndarray:
-    """The steps back, (n, 2, 3) float32: a crop's `to_original`."""
-    linear = np.linalg.inv(matrices[:, :, :2])
-    return np.concatenate([linear, -linear @ matrices[:, :, 2:]], axis=2).astype(np.float32)
-
-
 def box_faults(boxes: np.ndarray, picture: tuple[int, int] | None = None) -> dict[int, str]:
     """What is wrong with which of the boxes (n, 4), a sentence each: not finite, without area, outside the picture.
 
@@ -113,7 +104,7 @@ def crop_people(
     image: np.ndarray,
     matrices: np.ndarray,
     size: tuple[int, int] = SIZE,
-    pixel_centre: float = 0.5,
+    pixel_centre: float = HALF_PIXEL,
     smooth: bool = True,
 ) -> np.ndarray:
     """One crop per matrix, uint8 (n, height, width, 3), of a picture (H, W, 3); black outside the picture.
@@ -136,34 +127,12 @@ def crop_people(
             width, height = (round(side / factor) for side in image.shape[1::-1])
             source = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
             stretch = np.array(image.shape[1::-1]) / (width, height)
-        part = linear[chosen] * stretch
-        # The middle of pixel i of the averaged picture lies at stretch (i + .5) of the picture, in the corner frame.
-        offset = linear[chosen] @ (stretch * 0.5 + pixel_centre - 0.5)
-        steps = np.concatenate([part, (offset + shift[chosen] - 0.5)[:, :, None]], axis=2)
+        # The averaged image in COCO pixels of the image: a pixel is `stretch` wide, and borders lie on borders.
+        moved = linear[chosen] @ np.full(2, pixel_centre - HALF_PIXEL) + shift[chosen]
+        steps = transforms.opencv_matrix(np.concatenate([linear[chosen] * stretch, moved[:, :, None]], axis=2))
         for i, step in zip(chosen, steps, strict=True):
             cv2.warpAffine(source, step, size, dst=crops[i], flags=cv2.INTER_LINEAR)
     return crops
-
-
-def normalise(
-    crops: np.ndarray | Tensor, mean=IMAGENET_MEAN, std=IMAGENET_STD, device: str | torch.device = "cpu"
-) -> Tensor:
-    """uint8 (n, H, W, 3) RGB -> float32 (n, 3, H, W), (x / 255 - mean) / std, channels last in memory."""
-    pixels = torch.as_tensor(crops).to(device)
-    n, height, width, _ = pixels.shape
-    scale, offset = _colour_rows(tuple(mean), tuple(std), width, pixels.device)
-    rows = pixels.view(n, height, width * 3).float().mul_(scale).sub_(offset)
-    return rows.view(n, height, width, 3).permute(0, 3, 1, 2)
-
-
-@lru_cache(maxsize=8)
-def _colour_rows(mean: tuple, std: tuple, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """What a row of pixels (3 width,) is multiplied by, and what is then taken away.
-
-    A row of colours is long enough to be computed in one sweep; three channels alone are not.
-    """
-    means, deviations = torch.tensor(mean), torch.tensor(std)
-    return (1 / (255 * deviations)).repeat(width).to(device), (means / deviations).repeat(width).to(device)
 
 
 @dataclass
@@ -187,7 +156,7 @@ def cut_out(
     padding: float = PADDING,
     udp: bool = True,
     on_bad: str = "raise",
-    pixel_centre: float = 0.5,
+    pixel_centre: float = HALF_PIXEL,
     smooth: bool = True,
 ) -> Crops:
     """All boxes (n, 4) x0 y0 x1 y1 of one picture in one call. No boxes give no crops, of the right shapes.
@@ -208,11 +177,4 @@ def cut_out(
     boxes = boxes[kept]
     matrices = box_matrices(boxes, size, padding, udp)
     pixels = crop_people(image, matrices, size, pixel_centre, smooth)
-    return Crops(pixels, boxes, inverses(matrices), kept)
-
-
-def to_index(matrices: np.ndarray, pixel_centre: float = 0.5) -> np.ndarray:
-    """Matrices in COCO's frame -> what OpenCV samples with: the crop's pixel middles on whole numbers, and the
-    picture's where `pixel_centre` says."""
-    moved = [affine.compose(affine.crop(-pixel_centre, -pixel_centre), m, affine.crop(0.5, 0.5)) for m in matrices]
-    return np.array(moved).reshape(-1, 2, 3)
+    return Crops(pixels, boxes, transforms.invert(matrices).astype(np.float32), kept)

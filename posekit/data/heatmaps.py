@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from posekit.poses import to_pixel_index
+
 STYLES = ("udp", "msra", "unbiased", "combined")
 LEARNT = 0.5  # a joint whose weight is not larger gets an empty map (published rule)
 
@@ -42,7 +44,7 @@ def heatmap_targets(
     if not np.isfinite(keypoints[labelled]).all():
         person, joint = np.argwhere(labelled & ~np.isfinite(keypoints).all(-1))[0]
         raise ValueError(f"joint {joint} of person {person} is labelled but not finite: {keypoints[person, joint]}")
-    index = np.where(labelled[..., None], keypoints, 0).astype(np.float64) - 0.5
+    index = to_pixel_index(np.where(labelled[..., None], keypoints, 0).astype(np.float64))
     return index_targets(index, weights, crop_size, heatmap_size, style, sigma)
 
 

@@ -15,20 +15,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from posekit.data.augment import Augment, frame_of
+from posekit.data.augment import Augment
 from posekit.data.pictures import DataError
+from posekit.data.transforms import frame_of, mask_padding, normalise, stack
+from posekit.models.spec import IMAGENET
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+WHOLE = {"sizes": "size", "to_original": "to_original"}  # what a batch holds of all its targets
 
 
 class Loader:
     """`Loader(dataset, Augment("scenes", size=128), batch_size=16).epoch(0)` yields batches.
 
-    A batch is a dict: `images` float32 (B, 3, H, W), RGB, (x / 255 - mean) / std, 0 in the padding;
-    `padding_mask` bool (B, H, W), True = padding, or None if nothing is padded; `targets`: per image a dict
-    of tensors `keypoints` (n, K, 2) px of the network input, `visibility` (n, K), `boxes` (n, 4), `areas`
-    (n,), `ignore` (m, 4), `size` (2,) = (width, height) without padding, `to_original` (2, 3), and `image_id`
-    (an int); `number`: its place in the epoch, from 0 (batches of which no picture can be read are missing).
+    A batch is a dict: `images` float32 (B, 3, H, W), RGB, (x / 255 - mean) / std, 0 in the padding; `padding_mask` bool
+    (B, H, W), True = padding, or None if nothing is padded; `sizes` (B, 2) = (width, height) without padding;
+    `to_original` (B, 2, 3), network input -> image; `targets`: per image a dict of tensors `keypoints` (n, K, 2) px of
+    the network input, `visibility` (n, K), `boxes` (n, 4), `areas` (n,), `ignore` (m, 4), `size` (2,), `to_original`
+    (2, 3), and `image_id` (an int); `number`: its place in the epoch, from 0 (batches of which no image can be read are
+    missing).
 
     `augment`: anything called with (image, target, rng); None leaves pictures as they are. An object with a
     method `mix(dataset, index, rng) -> (image, target, to_original, broken)` reads its pictures itself, because
@@ -56,8 +59,8 @@ class Loader:
         shuffle: bool = True,
         workers: int = 0,
         drop_last: bool = False,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: Sequence[float] = IMAGENET[0],
+        std: Sequence[float] = IMAGENET[1],
         device: str | torch.device = "cpu",
         rank: int = 0,
         world: int = 1,
@@ -79,8 +82,7 @@ class Loader:
         self.drop_last = drop_last and len(dataset) // world > batch_size
         self.rank, self.world, self.sizes = rank, world, tuple(sizes)
         self.device = torch.device(device)
-        self.mean = torch.tensor(mean, device=self.device).view(3, 1, 1) * 255
-        self.scale = 1 / (torch.tensor(std, device=self.device).view(3, 1, 1) * 255)
+        self.mean, self.std = mean, std
         self._items = Items(dataset, self.augment, seed)
         self._plan = Plan()
         self._pool = None
@@ -107,8 +109,8 @@ class Loader:
             [(epoch, int(i)) for i in order[first : first + self.batch_size]]
             for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size)
         ]
-        for number, stack in enumerate(self._stacks(batches), start):
-            batch = self._finish(stack, self.size_of(epoch, number))
+        for number, raw in enumerate(self._stacks(batches), start):
+            batch = self._finish(raw, self.size_of(epoch, number))
             if batch is not None:
                 yield {**batch, "number": number}
 
@@ -145,30 +147,22 @@ class Loader:
                 ) from None
             raise
 
-    def _finish(self, stack: dict, size: int | tuple[int, int] | None = None) -> dict | None:
+    def _finish(self, raw: dict, size: int | tuple[int, int] | None = None) -> dict | None:
         """Count the failures, normalise the images, resize the batch to `size`."""
-        for index, sentence in stack["failures"]:
+        for index, sentence in raw["failures"]:
             if getattr(self.dataset, "on_error", "raise") != "skip":
                 raise DataError(sentence)
             self.dataset.skip(index, sentence)
-        if not stack["targets"]:
+        if not raw["targets"]:
             return None
-        pixels, sizes = stack["pixels"].to(self.device, non_blocking=True), stack["sizes"]
-        _, height, width, _ = pixels.shape
-        images = torch.empty((len(sizes), 3, height, width), device=self.device)
-        images.copy_(pixels.permute(0, 3, 1, 2))
-        images.sub_(self.mean).mul_(self.scale)
+        images, targets = normalise(raw["pixels"], self.mean, self.std, self.device), raw["targets"]
+        sizes = raw["sizes"]
         if size is not None:
-            width, height = resized(width, height, size)
-            images, sizes = resize_batch(images, sizes, stack["targets"], (width, height))
-        mask = None
-        if any(size != (width, height) for size in sizes):
-            mask = torch.ones((len(sizes), height, width), dtype=torch.bool, device=self.device)
-            for b, (w, h) in enumerate(sizes):
-                mask[b, :h, :w] = False
-                images[b, :, h:] = 0
-                images[b, :, :h, w:] = 0
-        return {"images": images, "padding_mask": mask, "targets": stack["targets"]}
+            new = resized(images.shape[3], images.shape[2], size)
+            images, sizes = resize_batch(images, sizes, targets, new)
+        mask = mask_padding(images, sizes)
+        whole = {name: torch.stack([target[key] for target in targets]) for name, key in WHOLE.items()}
+        return {"images": images, "padding_mask": mask, "targets": targets, **whole}
 
 
 def resized(width: int, height: int, size: int | tuple[int, int]) -> tuple[int, int]:
@@ -245,15 +239,11 @@ def stack_items(items: list) -> dict:
     failures += [failure for item in items for failure in item[5]]
     sizes = [(item[0].shape[1], item[0].shape[0]) for item in items]
     frames = sizes + [frame_of(item[4]) for item in items if item[4] is not None]
-    width, height = max((w for w, _ in frames), default=0), max((h for _, h in frames), default=0)
-    full = all(size == (width, height) for size in sizes)
-    pixels = (torch.empty if full else torch.zeros)((len(items), height, width, 3), dtype=torch.uint8)
-    view, targets = pixels.numpy(), []
-    for b, (image, target, to_original, image_id, *_) in enumerate(items):
-        view[b, : image.shape[0], : image.shape[1]] = image
+    pixels, targets = stack([item[0] for item in items], frames), []
+    for _, target, to_original, image_id, *_ in items:
         tensors = {name: torch.from_numpy(values) for name, values in target.items()}
         targets.append({**tensors, "to_original": torch.from_numpy(to_original), "image_id": image_id})
-    return {"pixels": pixels, "sizes": sizes, "targets": targets, "failures": failures}
+    return {"pixels": torch.from_numpy(pixels), "sizes": sizes, "targets": targets, "failures": failures}
 
 
 def _quiet_worker(_: int) -> None:

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from posekit.data import affine
-from posekit.data.augment import frame_of, hsv_jitter
+from posekit.data import transforms
+from posekit.data.augment import hsv_jitter
 from posekit.data.pictures import DataError
 from posekit.layouts import COCO, Layout
 
@@ -126,7 +126,7 @@ class Mosaic:
         self.flip_order = self.layout.flip
         if (self.flip_order == np.arange(len(self.layout))).all() and len(self.layout) > 1:
             self.steps = replace(self.steps, flip=0.0)  # sides that the names do not tell cannot be swapped
-        self.frame = frame_of(self.size)
+        self.frame = transforms.frame_of(self.size)
 
     def mix(
         self, dataset, index: int, rng: np.random.Generator
@@ -137,15 +137,15 @@ class Mosaic:
         four, two = rng.random() < steps.mosaic, rng.random() < steps.mixup
         partners = rng.integers(len(dataset), size=4)
         view = self._view(rng, four)
-        mirror = [affine.hflip(width)] if flips else []
-        view = affine.compose(view, *mirror)
+        mirror = [transforms.hflip(width)] if flips else []
+        view = transforms.compose(view, *mirror)
         own = dataset.image(index), dataset.target(index)
         if four:
             meeting = [int(rng.uniform(*steps.meeting) * side) for side in self.frame]
             panes = self._mosaic(dataset, own, partners, meeting, view, flips, rng, broken)
         else:
             h, w = own[0].shape[:2]
-            place = affine.letterbox(w, h, self.frame)
+            place = transforms.letterbox(w, h, self.frame)
             shown = (*place[:, 2], *(place @ (w, h, 1)))
             panes = [Pane(*own, place, shown, shown, view, flips)]
         image = np.full((height, width, 3), self.pad, np.uint8)
@@ -160,7 +160,7 @@ class Mosaic:
                 image = cv2.addWeighted(image, 0.5, layer, 0.5, 0)
         if any(steps.hsv):
             image = hsv_jitter(image, steps.hsv, rng)
-        to_original = affine.invert(affine.compose(panes[0].place, panes[0].view)).astype(np.float32)
+        to_original = transforms.invert(transforms.compose(panes[0].place, panes[0].view)).astype(np.float32)
         return image, merge(panes, self.frame, self.flip_order), to_original, broken
 
     def _view(self, rng: np.random.Generator, four: bool) -> np.ndarray:
@@ -170,7 +170,7 @@ class Mosaic:
         factor, degrees = rng.uniform(*steps.scale), rng.uniform(-1, 1) * steps.rotation
         shift, lean = rng.uniform(-1, 1, 2) * steps.shift, rng.uniform(-1, 1, 2) * steps.shear
         end = (width * (0.5 + shift[0]), height * (0.5 + shift[1]))
-        return affine.move_about(middle, end, factor, degrees, tuple(lean))
+        return transforms.move_about(middle, end, factor, degrees, tuple(lean))
 
     def _mosaic(self, dataset, own, partners, meeting, view, flips, rng, broken) -> list[Pane]:
         """The panes that the view shows; the first is picture `index`, shown or not."""
@@ -195,12 +195,12 @@ class Mosaic:
         jitter = rng.uniform(*self.steps.mixup_scale)
         factor = min(self.frame[0] / width, self.frame[1] / height) * jitter
         canvas = int(self.frame[0] * jitter), int(self.frame[1] * jitter)
-        place, shown, turns = affine.scale(factor), (0, 0, width * factor, height * factor), False
+        place, shown, turns = transforms.scale(factor), (0, 0, width * factor, height * factor), False
         if self.steps.flip and rng.random() < 0.5:
-            place, turns = affine.compose(place, affine.hflip(canvas[0])), True
+            place, turns = transforms.compose(place, transforms.hflip(canvas[0])), True
             shown = (canvas[0] - shown[2], 0, canvas[0], shown[3])
         left, top = (int(rng.integers(max(a - b, 0) + 1)) for a, b in zip(canvas, self.frame, strict=True))
-        view = affine.compose(affine.crop(left, top), *mirror)
+        view = transforms.compose(transforms.crop(left, top), *mirror)
         return Pane(image, target, place, (0, 0, *canvas), shown, view, flips != turns)
 
     def _read(self, dataset, index: int, own, rng, broken: list) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -239,7 +239,7 @@ def paste(
 def outline(region, view: np.ndarray) -> np.ndarray:
     """(4, 2) corners of the region x0, y0, x1, y1 of the canvas, in the view."""
     x0, y0, x1, y1 = region
-    return affine.transform_points(view, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], float))
+    return transforms.transform_points(view, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], float))
 
 
 def visible(corners: np.ndarray, frame: tuple[int, int]) -> tuple[int, int, int, int] | None:
@@ -257,9 +257,9 @@ def paint(image: np.ndarray, pane: Pane) -> None:
     if box is None:
         return
     x0, y0, x1, y1 = box
-    matrix = affine.compose(pane.place, pane.view)
+    matrix = transforms.compose(pane.place, pane.view)
     matrix[:, 2] -= x0, y0
-    patch = affine.warp(pane.image, matrix, (x1 - x0, y1 - y0), border=None)
+    patch = transforms.warp(pane.image, matrix, (x1 - x0, y1 - y0), border=None)
     mask = np.zeros(patch.shape[:2], np.uint8)
     corners = np.rint((corners - (x0 + 0.5, y0 + 0.5)) * 16).astype(np.int32)  # OpenCV's pixel centres, 1/16 px
     cv2.fillConvexPoly(mask, corners, 255, shift=4)
@@ -287,7 +287,7 @@ def merge(panes: list[Pane], frame: tuple[int, int], flip_order: np.ndarray) -> 
     points = np.where(turned[:, None, None], points[:, flip_order], points)
     visibility = np.where(turned[:, None], visibility[:, flip_order], visibility)
     boxes = _move_boxes(place[whose], view[whose], window[whose], boxes, frame)
-    growth = [affine.determinant(pane.place) * affine.determinant(pane.view) for pane in panes]
+    growth = [transforms.determinant(pane.place) * transforms.determinant(pane.view) for pane in panes]
     areas = (areas * np.array(growth)[whose]).astype(np.float32)
     keep = (visibility > 0).any(1) & (boxes[:, 2:] - boxes[:, :2] > 1).all(1)
     crowds = np.repeat(np.arange(len(panes)), [len(pane.target["ignore"]) for pane in panes])

@@ -1,9 +1,9 @@
 """People as a data set: one item is one person's crop with its heatmap target (ViTPose: Xu et al. 2022, section 4.1).
 
-`Loader(People(dataset), CropAugment("vitpose"), batch_size)` gives batches as of any other data set, each a pure
+`Loader(PersonCrops(dataset), CropAugment("vitpose"), batch_size)` gives batches as of any other data set, each a pure
 function of (seed, epoch, index). Besides the usual, a crop's target holds `heatmaps` (K, h, w) and `weights` (K,), what
 the loss compares, and `box` (4,), `window` (2,) = (width, height) of what was cut out, both in pixels of the picture,
-and `box_score`, which `posekit.evaluation.nms.gather` needs to make a picture's poses of its crops.
+and `box_score`, which `posekit.evaluation.nms.merge_crops` needs to make a picture's poses of its crops.
 
 Frame: COCO's, of the crop. K keypoints, n people.
 """
@@ -24,7 +24,7 @@ from posekit.data.crops import box_faults
 from posekit.data.pictures import DataError
 
 
-class People:
+class PersonCrops:
     """The people of a data set, one by one; a data set for `Loader` with a `CropAugment`.
 
     `boxes`: where they come from. "truth": the annotated boxes of people with a labelled joint. The path of a COCO
@@ -91,7 +91,7 @@ class People:
         return len(self.boxes)
 
     def __repr__(self) -> str:
-        return f"People({self.dataset.name}: {len(self)} people in {len(self.dataset)} pictures)"
+        return f"PersonCrops({self.dataset.name}: {len(self)} people in {len(self.dataset)} pictures)"
 
     @property
     def note(self) -> str:
@@ -134,13 +134,13 @@ class People:
         self.skipped.append(sentence)
 
 
-class Together:
+class ConcatDataset:
     """Several data sets of people as one; every target says by `dataset` which it belongs to (and so which head).
 
     Goes with `CropAugment(layout=first.layout, others=(second.layout, ...))`.
     """
 
-    def __init__(self, parts: Sequence[People]) -> None:
+    def __init__(self, parts: Sequence[PersonCrops]) -> None:
         self.parts, self.layout = list(parts), parts[0].layout
         self.name = " + ".join(part.name for part in parts)
         self.notes = [f"{part.name}: {note}" for part in parts for note in part.notes]

@@ -1,21 +1,18 @@
-"""Too many boxes for one person: suppression of poses by their similarity (OKS-NMS: Papandreou et al. 2017, section
-3.3), hard or soft, and crops gathered to the poses of a picture (Xiao, Wu, Wei 2018, section 3).
+"""Duplicate poses of one person: suppression by their similarity (OKS-NMS: Papandreou et al. 2017, section 3.3), and
+the poses of crops merged to those of an image (Xiao, Wu, Wei 2018, section 3).
 
-OKS of two found poses counts all joints, with the mean of their areas as the scale. Published top-down evaluation:
-score = box score x mean of the joint scores above 0.2, then OKS-NMS at 0.9; the area is that of the window cut out.
-Legend: N poses of one picture, K keypoints. Frame: pixels of the picture.
+OKS of two predicted poses counts all joints, with the mean of their areas as the scale. Published top-down evaluation:
+score = box score x mean of the joint scores above 0.2, then OKS-NMS at 0.9; the area is that of what was cut out.
+N poses of one image, K keypoints. Coordinates: pixels of the image.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
 from posekit.poses import Poses
 
 THRESHOLD = 0.9
-MOST = 20  # poses that soft suppression keeps
 
 
 def similarity(keypoints: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
@@ -45,91 +42,30 @@ def oks_nms(
     return order[kept]
 
 
-def soft_oks_nms(
+def merge_crops(
     poses: Poses,
-    sigmas: np.ndarray,
-    threshold: float = THRESHOLD,
-    areas: np.ndarray | None = None,
-    most: int = MOST,
-    decay: str = "gaussian",
-) -> tuple[np.ndarray, np.ndarray]:
-    """(indices, scores): similar poses are not dropped but lose score, and the best `most` are kept, best first.
-
-    decay: "gaussian" = times exp(-OKS^2 / threshold), "linear" = times 1 - OKS where OKS reaches the threshold.
-    """
-    if decay not in ("gaussian", "linear"):
-        raise ValueError(f"decay is {decay!r}; choose 'gaussian' or 'linear'")
-    order, table = _prepared(poses, sigmas, areas)
-    factor = np.exp(-(table**2) / threshold) if decay == "gaussian" else np.where(table >= threshold, 1 - table, 1.0)
-    scores, left, kept = poses.scores.astype(np.float64), order.copy(), []
-    while len(left) and len(kept) < most:
-        best = left[np.argmax(scores[left])]
-        kept.append(best)
-        left = left[left != best]
-        scores[left] *= factor[best, left]
-    kept = np.array(kept, int)
-    return kept, scores[kept].astype(np.float32)
-
-
-def suppress(
-    poses: Poses,
-    sigmas: np.ndarray,
-    threshold: float = THRESHOLD,
-    areas: np.ndarray | None = None,
-    soft: bool = False,
-) -> Poses:
-    """The poses that are left, best first; with `soft` under their lowered scores."""
-    if not soft:
-        return poses.select(oks_nms(poses, sigmas, threshold, areas))
-    kept, scores = soft_oks_nms(poses, sigmas, threshold, areas)
-    poses = poses.select(kept)
-    return Poses(poses.keypoints, poses.visibility, scores, poses.boxes, poses.centers)
-
-
-def join(parts: Sequence[Poses]) -> Poses:
-    """All poses as one record. Raises ValueError where there is none (K would be unknown)."""
-    if not parts:
-        raise ValueError("there are no poses to join: an empty picture is Poses of shape (0, K, 2)")
-    names = ("keypoints", "visibility", "scores", "boxes", "centers")
-    return Poses(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
-def gather(
-    crops: Sequence[Poses],
-    targets: Sequence[dict],
+    to_original: np.ndarray,
+    boxes: np.ndarray,
+    box_scores: np.ndarray,
+    areas: np.ndarray,
     sigmas: np.ndarray,
     threshold: float | None = THRESHOLD,
-    soft: bool = False,
-    ids: Sequence[int] = (),
-) -> dict[int, Poses]:
-    """Poses of crops -> poses of pictures: {image id: Poses, best first}, in pixels of the picture.
+) -> Poses:
+    """Poses of the crops of one image -> the poses of the image, best first, in pixels of the image.
 
     Args:
-        crops: a model's `decode`, one entry per crop, in pixels of the crop. targets: of the same crops, as the loader
-            gives them: `image_id`, `to_original`, and `box_score` by which the scores are multiplied, `window` (w, h)
-            in picture pixels, whose area is the scale of the suppression, and `box` (4,) in picture pixels.
-        threshold: of OKS-NMS; None keeps all, which is right for annotated boxes. soft: see `soft_oks_nms`.
-        ids: pictures that must appear, with no people where there was no crop.
+        poses: one per crop, in pixels of the crop. to_original: (N, 2, 3), crop -> image. boxes: (N, 4) pixels of the
+            image, which become the poses'. box_scores: (N,), by which the scores are multiplied. areas: (N,) pixels^2
+            of what was cut out, the scale of the suppression.
+        threshold: of OKS-NMS; None keeps all, which is right for annotated boxes.
     """
-    pictures: dict[int, list[tuple[Poses, float]]] = {int(i): [] for i in ids}
-    for poses, target in zip(crops, targets, strict=True):
-        moved = poses.transform(np.asarray(target["to_original"], np.float64))
-        boxes = np.asarray(target["box"], np.float32).reshape(1, 4) if "box" in target else moved.boxes
-        scores = (poses.scores * float(target.get("box_score", 1.0))).astype(np.float32)
-        moved = Poses(moved.keypoints, moved.visibility, scores, boxes, moved.centers)
-        area = float(np.prod(np.asarray(target["window"]))) if "window" in target else _areas(boxes)[0]
-        pictures.setdefault(int(target["image_id"]), []).append((moved, area))
-    result = {}
-    for image_id, people in pictures.items():
-        if not people:
-            result[image_id] = _nobody(len(sigmas))
-            continue
-        poses, areas = join([one for one, _ in people]), np.array([area for _, area in people])
-        if threshold is None:
-            result[image_id] = poses.select(np.argsort(-poses.scores, kind="stable"))
-        else:
-            result[image_id] = suppress(poses, sigmas, threshold, areas, soft)
-    return result
+    back = np.asarray(to_original, np.float64)
+    keypoints = (poses.keypoints @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2]).astype(np.float32)
+    scores = poses.scores * np.asarray(box_scores, np.float32)
+    moved = Poses(keypoints, poses.visibility, scores, np.asarray(boxes, np.float32))
+    if threshold is None:
+        return moved.select(np.argsort(-scores, kind="stable"))
+    return moved.select(oks_nms(moved, sigmas, threshold, areas))
 
 
 def _prepared(poses: Poses, sigmas: np.ndarray, areas: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +80,3 @@ def _prepared(poses: Poses, sigmas: np.ndarray, areas: np.ndarray | None) -> tup
 
 def _areas(boxes: np.ndarray) -> np.ndarray:
     return np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-
-
-def _nobody(keypoints: int) -> Poses:
-    return Poses(np.zeros((0, keypoints, 2), np.float32), np.zeros((0, keypoints), np.float32), np.zeros(0, np.float32))

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from posekit.poses import to_pixel_index
+
 
 @dataclass(frozen=True)
 class People:
@@ -51,13 +53,12 @@ def pack_people(targets: list[dict[str, Tensor]], num_keypoints: int, device: to
         boxes, visible = target["boxes"].reshape(-1, 4).float(), (target["visibility"].reshape(-1, k) > 0).float()
         matched = (visible.sum(1) > 0) & ((boxes[:, 2:] - boxes[:, :2]) > 1).all(1)
         annotated = target.get("visibility_weights", torch.ones_like(visible))
-        # pixel (r, c) has its centre at (c + .5, r + .5) in COCO's frame and at (c, r) in the published one
-        lists["boxes"].append(boxes[matched] - 0.5)
-        lists["keypoints"].append(target["keypoints"].reshape(-1, k, 2).float()[matched] - 0.5)
+        lists["boxes"].append(to_pixel_index(boxes[matched]))
+        lists["keypoints"].append(to_pixel_index(target["keypoints"].reshape(-1, k, 2).float()[matched]))
         lists["visible"].append(visible[matched])
         lists["annotated"].append(annotated.reshape(-1, k).float()[matched])
         lists["areas"].append(target["areas"].reshape(-1).float()[matched])
         lists["exists"].append(matched[matched])
         crowds = target.get("ignore", boxes[:0]).reshape(-1, 4).float()
-        lists["ignore"].append(torch.cat([crowds, boxes[~matched]]) - 0.5)
+        lists["ignore"].append(to_pixel_index(torch.cat([crowds, boxes[~matched]])))
     return People(**{name: pad_sequence(rows, batch_first=True).to(device) for name, rows in lists.items()})

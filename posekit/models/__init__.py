@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 
 from torch import nn
 
-from posekit.models.heatmap_nets import simple_baseline_r50
-from posekit.models.masked_autoencoder import mae_tiny
-from posekit.models.poet import poet_r50, poet_tiny
-from posekit.models.rtmo import rtmo, rtmo_r50, rtmo_tiny
-from posekit.models.vitpose import vitpose, vitpose_tiny
-
 PLUS_KEYPOINTS = (17, 14, 16, 17, 17, 133)  # ViTPose+'s data sets: COCO, AIC, MPII, AP-10K, APT-36K, COCO-WholeBody
+PLUS = {"experts": 6, "num_keypoints": PLUS_KEYPOINTS}
 
-BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    "poet_r50": poet_r50,
-    "poet_dc5_r50": partial(poet_r50, dilate_last=True),
-    "poet_tiny": poet_tiny,
-    "poet_tiny_proposals": partial(poet_tiny, proposals=True, num_queries=12),  # an extension, not the paper
-    "rtmo_t": partial(rtmo, "t"),
-    "rtmo_s": partial(rtmo, "s"),
-    "rtmo_m": partial(rtmo, "m"),
-    "rtmo_l": partial(rtmo, "l"),
-    "rtmo_r50": rtmo_r50,
-    "rtmo_tiny": rtmo_tiny,
-    "simple_baseline_r50": simple_baseline_r50,
-    "vitpose_s": partial(vitpose, "s"),
-    "vitpose_b": partial(vitpose, "b"),
-    "vitpose_l": partial(vitpose, "l"),
-    "vitpose_h": partial(vitpose, "h"),
-    "vitpose_plus_s": partial(vitpose, "s", experts=6, num_keypoints=PLUS_KEYPOINTS),
-    "vitpose_plus_b": partial(vitpose, "b", experts=6, num_keypoints=PLUS_KEYPOINTS),
-    "vitpose_plus_l": partial(vitpose, "l", experts=6, num_keypoints=PLUS_KEYPOINTS),
-    "vitpose_plus_h": partial(vitpose, "h", experts=6, num_keypoints=PLUS_KEYPOINTS),
-    "vitpose_tiny": vitpose_tiny,
-    "mae_tiny": mae_tiny,
+# name: (module, function, arguments); a module is imported when a model of it is built
+BUILDERS: dict[str, tuple[str, str, dict]] = {
+    "poet_r50": ("poet", "poet_r50", {}),
+    "poet_dc5_r50": ("poet", "poet_r50", {"dilate_last": True}),
+    "poet_tiny": ("poet", "poet_tiny", {}),
+    "poet_tiny_proposals": ("poet", "poet_tiny", {"proposals": True, "num_queries": 12}),  # an extension
+    **{f"rtmo_{size}": ("rtmo", "rtmo", {"size": size}) for size in "tsml"},
+    "rtmo_r50": ("rtmo", "rtmo_r50", {}),
+    "rtmo_tiny": ("rtmo", "rtmo_tiny", {}),
+    "simple_baseline_r50": ("heatmap_nets", "simple_baseline_r50", {}),
+    **{f"vitpose_{size}": ("vitpose", "vitpose", {"size": size}) for size in "sblh"},
+    **{f"vitpose_plus_{size}": ("vitpose", "vitpose", {"size": size, **PLUS}) for size in "sblh"},
+    "vitpose_tiny": ("vitpose", "vitpose_tiny", {}),
+    "mae_tiny": ("masked_autoencoder", "mae_tiny", {}),
 }
 
 
@@ -53,4 +40,10 @@ def build(name: str, **overrides) -> nn.Module:
     """
     if name not in BUILDERS:
         raise ValueError(f"no model is called {name!r}; known: {', '.join(names())}")
-    return BUILDERS[name](**overrides)
+    return builder(name)(**overrides)
+
+
+def builder(name: str) -> partial:
+    """The function behind a name, with the arguments that make this model of it."""
+    module, function, arguments = BUILDERS[name]
+    return partial(getattr(import_module(f"posekit.models.{module}"), function), **arguments)

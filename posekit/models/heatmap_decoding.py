@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posekit.poses import Poses
+from posekit.poses import Poses, from_pixel_index
 
 METHODS = ("argmax", "quarter", "dark")
 STYLES = ("published", "transformers")
@@ -105,7 +105,7 @@ def to_crop(
 
     The middle of crop pixel (r, c), which the published code calls (c, r), is (c + .5, r + .5).
     """
-    return (points * unit(heatmap_size, crop_size, udp) + 0.5).astype(np.float32)
+    return from_pixel_index(points * unit(heatmap_size, crop_size, udp)).astype(np.float32)
 
 
 def flip_merge(heatmaps: Tensor, flipped: Tensor, order, shift: bool = False) -> Tensor:

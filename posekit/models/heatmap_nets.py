@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posekit.models.input import Input
+from posekit.models.spec import InputSpec
 from posekit.poses import Poses
 
 
@@ -36,7 +36,7 @@ class HeatmapNet(nn.Module):
         super().__init__()
         from torchvision.models import ResNet50_Weights, resnet50
 
-        self.input = Input(size=max(crop_size), fit="crop")
+        self.input = InputSpec(size=max(crop_size), fit="crop")
         self.crop_size, self.stride = crop_size, 32 // 2**deconvs
         network = resnet50(weights=ResNet50_Weights.IMAGENET1K_V1 if pretrained else None)
         self.backbone = nn.Sequential(OrderedDict(list(network.named_children())[:-2]))

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posekit.models.experts import FeedForward
-from posekit.models.input import Input
+from posekit.models.spec import InputSpec
 from posekit.models.vit import SIZES, Block, ViT
 from posekit.models.windows import Attention
 
@@ -62,7 +62,7 @@ class MaskedAutoencoder(nn.Module):
         self.visible = round((1 - hidden) * cells)
         if not 0 < self.visible < cells:
             raise ValueError(f"hidden is {hidden!r}: of {cells} patches, some must be seen and some hidden")
-        self.input, self.crop_size, self.stride = Input(size=max(crop_size), fit="crop"), crop_size, patch
+        self.input, self.crop_size, self.stride = InputSpec(size=max(crop_size), fit="crop"), crop_size, patch
         self.backbone, self.normalised = backbone, normalised
         self.decoder_embed = nn.Linear(backbone.channels, decoder_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_dim))

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posekit.models.backbones import ResNet50, TinyResNet
-from posekit.models.input import Input
 from posekit.models.proposals import DenseHead, Proposals
+from posekit.models.spec import InputSpec
 from posekit.models.transformer import Transformer, image_position, sine_position
 from posekit.poses import Poses
 
@@ -50,7 +50,7 @@ class POET(nn.Module):
         self,
         backbone: nn.Module,
         *,
-        input: Input,
+        input: InputSpec,
         num_keypoints: int = 17,
         num_queries: int = 25,
         dim: int = 256,
@@ -144,14 +144,14 @@ def split_pose(pose: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def poet_r50(dilate_last: bool = False, pretrained: bool = False, **overrides) -> POET:
     """POET-R50 (stride 32) or, with `dilate_last`, POET-DC5-R50 (stride 16): 41.3 M trained parameters."""
-    options = {"input": Input(size=800, fit="shortest")} | overrides
+    options = {"input": InputSpec(size=800, fit="shortest")} | overrides
     return POET(ResNet50(dilate_last, pretrained), **options)
 
 
 def poet_tiny(widths: tuple[int, ...] = (24, 48, 96), blocks: tuple[int, ...] = (1, 1, 2), **overrides) -> POET:
     """POET at a size that two CPU cores train in minutes: pictures of 128 pixels, 64 image tokens."""
     options = {
-        "input": Input(size=128), "num_queries": 20, "dim": 128, "encoder_layers": 2, "decoder_layers": 3,
+        "input": InputSpec(size=128), "num_queries": 20, "dim": 128, "encoder_layers": 2, "decoder_layers": 3,
         "feedforward": 256, "dropout": 0.0, "pre_norm": True, "wiring": "paper",
     } | overrides  # fmt: skip
     model = POET(TinyResNet(widths, blocks), **options)

@@ -19,8 +19,8 @@ from posekit.models.backbones import ResNet50Pyramid
 from posekit.models.coordinate_classifier import classifier
 from posekit.models.csp_darknet import ConvBN, CSPDarknet, csp_darknet, fuse_batch_norms
 from posekit.models.hybrid_encoder import HybridEncoder, RepVGG
-from posekit.models.input import Input
-from posekit.poses import Poses
+from posekit.models.spec import InputSpec
+from posekit.poses import Poses, from_pixel_index
 
 GREY = {"pad": 114, "align": "centre"}  # a picture lies in the middle of grey
 RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3, **GREY}  # published RTMO sees numbers from 0 to 255
@@ -90,7 +90,7 @@ class RTMO(nn.Module):
         self,
         backbone: nn.Module,
         *,
-        input: Input,
+        input: InputSpec,
         num_keypoints: int = 17,
         features: tuple[int, ...] = (4, 5),
         decoding: str = "dcc",
@@ -189,10 +189,9 @@ class RTMO(nn.Module):
         score, box = scores[picture, cell], boxes[picture, cell]
         people = self.classifier(outputs["pose_features"][picture, cell], box, outputs["priors"][cell, :2])
         seen = outputs["vis_logits"][picture, cell].sigmoid()
-        # the half pixel to COCO's frame, here and nowhere else
         size = torch.as_tensor(image_sizes, dtype=box.dtype, device=box.device)[picture].repeat(1, 2)
-        box = torch.minimum((box + 0.5).clamp(min=0), size)
-        people |= {name: people[name] + 0.5 for name in ("keypoints", "bins_x", "bins_y") if name in people}
+        box = torch.minimum(from_pixel_index(box).clamp(min=0), size)
+        people |= {name: from_pixel_index(people[name]) for name in ("keypoints", "bins_x", "bins_y") if name in people}
         counts = picture.bincount(minlength=len(scores)).tolist()
         arrays = zip(*(x.cpu().split(counts) for x in (people["keypoints"], seen, score, box)), strict=True)
         poses = [Poses(*(x.float().numpy() for x in group)) for group in arrays]
@@ -263,7 +262,7 @@ def rtmo(size: str = "s", **overrides) -> RTMO:
     if size not in SIZES:
         raise ValueError(f"there is no RTMO-{size}; sizes are {', '.join(SIZES)}")
     widen, deepen, pixels = SIZES[size]
-    options = {"input": Input(size=pixels, **RAW)} | _scaled(widen, deepen) | overrides
+    options = {"input": InputSpec(size=pixels, **RAW)} | _scaled(widen, deepen) | overrides
     return RTMO(csp_darknet(widen, deepen), **options)
 
 
@@ -272,7 +271,7 @@ def rtmo_r50(pretrained: bool = False, **overrides) -> RTMO:
 
     The paper does not give its neck; this is RTMO-l's. `pretrained` downloads torchvision's ImageNet weights.
     """
-    options = {"input": Input(size=640, **GREY)} | _scaled(1.0, 1.0) | overrides
+    options = {"input": InputSpec(size=640, **GREY)} | _scaled(1.0, 1.0) | overrides
     return RTMO(ResNet50Pyramid(pretrained), **options)
 
 
@@ -287,7 +286,7 @@ def rtmo_tiny(
     # evaluation mode.
     """
     options = {
-        "input": Input(size=128, **GREY), "features": (3, 4), "dim": 48, "heads": 4, "feedforward": 96,
+        "input": InputSpec(size=128, **GREY), "features": (3, 4), "dim": 48, "heads": 4, "feedforward": 96,
         "fusion_width": 32, "fusion_depth": 1, "width": 48, "group_width": 48, "groups": 1, "depths": (1, 2),
         "pose_dim": 128, "bins": (32, 48), "keypoint_dim": 48,
     } | overrides  # fmt: skip

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from posekit.models.experts import Experts
 from posekit.models.heatmap_decoding import crop_poses, flip_merge
-from posekit.models.input import Input
 from posekit.models.masked_autoencoder import places
+from posekit.models.spec import InputSpec
 from posekit.models.vit import SIZES, ViT
 from posekit.models.vitpose_heads import decoder_for
 from posekit.poses import Poses
@@ -52,7 +52,7 @@ class ViTPose(nn.Module):
                 "doubling; choose that stride or its half, quarter, ..."
             )
         keypoints = (num_keypoints,) if isinstance(num_keypoints, int) else tuple(num_keypoints)
-        self.input, self.crop_size, self.stride = Input(size=max(crop_size), fit="crop"), crop_size, heatmap_stride
+        self.input, self.crop_size, self.stride = InputSpec(size=max(crop_size), fit="crop"), crop_size, heatmap_stride
         self.decoder, self.keypoints, self.num_keypoints = decoder, keypoints, keypoints[0]
         self.backbone = backbone
         heads = [decoder_for(decoder, backbone.channels, count, int(doublings), filters) for count in keypoints]

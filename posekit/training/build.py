@@ -16,11 +16,12 @@ from posekit.data.augment import Augment
 from posekit.data.crop_augment import CropAugment
 from posekit.data.loader import Loader
 from posekit.data.mosaic import MIXES, Mosaic
-from posekit.data.topdown import People, Together
+from posekit.data.topdown import ConcatDataset, PersonCrops
 from posekit.layouts import Layout
-from posekit.models.input import Input
+from posekit.models.spec import InputSpec
 from posekit.training.datasets import check_people, open_split
-from posekit.training.recipes import Recipe, from_record
+from posekit.training.recipes import Recipe, from_record, plain_options
+from posekit.training.weights import weights_file
 
 TOP_DOWN = ("vitpose", "mae")  # families that see crops, so people of several data sets in one batch
 
@@ -61,11 +62,11 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
     if recipe.distil or recipe.teacher:
         criterion, still = distilled(recipe, model, criterion)
     if model.input.fit == "crop":
-        train = [People(one) for one in train]
+        train = [PersonCrops(one) for one in train]
     for spec, one in zip(names.values(), train, strict=True):
         if spec not in DRAWN:
             check_people(recipe, model, one, family)
-    train = train[0] if len(train) == 1 else Together(train)
+    train = train[0] if len(train) == 1 else ConcatDataset(train)
     late = None
     if recipe.late_augment and recipe.late_at < 1:
         late = training_loader(recipe, train, model, recipe.late_augment, rank=rank, world=world)
@@ -127,12 +128,6 @@ def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> nn.Modu
             )
         start_from(model, path)
     return model
-
-
-def weights_file(path: str | Path) -> Path:
-    """The weights of a run folder, or the file itself."""
-    path = runs.resolve(path)
-    return path / "model.safetensors" if path.is_dir() else path
 
 
 def distilled(recipe: Recipe, model: nn.Module, criterion: nn.Module) -> tuple[nn.Module, bool]:
@@ -269,28 +264,23 @@ def with_options(make: Callable, options: Mapping[str, Any], *first, field: str 
         raise ValueError(f"{field} of the recipe names {word[1]!r}, which {what} does not know") from error
 
 
-def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's options as Python functions take them: JSON's lists as tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-
-
 def training_loader(recipe: Recipe, dataset, model: nn.Module, policy: str, **share: int) -> Loader:
     """Shuffled pictures under a policy of augment.py or mosaic.py, at the recipe's size or sizes; or shuffled crops of
     people under one of crop_augment.py."""
-    see: Input = model.input
-    size = recipe.size or see.size
-    if see.fit == "crop":
+    spec: InputSpec = model.input
+    size = recipe.size or spec.size
+    if spec.fit == "crop":
         others = tuple(part.layout for part in getattr(dataset, "parts", ())[1:])
         augment = CropAugment(policy, dataset.layout, model.crop_size, model.stride, others=others)
     elif policy in MIXES:
-        augment = Mosaic(policy, dataset.layout, size, pad=see.pad or 0)
-    elif see.fit == "letterbox":
-        augment = Augment(policy, dataset.layout, size=size, pad=see.pad, align=see.align)
+        augment = Mosaic(policy, dataset.layout, size, pad=spec.pad or 0)
+    elif spec.fit == "letterbox":
+        augment = Augment(policy, dataset.layout, size=size, pad=spec.pad, align=spec.align)
     else:
         augment = Augment(policy, dataset.layout, longest=recipe.max_size)
     return Loader(
-        dataset, augment, recipe.batch_size, seed=recipe.seed, workers=recipe.workers, drop_last=True, mean=see.mean,
-        std=see.std, sizes=recipe.sizes, **share,
+        dataset, augment, recipe.batch_size, seed=recipe.seed, workers=recipe.workers, drop_last=True, mean=spec.mean,
+        std=spec.std, sizes=recipe.sizes, **share,
     )  # fmt: skip
 
 
@@ -299,15 +289,15 @@ def evaluation_loader(
     workers: int = 0, device="cpu",
 ) -> Loader:  # fmt: skip
     """Pictures in order, unaugmented, at the size that the model wants (or `size`); for a model that sees crops, the
-    crops of `boxes` (see `posekit.data.topdown.People`), picture by picture."""
-    see: Input = model.input
-    if see.fit == "crop":
-        dataset, batch = People(dataset, boxes), 64
-        fit = CropAugment("none", dataset.layout, model.crop_size, model.stride, pixel_centre=see.pixel_centre)
-    elif see.fit == "letterbox":
-        fit, batch = Augment("none", dataset.layout, size=size or see.size, pad=see.pad, align=see.align), 50
+    crops of `boxes` (see `posekit.data.topdown.PersonCrops`), picture by picture."""
+    spec: InputSpec = model.input
+    if spec.fit == "crop":
+        dataset, batch = PersonCrops(dataset, boxes), 64
+        fit = CropAugment("none", dataset.layout, model.crop_size, model.stride, pixel_centre=spec.pixel_centre)
+    elif spec.fit == "letterbox":
+        fit, batch = Augment("none", dataset.layout, size=size or spec.size, pad=spec.pad, align=spec.align), 50
     else:
-        fit, batch = Augment("none", dataset.layout, shortest=min(see.size, max_size), longest=max_size), 2
+        fit, batch = Augment("none", dataset.layout, shortest=min(spec.size, max_size), longest=max_size), 2
     return Loader(
-        dataset, fit, batch_size or batch, shuffle=False, workers=workers, mean=see.mean, std=see.std, device=device
+        dataset, fit, batch_size or batch, shuffle=False, workers=workers, mean=spec.mean, std=spec.std, device=device
     )  # fmt: skip

@@ -59,7 +59,7 @@ def check_people(recipe: Recipe, model: nn.Module, data, family: str) -> None:
     of more than a pixel at the network's size, top-down models from crops of people with a labelled joint and a box.
 
     Args:
-        data: a folder; of top-down models its `People`.
+        data: a folder; of top-down models its `PersonCrops`.
 
     Raises:
         ValueError: nobody; the sentence names the data set and, where there is one, a remedy.

@@ -9,27 +9,33 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from posekit import inference, locks, runs
+from posekit import locks, runs
 from posekit.data import DRAWN, notes
+from posekit.data.pictures import DataError
+from posekit.data.topdown import PersonCrops
+from posekit.data.transforms import make_batch
 from posekit.evaluation import evaluate, evaluate_by_people, per_joint_oks
 from posekit.evaluation.centers import VISIBLE, compare_centers
 from posekit.evaluation.nms import THRESHOLD
 from posekit.evaluation.pairing import pair_people
 from posekit.evaluation.run_tables import annotation_ids, columns, joints, matches, result_rows, visibility_numbers
-from posekit.inference import decode, finite
 from posekit.layouts import Layout
+from posekit.models.spec import decode, finite
+from posekit.models.topdown import poses_of_boxes
 from posekit.poses import Poses
-from posekit.training.build import evaluation_loader, family_of, names_of, weights_file
+from posekit.training.build import family_of, names_of
 from posekit.training.datasets import open_folder, open_split
 from posekit.training.loop import WEIGHTS
 from posekit.training.recipes import Recipe, from_record
+from posekit.training.weights import load, weights_file
 
 ASKED = ("dataset", "split", "images", "on_error", "data_options")
 NO_POSES = "{run} holds {model}, which finds no keypoints, so there is no AP: give it to a ViTPose as its weights"
@@ -172,7 +178,7 @@ def trained_model(recipe: Recipe, run: str | Path, data, dataset: str = ""):
     from posekit.models.vitpose import merge_experts
 
     if family_of(recipe.model) == "mae":
-        return inference.load(recipe.model, run)
+        return load(recipe.model, run)
     own = names_of(recipe.dataset)
     if len(own) == 1:
         trained = keypoints_of(run)
@@ -181,9 +187,9 @@ def trained_model(recipe: Recipe, run: str | Path, data, dataset: str = ""):
                 f"{runs.relative(run)} finds {trained} keypoints and {data.name} has {len(data.layout)}: evaluate it "
                 f"on data with {trained} keypoints, or train a model for these {len(data.layout)} with 10_train"
             )
-        return inference.load(recipe.model, run, num_keypoints=len(data.layout))
+        return load(recipe.model, run, num_keypoints=len(data.layout))
     counts = size(read(weights_file(run)))["num_keypoints"]
-    whole = inference.load(recipe.model, run, num_keypoints=counts)
+    whole = load(recipe.model, run, num_keypoints=counts)
     named = [i for i, (name, spec) in enumerate(own.items()) if dataset in (name, spec)]
     fitting = named or [i for i, count in enumerate(counts) if count == len(data.layout)]
     if not fitting:
@@ -251,7 +257,7 @@ def asked_boxes(model, boxes: str) -> dict[str, str]:
 
 
 def boxes_of(boxes: str, data) -> str | list[Poses]:
-    """`boxes` of `evaluate_run` as `posekit.data.topdown.People` takes them."""
+    """`boxes` of `evaluate_run` as `posekit.data.topdown.PersonCrops` takes them."""
     if boxes == "truth" or runs.resolve(boxes).is_file():
         return boxes if boxes == "truth" else str(runs.resolve(boxes))
     predictions = runs.resolve(boxes) / "predictions.json"
@@ -271,32 +277,60 @@ def forward(
 
     A model whose outputs carry no layers (POET's do: `logits` (L, B, Q, C)) counts as one layer.
     """
+    if model.input.fit == "crop":
+        return list(range(len(data))), [list(top_down(model, data, device, boxes))]
     import torch
 
-    crops = model.input.fit == "crop"
-    options = {"size": recipe.size, "max_size": recipe.max_size, "device": device}
-    loader = evaluation_loader(data, model, boxes=boxes_of(boxes, data) if crops else "truth", **options)
-    if crops:
-        # annotated boxes are one per person already; found ones may be several
-        found = inference.poses_of_crops(model, loader, data.ids, None if boxes == "truth" else THRESHOLD)
-        return list(range(len(data))), [found]
-    index = {image_id: i for i, image_id in enumerate(data.ids)}
+    options = {"size": recipe.size, "longest": recipe.max_size, "device": device}
+    batch_size = 50 if model.input.fit == "letterbox" else 2
     seen, layers, clock = [], [], time.monotonic()
     with torch.inference_mode():
-        for batch in loader.epoch(0):
-            mask = batch["padding_mask"]
-            outputs = model(batch["images"], mask if mask is None else mask.to(device))
+        for first in range(0, len(data), batch_size):
+            read = readable(data, range(first, min(first + batch_size, len(data))))
+            if not read:
+                continue
+            batch = make_batch(list(read.values()), model.input, **options)
+            outputs = model(batch["images"], batch["padding_mask"])
             count = len(outputs["logits"]) if "logits" in outputs and outputs["logits"].ndim == 4 else 1
             layers = layers or [[] for _ in range(count)]
             for layer, poses in enumerate(layers):
                 poses += finite(decode(model, outputs, batch, layer - count))
-            seen += [index[target["image_id"]] for target in batch["targets"]]
+            seen += read
             if time.monotonic() - clock > 20:
                 report(f"{len(seen)} of {len(data)} images")
                 clock = time.monotonic()
     if not seen:
         raise ValueError(f"no picture of {data.name} could be read: {'; '.join(data.skipped[:3])}")
     return seen, layers
+
+
+def readable(data, indices: Iterable[int]) -> dict[int, np.ndarray]:
+    """The images of these indices; of a data set opened with on_error="skip" without those that cannot be read."""
+    images = {}
+    for index in indices:
+        try:
+            images[index] = data.image(index)
+        except DataError as error:
+            if getattr(data, "on_error", "raise") != "skip":
+                raise
+            data.skip(index, str(error))
+    return images
+
+
+def top_down(model, data, device, boxes: str) -> Iterator[Poses]:
+    """The poses of every image from the crops of annotated or detected boxes, see `evaluate_run`."""
+    people = PersonCrops(data, boxes_of(boxes, data))
+
+    def rows() -> Iterator[tuple]:
+        ends = np.searchsorted(people.pictures, np.arange(len(data) + 1))
+        for index, (first, last) in enumerate(pairwise(ends)):
+            image = readable(data, [index]).get(index) if last > first else None
+            if image is None:
+                last = first
+            yield image, people.boxes[first:last], people.scores[first:last]
+
+    # annotated boxes are one per person already; detected ones may be several
+    return poses_of_boxes(model, rows(), data.layout.sigmas, None if boxes == "truth" else THRESHOLD, device)
 
 
 def score(data, seen: list[int], layers: list[list[Poses]], visible: str = "released") -> tuple[dict, dict]:

@@ -19,7 +19,7 @@ from torch import nn
 from posekit import runs
 from posekit.data import notes
 from posekit.evaluation.coco import evaluate
-from posekit.inference import decode, told
+from posekit.models.spec import decode
 from posekit.training import checkpoint, interruption, processes, recipe_fields, schedules
 from posekit.training.parameter_groups import parameter_groups
 from posekit.training.pretrain import pretrain
@@ -224,7 +224,7 @@ class Loop:
         self.set_stage()
         try:
             with self.fabric.no_backward_sync(self.model, enabled=not (stepping or last)):  # a checkpoint follows
-                outputs = self.model(images, batch["padding_mask"], **told(batch["targets"]))
+                outputs = self.model(images, batch["padding_mask"], **forward_kwargs(batch["targets"]))
                 terms = self.criterion(outputs, batch["targets"])
                 total = sum(self.criterion.weights[name] * term for name, term in terms.items())
                 values = torch.stack([total, *terms.values()]).detach().cpu().tolist()
@@ -345,3 +345,8 @@ class Loop:
             runs.write_json(self.run.path("metrics.json"), metrics)
             self.run.save(**metrics)
         return metrics
+
+
+def forward_kwargs(targets: list[dict]) -> dict[str, torch.Tensor]:
+    """What the model must know of its batch: `dataset` (M,) where the crops are of several data sets."""
+    return {"dataset": torch.stack([target["dataset"] for target in targets])} if "dataset" in targets[0] else {}

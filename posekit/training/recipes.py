@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from posekit.training import recipe_fields
 
@@ -254,6 +255,11 @@ def from_record(parameters: Mapping, where: str = "run.json") -> Recipe:
         return Recipe(**known)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's options as Python functions take them: JSON's lists as tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
 def _tuples(fields: Mapping) -> dict:

@@ -23,10 +23,10 @@ from posekit import models, runs
 from posekit.data import open_dataset
 from posekit.data.image_input import as_array
 from posekit.data.pictures import MAX_PIXELS, read_image
-from posekit.data.topdown import People
+from posekit.data.topdown import PersonCrops
 from posekit.evaluation import evaluate
-from posekit.inference import load
 from posekit.layouts import LAYOUTS
+from posekit.training.weights import load
 
 torch.set_num_threads(1)
 cv2.setNumThreads(0)
@@ -102,7 +102,7 @@ def data_folder(folder: Path, on_error: str, split: str) -> None:
     must(all(isinstance(number, int) for number in data.ids), "whole numbers as ids")
     again = json.loads(json.dumps(data.ground_truth, allow_nan=False))
     scores(evaluate(again, []))
-    People(data)
+    PersonCrops(data)
 
 
 def opened(folder: Path) -> None:
@@ -129,7 +129,7 @@ def scores(result) -> None:
 
 
 def boxes(folder: Path) -> None:
-    people = People(open_dataset(folder / "good.json", "val"), folder / "boxes.json")
+    people = PersonCrops(open_dataset(folder / "good.json", "val"), folder / "boxes.json")
     must(np.isfinite(people.boxes).all() and np.isfinite(people.scores).all(), "finite boxes")
     for i in range(len(people)):
         people.target(i)

@@ -1,0 +1,286 @@
+"""Geometry of images: every step is one 2 x 3 matrix, a chain of steps is one matrix, and an image is warped once.
+
+Coordinates: COCO pixels everywhere. The image's top-left corner is (0, 0), the centre of pixel (row r, col c) is
+(c + .5, r + .5); so a flip is x' = w - x and a resize by s is x' = s x. OpenCV puts pixel *centres* on integers:
+`opencv_matrix` converts. The resize rule is DETR's (Carion et al. 2020), which POET's released code uses.
+
+`fit` brings an image to the size that a model takes and `make_batch` stacks several; both serve prediction, evaluation
+and, through `Augment`, training.
+
+Shapes: a matrix is (2, 3) float64, [x', y'] = M[:, :2] @ [x, y] + M[:, 2]; points (..., 2); boxes (n, 4) x0 y0 x1 y1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from posekit.models.spec import InputSpec
+from posekit.poses import HALF_PIXEL
+
+
+def identity() -> np.ndarray:
+    """The step that changes nothing."""
+    return np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+def hflip(width: float) -> np.ndarray:
+    """Mirror left and right: x' = width - x. Keypoints must swap their left/right names too
+    (`Layout.flip`)."""
+    return np.array([[-1.0, 0.0, width], [0.0, 1.0, 0.0]])
+
+
+def rotate(degrees: float, width: float, height: float) -> np.ndarray:
+    """Turn about the centre of the canvas; positive angles turn clockwise on the screen (y points down)."""
+    angle = np.deg2rad(degrees)
+    cos, sin, cx, cy = np.cos(angle), np.sin(angle), width / 2, height / 2
+    return np.array([[cos, -sin, cx - cos * cx + sin * cy], [sin, cos, cy - sin * cx - cos * cy]])
+
+
+def crop(left: float, top: float) -> np.ndarray:
+    """Move the origin to the crop's top-left corner."""
+    return np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]])
+
+
+def scale(x: float, y: float | None = None) -> np.ndarray:
+    """Resize by the factors x and y (y = x if not given)."""
+    return np.array([[x, 0.0, 0.0], [0.0, x if y is None else y, 0.0]])
+
+
+def shear(x_degrees: float, y_degrees: float) -> np.ndarray:
+    """Lean by two angles: x' = x + tan(x_degrees) y, y' = y + tan(y_degrees) x."""
+    x, y = np.tan(np.deg2rad([x_degrees, y_degrees]))
+    return np.array([[1.0, x, 0.0], [y, 1.0, 0.0]])
+
+
+def move_about(
+    start: tuple[float, float], end: tuple[float, float], factor: float, degrees: float, lean: tuple[float, float]
+) -> np.ndarray:
+    """Scale by `factor`, turn and shear about the point `start`, and put that point to `end`."""
+    steps = scale(factor), rotate(degrees, 0, 0), shear(*lean)
+    return compose(crop(*start), *steps, crop(-end[0], -end[1]))
+
+
+def letterbox(width: float, height: float, size: tuple[int, int], filled: float = 1.0) -> np.ndarray:
+    """A width x height picture, its shape kept, as large as fits into `size` = (width, height), in the middle.
+
+    `filled`: the share of that largest scale which is used. The borders need not be whole pixels.
+    """
+    factor = min(size[0] * filled / width, size[1] * filled / height)
+    left, top = (size[0] - factor * width) / 2, (size[1] - factor * height) / 2
+    return compose(scale(factor), crop(-left, -top))
+
+
+def compose(*steps: np.ndarray) -> np.ndarray:
+    """One matrix for the steps, the first one applied first."""
+    if not steps:
+        return identity()
+    total, *rest = steps
+    for step in rest:
+        linear, shift = step[:, :2], step[:, 2:]
+        total = np.concatenate([linear @ total[:, :2], linear @ total[:, 2:] + shift], axis=1)
+    return total
+
+
+def invert(matrix: np.ndarray) -> np.ndarray:
+    """The steps back of matrices (..., 2, 3). Raises numpy.linalg.LinAlgError for one that flattens the plane."""
+    linear = np.linalg.inv(matrix[..., :2])
+    return np.concatenate([linear, -linear @ matrix[..., 2:]], axis=-1)
+
+
+def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (..., 2) moved by the matrix, float64."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def transform_boxes(matrix: np.ndarray, boxes: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Boxes (n, 4): the upright box around the four moved corners, cut to the frame `size` = (width, height)
+    if given.
+
+    A turned box grows: the result encloses the object, but not tightly.
+    """
+    corners = transform_points(matrix, boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2))
+    moved = np.concatenate([corners.min(1), corners.max(1)], axis=1)
+    return moved if size is None else np.clip(moved, 0, np.array(size * 2))
+
+
+def determinant(matrix: np.ndarray) -> float:
+    """How much areas grow, > 0 also for a flip."""
+    return abs(float(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]))
+
+
+def size_with_aspect_ratio(width: int, height: int, shortest: int, longest: int | None = None) -> tuple[int, int]:
+    """(width, height) whose shorter side is `shortest`, less where the longer side would pass `longest`.
+
+    The rounding is that of DETR's `get_size_with_aspect_ratio`: the shorter side is rounded to the nearest,
+    the longer one truncated, so the two scale factors can differ in the third digit.
+    """
+    low, high = min(width, height), max(width, height)
+    if longest is not None and high / low * shortest > longest:
+        shortest = int(round(longest * low / high))
+    shortest = max(shortest, 1)
+    if low == shortest:
+        return width, height
+    if width < height:
+        return shortest, int(shortest * height / width)
+    return int(shortest * width / height), shortest
+
+
+def resize(width: int, height: int, new_width: int, new_height: int) -> np.ndarray:
+    """The step from a width x height frame to another one."""
+    return scale(new_width / width, new_height / height)
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int | None = 0) -> np.ndarray:
+    """Resample `image` (H, W, 3) uint8 once into a frame of `size` = (width, height); `border` (0 to 255) where
+    nothing maps to, or the picture's edge repeated (None).
+
+    Bilinear. A pure flip, or a resize with or without a flip, takes OpenCV's faster routines, which agree
+    with the warp. Where the picture shrinks more than twofold it is first averaged by a whole number, because
+    a bilinear sample looks at four pixels only and would alias.
+    """
+    (a, b, tx), (c, d, ty) = matrix
+    height, width = image.shape[:2]
+    if b == 0 and c == 0 and d > 0:
+        whole = abs(abs(a) * width - size[0]) < 1e-6 and abs(d * height - size[1]) < 1e-6 and abs(ty) < 1e-6
+        if whole and (abs(tx) < 1e-6 if a > 0 else abs(tx - size[0]) < 1e-6):
+            if size != (width, height):
+                shrinks = min(abs(a), d) < 0.5
+                image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+            return cv2.flip(image, 1) if a < 0 else image
+    shrink = int(1 / max(np.sqrt(determinant(matrix)), 1e-6))
+    if shrink > 1 and min(width, height) >= shrink:
+        small = (round(width / shrink), round(height / shrink))
+        matrix = compose(scale(width / small[0], height / small[1]), matrix)
+        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    mode = cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT
+    return cv2.warpAffine(
+        image, opencv_matrix(matrix), size, flags=cv2.INTER_LINEAR, borderMode=mode, borderValue=(border or 0,) * 3
+    )
+
+
+def opencv_matrix(matrix: np.ndarray, pixel_centre: float = HALF_PIXEL) -> np.ndarray:
+    """Matrices (..., 2, 3) in COCO pixels as OpenCV samples with them: pixel centres on integers on both sides.
+
+    `pixel_centre`: the number of the first source pixel's centre; 0 repeats the published top-down code, which hands
+    COCO's numbers to OpenCV as they are.
+    """
+    linear, shift = matrix[..., :2], matrix[..., 2]
+    shift = linear @ np.full(2, pixel_centre) + shift - HALF_PIXEL
+    return np.concatenate([linear, shift[..., None]], axis=-1)
+
+
+def frame_of(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of a `size` given as the side of a square or as (height, width)."""
+    return (size, size) if isinstance(size, (int, np.integer)) else (int(size[1]), int(size[0]))
+
+
+def fit_into(
+    width: int, height: int, frame: tuple[int, int], align: str = "topleft", filled: float = 1.0
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """(matrix, (width, height) of the result) of an image letterboxed into `frame`, its shape kept.
+
+    `align`: "topleft", the sides rounded to whole pixels and the rest of the frame left to padding; or "centre", where
+    the warp itself fills the frame. `filled`: the share of the largest possible scale that is used.
+    """
+    if align == "centre":
+        return letterbox(width, height, frame, filled), frame
+    factor = min(frame[0] * filled / width, frame[1] * filled / height)
+    new = (max(round(width * factor), 1), max(round(height * factor), 1))
+    return resize(width, height, *new), new
+
+
+def fit(
+    image: np.ndarray, spec: InputSpec, size: int | tuple[int, int] = 0, longest: int = 0
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """(pixels, matrix from the image to them, (width, height) without padding) of an image as a model takes it.
+
+    `size`: instead of the model's own, a side or (height, width). `longest`: the same for the longer side of models
+    that fit the shorter one.
+    """
+    height, width = image.shape[:2]
+    if spec.fit == "letterbox":
+        frame = frame_of(size or spec.size)
+        matrix, new = fit_into(width, height, frame, spec.align)
+    else:
+        longest = longest or spec.longest
+        new = frame = size_with_aspect_ratio(width, height, min(size or spec.size, longest), longest)
+        matrix = resize(width, height, *new)
+    pixels = warp(image, matrix, new, spec.pad or 0)
+    return (pixels, matrix, new) if spec.pad is None else (padded(pixels, frame, spec.pad), matrix, frame)
+
+
+def padded(pixels: np.ndarray, frame: tuple[int, int], grey: int) -> np.ndarray:
+    """Pixels (h, w, 3) in the top-left corner of a grey frame (width, height)."""
+    if pixels.shape[1::-1] == frame:
+        return pixels
+    canvas = np.full((frame[1], frame[0], 3), grey, np.uint8)
+    canvas[: pixels.shape[0], : pixels.shape[1]] = pixels
+    return canvas
+
+
+def make_batch(
+    images: Sequence[np.ndarray],
+    spec: InputSpec,
+    size: int | tuple[int, int] = 0,
+    longest: int = 0,
+    device: str | torch.device = "cpu",
+) -> dict[str, Tensor | None]:
+    """A batch of images (H, W, 3) uint8 RGB without annotations, see `fit`.
+
+    Returns `images` (B, 3, H, W) float32, `padding_mask` (B, H, W) bool or None, `sizes` (B, 2) = (width, height)
+    without padding and `to_original` (B, 2, 3) float32, network input -> image.
+    """
+    fitted = [fit(image, spec, size, longest) for image in images]
+    frames = [(pixels.shape[1], pixels.shape[0]) for pixels, _, _ in fitted]
+    if spec.fit == "letterbox":
+        frames.append(frame_of(size or spec.size))
+    pixels = torch.from_numpy(stack([pixels for pixels, _, _ in fitted], frames))
+    sizes = [new for _, _, new in fitted]
+    batch = normalise(pixels, spec.mean, spec.std, device)
+    back = invert(np.stack([matrix for _, matrix, _ in fitted])).astype(np.float32)
+    return {
+        "images": batch,
+        "padding_mask": mask_padding(batch, sizes),
+        "sizes": torch.tensor(sizes),
+        "to_original": torch.from_numpy(back),
+    }
+
+
+def stack(images: Sequence[np.ndarray], frames: Sequence[tuple[int, int]]) -> np.ndarray:
+    """(B, H, W, 3) uint8: images in the top-left corners of the smallest frame that holds all `frames`."""
+    width, height = max((w for w, _ in frames), default=0), max((h for _, h in frames), default=0)
+    full = all(image.shape[:2] == (height, width) for image in images)
+    pixels = (np.empty if full else np.zeros)((len(images), height, width, 3), np.uint8)
+    for row, image in zip(pixels, images, strict=True):
+        row[: image.shape[0], : image.shape[1]] = image
+    return pixels
+
+
+def normalise(
+    pixels: Tensor | np.ndarray, mean: Sequence[float], std: Sequence[float], device: str | torch.device = "cpu"
+) -> Tensor:
+    """uint8 (B, H, W, 3) RGB -> float32 (B, 3, H, W), (x / 255 - mean) / std; bytes travel to the device."""
+    pixels = torch.as_tensor(pixels).to(device, non_blocking=True)
+    count, height, width, _ = pixels.shape
+    images = torch.empty((count, 3, height, width), device=pixels.device)
+    images.copy_(pixels.permute(0, 3, 1, 2))
+    offset, spread = (torch.tensor(value, device=pixels.device).view(3, 1, 1) * 255 for value in (mean, std))
+    return images.sub_(offset).mul_(1 / spread)
+
+
+def mask_padding(images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor | None:
+    """(B, H, W) bool, True outside `sizes` (width, height), where images become 0; None if nothing is padded."""
+    height, width = images.shape[2:]
+    if all(size == (width, height) for size in sizes):
+        return None
+    mask = torch.ones((len(sizes), height, width), dtype=torch.bool, device=images.device)
+    for image, row, (w, h) in zip(images, mask, sizes, strict=True):
+        row[:h, :w] = False
+        image[:, h:] = 0
+        image[:, :h, w:] = 0
+    return mask
