@@ -170,7 +170,7 @@ class RunFiles:
         """
         import torch
 
-        from posekit.models.spec import decode
+        from posekit.data.transforms import decode
         from posekit.poses import join
         from posekit.training.build import evaluation_loader
 

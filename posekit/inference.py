@@ -14,9 +14,8 @@ import torch
 from torch import nn
 
 from posekit.data.image_input import as_array, frames_of, images_in
-from posekit.data.transforms import make_batch
-from posekit.models.spec import decode, finite
-from posekit.poses import Poses
+from posekit.data.transforms import decode, make_batch
+from posekit.poses import Poses, drop_not_finite
 
 
 class Predictor:
@@ -79,7 +78,7 @@ class Predictor:
     def whole_images(self, arrays: list[np.ndarray]) -> list[Poses]:
         """The poses of a model that sees whole images."""
         outputs, batch = self.forward(arrays)
-        return finite(decode(self.model, outputs, batch))
+        return drop_not_finite(decode(self.model, outputs, batch))
 
     def crops(self, arrays: list[np.ndarray]) -> Iterator[Poses]:
         """The poses of the people that the detector finds, one pass for the crops of all arrays.

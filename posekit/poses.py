@@ -5,6 +5,7 @@ Frame: pixels of the image, COCO's convention (the image's top-left corner is (0
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -118,6 +119,18 @@ def join(parts: Sequence[Poses]) -> Poses:
         raise ValueError("there are no poses to join: an empty image is Poses.nobody(K)")
     names = ("keypoints", "visibility", "scores", "boxes", "centers")
     return Poses(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def drop_not_finite(poses: list[Poses]) -> list[Poses]:
+    """The same without people who have a number that is not finite; a warning counts them."""
+    fine = [one.finite() for one in poses]
+    if lost := sum(int((~kept).sum()) for kept in fine):
+        warnings.warn(
+            f"{lost} of {sum(map(len, poses))} poses hold NaN or infinity and are left out: the weights or these "
+            "images are damaged; load other weights, or look at the images",
+            stacklevel=2,
+        )
+    return [one.select(kept) for one, kept in zip(poses, fine, strict=True)]
 
 
 def boxes_around(keypoints: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:

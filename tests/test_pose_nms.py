@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posekit.evaluation.nms import merge_crops, oks_nms
 from posekit.evaluation.oks import oks
 from posekit.layouts import COCO
 from posekit.models.heatmap_decoding import rescore
+from posekit.models.topdown import merge_crops, oks_nms
 from posekit.poses import Poses, join
 
 SIGMAS = COCO.sigmas

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from posekit import models, runs
 from posekit.data import open_dataset
+from posekit.data.transforms import decode
 from posekit.inference import Predictor
-from posekit.models.spec import decode
 from posekit.poses import Poses
 from posekit.training.pretrain import heatmaps
 from posekit.training.weights import load

@@ -14,9 +14,8 @@ from posebook.figures import poet, training
 from posekit import inference, models, runs
 from posekit.models.poet import POET
 from posekit.models.rtmo import LOG_SIZE, RTMO, decode_boxes
-from posekit.models.spec import finite
 from posekit.models.vitpose import ViTPose
-from posekit.poses import Poses
+from posekit.poses import Poses, drop_not_finite
 from posekit.training import loop
 from posekit.training.build import prepare
 from posekit.training.evaluate import evaluate_run
@@ -113,7 +112,7 @@ def test_scoring_and_predicting_leave_out_poses_that_are_not_finite_and_count_th
     picture = np.zeros((96, 96, 3), np.uint8)
     box = Poses(np.zeros((1, 17, 2)), np.zeros((1, 17)), np.ones(1), np.array([[10.0, 10, 60, 80]]))
     people = (lambda pictures: [box] * len(pictures)) if model == "vitpose_tiny" else None
-    with pytest.warns(UserWarning, match="the weights or these pictures are damaged"):
+    with pytest.warns(UserWarning, match="the weights or these images are damaged"):
         assert len(inference.Predictor(load(model, tmp_path / "run"), detector=people)(picture)) == 0
 
 
@@ -122,7 +121,7 @@ def test_a_whole_prediction_gives_no_warning(tmp_path):
     assert poses.finite().tolist() == [True, False]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert [len(one) for one in finite([poses.select([0]), poses.select([])])] == [1, 0]
+        assert [len(one) for one in drop_not_finite([poses.select([0]), poses.select([])])] == [1, 0]
 
 
 @pytest.mark.parametrize("model", TINY)

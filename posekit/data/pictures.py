@@ -56,6 +56,21 @@ def read_image(path: Path | str, what: str = "picture", upright: bool = False) -
     return pixels
 
 
+def read_or_skip(dataset, index: int) -> np.ndarray | None:
+    """Image `index` of a data set; None, and counted there, if it cannot be read and the data set skips such images.
+
+    Raises:
+        DataError: it cannot be read, and the data set was opened with on_error="raise".
+    """
+    try:
+        return dataset.image(index)
+    except DataError as error:
+        if getattr(dataset, "on_error", "raise") != "skip":
+            raise
+        dataset.skip(index, str(error))
+        return None
+
+
 def read_file(path: Path | str, what: str = "picture") -> bytes:
     """The bytes of a regular file; a pipe or a device is not opened, it might never end. Raises DataError."""
     try:

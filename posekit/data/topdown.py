@@ -3,7 +3,7 @@
 `Loader(PersonCrops(dataset), CropAugment("vitpose"), batch_size)` gives batches as of any other data set, each a pure
 function of (seed, epoch, index). Besides the usual, a crop's target holds `heatmaps` (K, h, w) and `weights` (K,), what
 the loss compares, and `box` (4,), `window` (2,) = (width, height) of what was cut out, both in pixels of the picture,
-and `box_score`, which `posekit.evaluation.nms.merge_crops` needs to make a picture's poses of its crops.
+and `box_score`, which `posekit.models.topdown.merge_crops` needs to make a picture's poses of its crops.
 
 Frame: COCO's, of the crop. K keypoints, n people.
 """
@@ -11,7 +11,8 @@ Frame: COCO's, of the crop. K keypoints, n people.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from posekit.data.coco_categories import Category
 from posekit.data.coco_results import as_rows, check_categories, normalise_rows
 from posekit.data.coco_values import Notes, load
 from posekit.data.crops import box_faults
-from posekit.data.pictures import DataError
+from posekit.data.pictures import DataError, read_or_skip
 
 
 class PersonCrops:
@@ -127,6 +128,16 @@ class PersonCrops:
             "ignore": np.zeros((0, 4), np.float32),
             "box_score": np.array(self.scores[i], np.float32),
         }
+
+    def by_image(self) -> Iterator[tuple[np.ndarray | None, np.ndarray, np.ndarray]]:
+        """(pixels, boxes (n, 4), scores (n,)) of every image of the data set, in order.
+
+        An image without boxes is not read; one that cannot be read and is skipped comes without boxes.
+        """
+        for index, (first, last) in enumerate(pairwise(np.searchsorted(self.pictures, range(len(self.dataset) + 1)))):
+            image = read_or_skip(self.dataset, index) if last > first else None
+            last = first if image is None else last
+            yield image, self.boxes[first:last], self.scores[first:last]
 
     def skip(self, i: int, sentence: str) -> None:
         """The picture of person i turned out to be unreadable."""

@@ -4,8 +4,8 @@ Coordinates: COCO pixels everywhere. The image's top-left corner is (0, 0), the 
 (c + .5, r + .5); so a flip is x' = w - x and a resize by s is x' = s x. OpenCV puts pixel *centres* on integers:
 `opencv_matrix` converts. The resize rule is DETR's (Carion et al. 2020), which POET's released code uses.
 
-`fit` brings an image to the size that a model takes and `make_batch` stacks several; both serve prediction, evaluation
-and, through `Augment`, training.
+`fit` brings an image to the size that a model takes, `make_batch` stacks several and `decode` returns to their pixels:
+the path of prediction and evaluation.
 
 Shapes: a matrix is (2, 3) float64, [x', y'] = M[:, :2] @ [x, y] + M[:, 2]; points (..., 2); boxes (n, 4) x0 y0 x1 y1.
 """
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from posekit.models.spec import InputSpec
-from posekit.poses import HALF_PIXEL
+from posekit.poses import HALF_PIXEL, Poses
 
 
 def identity() -> np.ndarray:
@@ -284,3 +284,16 @@ def mask_padding(images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor | N
         image[:, h:] = 0
         image[:, :h, w:] = 0
     return mask
+
+
+def decode(model, outputs: dict, batch: dict, layer: int = -1) -> list[Poses]:
+    """The poses of a batch in pixels of the original images.
+
+    `outputs`: the model's; `batch`: `sizes` (B, 2) and `to_original` (B, 2, 3), as `make_batch` and `Loader` give them.
+    Weights that count pixel centres as integers are converted to COCO's convention here; the matrices of crops hold
+    that already.
+    """
+    shift = 0.0 if model.input.fit == "crop" else model.input.pixel_centre - HALF_PIXEL
+    poses = model.decode(outputs, batch["sizes"], layer=layer)
+    back = np.asarray(batch["to_original"].cpu()) + np.float32([0, 0, shift])
+    return [one.transform(matrix) for one, matrix in zip(poses, back, strict=True)]

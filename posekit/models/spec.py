@@ -1,14 +1,10 @@
-"""What a model takes, and the way back: the size of its input, how an image is fitted in, how pixels are scaled, and
-its poses in pixels of the original images."""
+"""What a model takes: the size of its input, how an image is fitted in, and how pixels are scaled."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
-import numpy as np
-
-from posekit.poses import HALF_PIXEL, Poses
+from posekit.poses import HALF_PIXEL
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -38,28 +34,3 @@ class InputSpec:
     pad: int | None = None
     align: str = "topleft"
     pixel_centre: float = HALF_PIXEL
-
-
-def decode(model, outputs: dict, batch: dict, layer: int = -1) -> list[Poses]:
-    """The poses of a batch in pixels of the original images.
-
-    `outputs`: the model's; `batch`: `sizes` (B, 2) and `to_original` (B, 2, 3), as `transforms.make_batch` and `Loader`
-    give them. Weights that count pixel centres as integers are converted to COCO's convention here; of crops the
-    matrices hold that already.
-    """
-    shift = 0.0 if model.input.fit == "crop" else model.input.pixel_centre - HALF_PIXEL
-    poses = model.decode(outputs, batch["sizes"], layer=layer)
-    back = np.asarray(batch["to_original"].cpu()) + np.float32([0, 0, shift])
-    return [one.transform(matrix) for one, matrix in zip(poses, back, strict=True)]
-
-
-def finite(poses: list[Poses]) -> list[Poses]:
-    """The same without people who have a number that is not finite; a warning counts them."""
-    fine = [one.finite() for one in poses]
-    if lost := sum(int((~kept).sum()) for kept in fine):
-        warnings.warn(
-            f"{lost} of {sum(map(len, poses))} poses hold NaN or infinity and are left out: the weights or these "
-            "images are damaged; load other weights, or look at the images",
-            stacklevel=2,
-        )
-    return [one.select(kept) for one, kept in zip(poses, fine, strict=True)]

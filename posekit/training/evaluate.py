@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from posekit import locks, runs
 from posekit.data import DRAWN, notes
-from posekit.data.pictures import DataError
+from posekit.data.pictures import read_or_skip
 from posekit.data.topdown import PersonCrops
-from posekit.data.transforms import make_batch
+from posekit.data.transforms import decode, make_batch
 from posekit.evaluation import evaluate, evaluate_by_people, per_joint_oks
 from posekit.evaluation.centers import VISIBLE, compare_centers
-from posekit.evaluation.nms import THRESHOLD
 from posekit.evaluation.pairing import pair_people
 from posekit.evaluation.run_tables import annotation_ids, columns, joints, matches, result_rows, visibility_numbers
 from posekit.layouts import Layout
-from posekit.models.spec import decode, finite
-from posekit.models.topdown import poses_of_boxes
-from posekit.poses import Poses
+from posekit.models.topdown import THRESHOLD, poses_of_boxes
+from posekit.poses import Poses, drop_not_finite
 from posekit.training.build import family_of, names_of
 from posekit.training.datasets import open_folder, open_split
 from posekit.training.loop import WEIGHTS
@@ -278,7 +275,11 @@ def forward(
     A model whose outputs carry no layers (POET's do: `logits` (L, B, Q, C)) counts as one layer.
     """
     if model.input.fit == "crop":
-        return list(range(len(data))), [list(top_down(model, data, device, boxes))]
+        people = PersonCrops(data, boxes_of(boxes, data))
+        # annotated boxes are one per person already; detected ones may be several
+        threshold = None if boxes == "truth" else THRESHOLD
+        found = poses_of_boxes(model, people.by_image(), data.layout.sigmas, threshold, device)
+        return list(range(len(data))), [list(found)]
     import torch
 
     options = {"size": recipe.size, "longest": recipe.max_size, "device": device}
@@ -286,51 +287,23 @@ def forward(
     seen, layers, clock = [], [], time.monotonic()
     with torch.inference_mode():
         for first in range(0, len(data), batch_size):
-            read = readable(data, range(first, min(first + batch_size, len(data))))
-            if not read:
+            images = {i: read_or_skip(data, i) for i in range(first, min(first + batch_size, len(data)))}
+            images = {i: image for i, image in images.items() if image is not None}
+            if not images:
                 continue
-            batch = make_batch(list(read.values()), model.input, **options)
+            batch = make_batch(list(images.values()), model.input, **options)
             outputs = model(batch["images"], batch["padding_mask"])
             count = len(outputs["logits"]) if "logits" in outputs and outputs["logits"].ndim == 4 else 1
             layers = layers or [[] for _ in range(count)]
             for layer, poses in enumerate(layers):
-                poses += finite(decode(model, outputs, batch, layer - count))
-            seen += read
+                poses += drop_not_finite(decode(model, outputs, batch, layer - count))
+            seen += images
             if time.monotonic() - clock > 20:
                 report(f"{len(seen)} of {len(data)} images")
                 clock = time.monotonic()
     if not seen:
         raise ValueError(f"no picture of {data.name} could be read: {'; '.join(data.skipped[:3])}")
     return seen, layers
-
-
-def readable(data, indices: Iterable[int]) -> dict[int, np.ndarray]:
-    """The images of these indices; of a data set opened with on_error="skip" without those that cannot be read."""
-    images = {}
-    for index in indices:
-        try:
-            images[index] = data.image(index)
-        except DataError as error:
-            if getattr(data, "on_error", "raise") != "skip":
-                raise
-            data.skip(index, str(error))
-    return images
-
-
-def top_down(model, data, device, boxes: str) -> Iterator[Poses]:
-    """The poses of every image from the crops of annotated or detected boxes, see `evaluate_run`."""
-    people = PersonCrops(data, boxes_of(boxes, data))
-
-    def rows() -> Iterator[tuple]:
-        ends = np.searchsorted(people.pictures, np.arange(len(data) + 1))
-        for index, (first, last) in enumerate(pairwise(ends)):
-            image = readable(data, [index]).get(index) if last > first else None
-            if image is None:
-                last = first
-            yield image, people.boxes[first:last], people.scores[first:last]
-
-    # annotated boxes are one per person already; detected ones may be several
-    return poses_of_boxes(model, rows(), data.layout.sigmas, None if boxes == "truth" else THRESHOLD, device)
 
 
 def score(data, seen: list[int], layers: list[list[Poses]], visible: str = "released") -> tuple[dict, dict]:

@@ -18,8 +18,8 @@ from torch import nn
 
 from posekit import runs
 from posekit.data import notes
+from posekit.data.transforms import decode
 from posekit.evaluation.coco import evaluate
-from posekit.models.spec import decode
 from posekit.training import checkpoint, interruption, processes, recipe_fields, schedules
 from posekit.training.parameter_groups import parameter_groups
 from posekit.training.pretrain import pretrain
