@@ -21,6 +21,14 @@ PARTS = {
     "evaluation": dict, "evaluation.parameters": dict, "evaluation.data": (dict, type(None)),
 }  # fmt: skip
 
+FORMER_FIELDS = {  # name: where it is now, and its default
+    "num_queries": ("model_options", 0), "pretrained": ("model_options", False),
+    "pose_cost": ("loss_options", "released"), "class_term": ("loss_options", "released"),
+    "visible": ("loss_options", "released"), "deltas_and_center": ("loss_options", False),
+    "w_class": ("loss_options", 1.0), "w_abs": ("loss_options", 4.0), "w_vis": ("loss_options", 0.2),
+    "w_ctr": ("loss_options", 0.5), "w_deltas": ("loss_options", 0.5),
+}  # fmt: skip
+
 
 def footer(*runs: Mapping[str, Any] | str | Path, profile: str | None = None) -> str:
     """One line for the foot of a figure: data · profile · runs (steps) · commit (* = changed files) · device · day.
@@ -95,5 +103,16 @@ def load_run(path: str | Path) -> dict[str, Any]:
                 f"{relative(path)} is not the record of a run: {name} is {str(place)[:60]!r}; restore the file, or "
                 "choose another folder"
             )
+    record["parameters"] = upgraded(record["parameters"])
     head = {"folder": relative(path.parent), "status": "unknown", "reason": None, "sessions": 1, "results": {}}
     return head | record | {"provenance": PROVENANCE | record.get("provenance", {})}
+
+
+def upgraded(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as recipes hold them now: an older version kept POET's options as fields of every recipe."""
+    kept = {name: value for name, value in parameters.items() if name not in FORMER_FIELDS}
+    if str(kept.get("model", "")).startswith("poet"):
+        for name, (place, default) in FORMER_FIELDS.items():
+            if (value := parameters.get(name, default)) != default:
+                kept[place] = {**kept.get(place, {}), name: value}
+    return kept

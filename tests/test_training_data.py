@@ -83,9 +83,9 @@ def test_what_counts_as_somebody_depends_on_the_model(tmp_path):
 def test_seen_joints_alone_where_none_is_seen(tmp_path):
     folder = write(tmp_path / "photos", [person(1, v=1), person(2, v=1)])
     with pytest.raises(ValueError, match=r"a joint with v = 2 \(seen\), .* choose visible = 'labelled'"):
-        prepare(small("poet", folder, visible="released"))
+        prepare(small("poet", folder, loss_options={"visible": "released"}))
     lines, run = [], tmp_path / "run"
-    train(small("poet", folder, visible="labelled"), run, report=lines.append)
+    train(small("poet", folder, loss_options={"visible": "labelled"}), run, report=lines.append)
     assert any(line.startswith("note: training and validation: ") and "v = 2" in line for line in lines)
     assert runs.load_run(run)["notes"] and runs.load_run(run)["sigmas"] == "coco"
     assert "OKS sigmas: coco" in lines

@@ -62,8 +62,8 @@ def test_frozen_parts_do_not_move_and_cost_no_optimiser_state(freeze, still, mov
 
 def test_several_data_sets_train_a_head_and_an_expert_each(tmp_path, monkeypatch):
     options = quick(dataset="people+crowd+macaque", steps=12, model_options=TINY | {"experts": 3, "part": 8})
-    asked, forward = [], loop.told
-    monkeypatch.setattr(loop, "told", lambda targets: asked.append(forward(targets)) or asked[-1])
+    asked, forward = [], loop.forward_kwargs
+    monkeypatch.setattr(loop, "forward_kwargs", lambda targets: asked.append(forward(targets)) or asked[-1])
     runs.seed_everything(options.seed)
     start = {name: value.clone() for name, value in prepare(options).model.state_dict().items()}
     after, metrics = run(options, tmp_path / "run")

@@ -273,6 +273,12 @@ def normalise(
     return images.sub_(offset).mul_(1 / spread)
 
 
+def denormalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """The inverse of `normalise`: uint8 (B, H, W, 3), rounded; padding becomes the mean colour."""
+    offset, spread = (torch.tensor(value, device=images.device).view(3, 1, 1) * 255 for value in (mean, std))
+    return (images * spread + offset).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
 def mask_padding(images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor | None:
     """(B, H, W) bool, True outside `sizes` (width, height), where images become 0; None if nothing is padded."""
     height, width = images.shape[2:]

@@ -61,9 +61,13 @@ class PoetCriterion(nn.Module):
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
+        weights = {"w_class": w_class, "w_abs": w_abs, "w_ctr": w_ctr, "w_deltas": w_deltas, "w_vis": w_vis}
+        for name, value in weights.items():
+            if not value >= 0:
+                raise ValueError(f"{name} is {value!r}: a weight of the loss is a number of at least 0")
         self.num_keypoints, self.pose_cost, self.class_term = num_keypoints, pose_cost, class_term
         self.visible, self.deltas_and_center = visible, deltas_and_center
-        self.coefficients = dict(zip(TERMS, (w_class, w_abs, w_ctr, w_deltas, w_vis), strict=True))
+        self.coefficients = dict(zip(TERMS, weights.values(), strict=True))
         self.weights: dict[str, float] = {}  # of the terms that `forward` last returned
         self.register_buffer("class_weights", torch.tensor([1.0, 1.0, eos]), persistent=False)
 

@@ -108,13 +108,6 @@ def family_of(model: str) -> str:
 def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> nn.Module:
     """The recipe's model, with its starting weights where it names some. Several K: a head for each."""
     overrides = {} if family_of(recipe.model) == "mae" else {"num_keypoints": num_keypoints}
-    for name in ("num_queries", "pretrained"):
-        if getattr(recipe, name) and family_of(recipe.model) != "poet":
-            raise ValueError(f"{name} is {getattr(recipe, name)!r}: only POET has it, leave it out for {recipe.model}")
-    if recipe.num_queries:
-        overrides["num_queries"] = recipe.num_queries
-    if recipe.pretrained:
-        overrides["pretrained"] = True
     model = with_options(models.build, recipe.model_options, recipe.model, field="model_options", **overrides)
     if recipe.weights:
         from posekit.models.checkpoints import read, size, start_from
@@ -204,11 +197,7 @@ def load_teacher(source: str) -> nn.Module:
 def poet_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
     from posekit.losses.poet import PoetCriterion
 
-    return with_options(
-        PoetCriterion, recipe.loss_options, len(layout), pose_cost=recipe.pose_cost, class_term=recipe.class_term,
-        visible=recipe.visible, deltas_and_center=recipe.deltas_and_center, w_class=recipe.w_class, w_abs=recipe.w_abs,
-        w_vis=recipe.w_vis, w_ctr=recipe.w_ctr, w_deltas=recipe.w_deltas,
-    ), {}  # fmt: skip
+    return with_options(PoetCriterion, recipe.loss_options, len(layout)), {}
 
 
 def rtmo_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:

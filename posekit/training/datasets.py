@@ -78,7 +78,7 @@ def check_people(recipe: Recipe, model: nn.Module, data, family: str) -> None:
         if not any(_matched(target, scale) for target, scale in zip(targets, scales, strict=True)):
             raise ValueError(f"{nobody} a person with a labelled joint and a box of more than a pixel (at input size)")
         return
-    least = 2 if recipe.visible == "released" else 1
+    least = 2 if recipe.loss_options.get("visible", "released") == "released" else 1
     if any((target["visibility"] >= least).any() for target in targets):
         return
     if least == 2 and any((data.target(i)["visibility"] > 0).any() for i in range(len(data))):

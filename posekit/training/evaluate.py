@@ -105,7 +105,7 @@ def _evaluate(run: Path, folder: Path, asked: dict, device: str, report: Callabl
     )  # fmt: skip
     start = time.monotonic()
     seen, layers = forward(model.to(device), data, recipe, device, report, boxes)
-    metrics, tables = score(data, seen, layers, recipe.visible)
+    metrics, tables = score(data, seen, layers, recipe.loss_options.get("visible", "released"))
     made["seconds"] = round(time.monotonic() - start, 3)
 
     ids = [data.ids[i] for i in seen]

@@ -15,12 +15,12 @@ SHARE = (0.0, 1.0)
 LIMITS: dict[str, tuple[float, float]] = {  # the smallest and the largest value, both allowed
     "images": (0, math.inf), "val_images": (0, math.inf), "people": (1, math.inf), "size": (0, math.inf),
     "max_size": (1, math.inf), "sizes": (1, math.inf), "batch_size": (1, math.inf), "workers": (0, math.inf),
-    "num_queries": (0, math.inf), "backbone_steps": (0, math.inf), "steps": (1, math.inf), "lr": (0, math.inf),
+    "backbone_steps": (0, math.inf), "steps": (1, math.inf), "lr": (0, math.inf),
     "lr_backbone": (0, math.inf), "weight_decay": (0, math.inf), "layer_decay": SHARE, "warmup": (0, math.inf),
     "floor": (0, math.inf), "drop_at": SHARE, "restart_at": SHARE, "stage2_at": SHARE, "late_at": SHARE,
     "clip": (0, math.inf), "ema": SHARE, "ema_ramp": (0, math.inf), "accumulate": (1, math.inf),
     "seed": (0, 2**32 - 1), "output_weight": (0, math.inf),
-} | {name: (0, math.inf) for name in ("w_class", "w_abs", "w_vis", "w_ctr", "w_deltas")}  # fmt: skip
+}  # fmt: skip
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 CHOICES: dict[str, tuple[str, ...]] = {
     "on_error": ("raise", "skip"), "schedule": ("cosine", "step", "two_cosines", "constant"),

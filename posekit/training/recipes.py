@@ -6,6 +6,8 @@ coefficients of the papers carry their source; cost and expected score stand in 
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,9 +20,8 @@ from posekit.training import recipe_fields
 class Recipe:
     """All that decides a training run, besides the machine. Units: steps, pixels, epochs = passes over the data.
 
-    Shares are of all steps, in [0, 1]; 1.0 = never. POET has fields of its own, `num_queries` to `w_deltas`; what is
-    peculiar to another model stands in `model_options` and `loss_options`, keyword arguments of the model's builder and
-    of its criterion as JSON can hold them.
+    Shares are of all steps, in [0, 1]; 1.0 = never. What is peculiar to a model stands in `model_options` and
+    `loss_options`, keyword arguments of the model's builder and of its criterion as JSON can hold them.
     """
 
     model: str
@@ -43,17 +44,6 @@ class Recipe:
     # model and loss
     model_options: dict = field(default_factory=dict)
     loss_options: dict = field(default_factory=dict)
-    num_queries: int = 0  # 0 = the model's own
-    pose_cost: str = "released"
-    class_term: str = "released"
-    visible: str = "released"
-    deltas_and_center: bool = False
-    w_class: float = 1.0
-    w_abs: float = 4.0
-    w_vis: float = 0.2
-    w_ctr: float = 0.5
-    w_deltas: float = 0.5
-    pretrained: bool = False  # ImageNet backbone (a download)
     backbone_steps: int = 0  # first train the backbone alone on joint heatmaps, see posekit.training.pretrain
     weights: str = ""  # start from this run folder, .safetensors or published file
     # distillation, of ViTPose only; see posekit.losses.distillation
@@ -154,32 +144,36 @@ def published_vitpose(size: str, ap: str) -> Recipe:
     )  # fmt: skip
 
 
+# The coefficients are the paper's but for the class's, which short runs learn last: the pose terms, sums over all
+# joints, outweigh it. Long runs take the paper's w_class=1.0, see profile reference.
+SHORT_POET = {"visible": "labelled", "w_class": 3.0}
+IMAGENET = {"pretrained": True}  # backbone weights, a download
+
 RECIPES: dict[str, Recipe] = {
-    # The coefficients are the paper's but for the class's, which short runs learn last: the pose terms, sums over all
-    # joints, outweigh it. Long runs take the paper's w_class=1.0, see profile reference.
     "poet_tiny": Recipe(
-        model="poet_tiny", visible="labelled", w_class=3.0, backbone_steps=400, ema=0.995, lr=1.6e-3, lr_backbone=1.6e-3
+        model="poet_tiny", loss_options=SHORT_POET, backbone_steps=400, ema=0.995, lr=1.6e-3, lr_backbone=1.6e-3,
     ),
     "poet_tiny_proposals": Recipe(  # an extension, not the paper
-        model="poet_tiny_proposals", visible="labelled", w_class=3.0, backbone_steps=400, ema=0.995, lr=1.6e-3,
+        model="poet_tiny_proposals", loss_options=SHORT_POET, backbone_steps=400, ema=0.995, lr=1.6e-3,
         lr_backbone=1.6e-3,
     ),
     # POET, "Implementation Details": comparison with the state of the art, two GPUs with 6 pictures each
     "poet_r50": Recipe(
         model="poet_r50", dataset="data/coco", images=0, val_images=0, augment="released", batch_size=12, workers=8,
-        steps=250 * 4730, lr=5e-5, lr_backbone=5e-6, warmup=0, schedule="step", drop_at=0.8, clip=0.1, pretrained=True,
+        steps=250 * 4730, lr=5e-5, lr_backbone=5e-6, warmup=0, schedule="step", drop_at=0.8, clip=0.1,
+        model_options=IMAGENET,
         note="250 epochs of about an hour each on two V100 (paper); COCO test-dev AP 53.6 in Table 1",
     ),
     # the paper's second set of experiments: longest side 512, batch 64 (50 for DC5), learning rates doubled
     "poet_r50_512": Recipe(
         model="poet_r50", dataset="data/coco", images=0, val_images=0, augment="released", max_size=512, batch_size=64,
-        workers=8, steps=250 * 887, lr=1e-4, lr_backbone=1e-5, warmup=0, schedule="step", clip=0.1, pretrained=True,
-        note="COCO val AP 48.5 after 250 epochs (Table 2)",
+        workers=8, steps=250 * 887, lr=1e-4, lr_backbone=1e-5, warmup=0, schedule="step", clip=0.1,
+        model_options=IMAGENET, note="COCO val AP 48.5 after 250 epochs (Table 2)",
     ),
     "poet_dc5_r50_512": Recipe(
         model="poet_dc5_r50", dataset="data/coco", images=0, val_images=0, augment="released", max_size=512,
         batch_size=50, workers=8, steps=250 * 1135, lr=1e-4, lr_backbone=1e-5, warmup=0, schedule="step", clip=0.1,
-        pretrained=True, note="shown in Figure 6",
+        model_options=IMAGENET, note="shown in Figure 6",
     ),
     # Short runs from random weights: a person gets as many cells as boxes overlap (poses, by which the paper counts,
     # overlap nobody at first); coordinates outweigh the proxies from the start; no mosaic, which asks for more time.
@@ -221,8 +215,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     # all pictures of a small folder in every batch, no augmentation: does the machinery learn at all?
     "overfit": Recipe(
-        model="poet_tiny", augment="none", batch_size=7, images=7, val_images=7, size=256, visible="labelled",
-        w_class=3.0, steps=1200, ema=0.0, lr=8e-4, lr_backbone=8e-4, warmup=100,
+        model="poet_tiny", augment="none", batch_size=7, images=7, val_images=7, size=256,
+        loss_options=SHORT_POET, steps=1200, ema=0.0, lr=8e-4, lr_backbone=8e-4, warmup=100,
     ),
 }  # fmt: skip
 
@@ -240,6 +234,20 @@ def recipe(name: str, **changes) -> Recipe:
         fields = ", ".join(Recipe.__dataclass_fields__)
         raise ValueError(f"a recipe has no field {', '.join(sorted(unknown))}; it has {fields}")
     return replace(RECIPES[name], **_tuples(changes))
+
+
+def command(made: Recipe) -> str:
+    """The command that trains this recipe, told as changes of the named recipe that it differs from least."""
+    told = {name: value for name, value in vars(made).items() if name != "note"}
+    named = {name: vars(known) for name, known in RECIPES.items() if known.model == made.model}
+    changes = {name: {k: v for k, v in told.items() if v != known[k]} for name, known in named.items()}
+    if not changes:
+        return f"posekit.training.loop.train({made!r}, FOLDER)"
+    nearest = min(changes, key=lambda name: len(changes[name]))
+    words = ["ci/execute.py", "notebooks/10_train.ipynb", "build/10_train.ipynb", "-p", "recipe", nearest]
+    if changes[nearest]:
+        words += ["-p", "more", json.dumps(changes[nearest])]
+    return shlex.join(words)
 
 
 def from_record(parameters: Mapping, where: str = "run.json") -> Recipe:

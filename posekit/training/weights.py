@@ -33,8 +33,7 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
     record, recipe = path.with_name("run.json"), None
     if record.is_file():  # what the run changed about the model
         recipe = from_record({"model": name} | runs.load_run(record)["parameters"], runs.relative(record))
-        queries = {"num_queries": recipe.num_queries} if recipe.num_queries else {}
-        overrides = queries | plain_options(recipe.model_options) | overrides
+        overrides = plain_options(recipe.model_options) | overrides
     model = models.build(name, **overrides)
     load_weights(model, path)
     if not recipe and name.startswith(("rtmo", "vitpose")):
