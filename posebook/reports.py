@@ -116,10 +116,10 @@ class RunFiles:
     @cached_property
     def data(self):
         """The pictures that were scored."""
-        from posekit.training.evaluate import ASKED, open_data
+        from posekit.training.evaluate import DATA_PARAMETERS, open_data
 
         asked = self.record["parameters"]
-        told = {name: asked[name] for name in ASKED if name in asked} if "evaluated" in asked else {}
+        told = {name: asked[name] for name in DATA_PARAMETERS if name in asked} if "evaluated" in asked else {}
         return open_data(self.recipe, **told)
 
     @cached_property

@@ -31,8 +31,8 @@ class Parts:
     """A model with random (or the recipe's) weights, its criterion, and its loaders.
 
     `val`: a loader per data set, by name; the first one's numbers are the run's. `late`: the training loader from the
-    recipe's `late_at` on, or None. `asked`: what the criterion wants to have from the model besides its usual outputs,
-    as keyword arguments of `forward`. `still`: the model is trained in evaluation mode.
+    recipe's `late_at` on, or None. `forward_kwargs`: keyword arguments of the model's `forward` without which the
+    criterion cannot be computed. `train_in_eval_mode`: the model is trained in evaluation mode.
     """
 
     model: nn.Module
@@ -40,8 +40,8 @@ class Parts:
     train: Loader
     val: dict[str, Loader]
     late: Loader | None = None
-    asked: dict[str, Any] = field(default_factory=dict)
-    still: bool = False
+    forward_kwargs: dict[str, Any] = field(default_factory=dict)
+    train_in_eval_mode: bool = False
 
 
 def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
@@ -57,10 +57,10 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
     val = [open_split(recipe, spec, "val") for spec in names.values()]
     keypoints = tuple(len(one.layout) for one in train)
     model = build_model(recipe, num_keypoints=keypoints[0] if len(keypoints) == 1 else keypoints)
-    criterion, asked = CRITERIA[family](recipe, model, train[0].layout)
-    still = False
+    criterion, forward_kwargs = CRITERIA[family](recipe, model, train[0].layout)
+    in_eval_mode = False
     if recipe.distil or recipe.teacher:
-        criterion, still = distilled(recipe, model, criterion)
+        criterion, in_eval_mode = distilled(recipe, model, criterion)
     if model.input.fit == "crop":
         train = [PersonCrops(one) for one in train]
     for spec, one in zip(names.values(), train, strict=True):
@@ -71,10 +71,9 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
     if recipe.late_augment and recipe.late_at < 1:
         late = training_loader(recipe, train, model, recipe.late_augment, rank=rank, world=world)
     see = {"size": recipe.size, "max_size": recipe.max_size, "workers": recipe.workers}
-    return Parts(
-        model, criterion, training_loader(recipe, train, model, recipe.augment, rank=rank, world=world),
-        {name: evaluation_loader(one, model, **see) for name, one in zip(names, val, strict=True)}, late, asked, still,
-    )  # fmt: skip
+    loader = training_loader(recipe, train, model, recipe.augment, rank=rank, world=world)
+    val_loaders = {name: evaluation_loader(one, model, **see) for name, one in zip(names, val, strict=True)}
+    return Parts(model, criterion, loader, val_loaders, late, forward_kwargs, in_eval_mode)
 
 
 def names_of(dataset: str) -> dict[str, str]:

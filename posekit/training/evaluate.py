@@ -34,7 +34,7 @@ from posekit.training.loop import WEIGHTS
 from posekit.training.recipes import Recipe, from_record
 from posekit.training.weights import load, weights_file
 
-ASKED = ("dataset", "split", "images", "on_error", "data_options")
+DATA_PARAMETERS = ("dataset", "split", "images", "on_error", "data_options")
 NO_POSES = "{run} holds {model}, which finds no keypoints, so there is no AP: give it to a ViTPose as its weights"
 
 
@@ -78,11 +78,13 @@ def evaluate_run(
     runs.load_run(run)
     folder = run if folder is None else runs.resolve(folder)
     with locks.writing(folder):
-        asked = dict(zip(ASKED, (str(dataset), split, images, on_error, data_options), strict=True))
-        return _evaluate(run, folder, asked, device, report, str(boxes))
+        parameters = dict(zip(DATA_PARAMETERS, (str(dataset), split, images, on_error, data_options), strict=True))
+        return _evaluate(run, folder, parameters, device, report, str(boxes))
 
 
-def _evaluate(run: Path, folder: Path, asked: dict, device: str, report: Callable[[str], None], boxes: str) -> dict:
+def _evaluate(
+    run: Path, folder: Path, parameters: dict, device: str, report: Callable[[str], None], boxes: str
+) -> dict:
     import torch
 
     record, own = runs.load_run(run), folder.resolve() == run.resolve()
@@ -90,8 +92,8 @@ def _evaluate(run: Path, folder: Path, asked: dict, device: str, report: Callabl
         raise ValueError(f"{runs.relative(folder)} holds a training run; give the evaluation a folder of its own")
     check_weights(run, record)
     recipe = from_record(record["parameters"], runs.relative(run / "run.json"))
-    data = open_data(recipe, **asked)
-    model = trained_model(recipe, run, data, asked["dataset"])
+    data = open_data(recipe, **parameters)
+    model = trained_model(recipe, run, data, parameters["dataset"])
     if not hasattr(model, "decode"):
         raise ValueError(NO_POSES.format(run=runs.relative(run), model=recipe.model))
     if device == "auto":
@@ -99,7 +101,7 @@ def _evaluate(run: Path, folder: Path, asked: dict, device: str, report: Callabl
     made = runs.provenance(
         {
             "model": recipe.model, "evaluated": runs.relative(run), "weights": _fingerprint(run / WEIGHTS),
-            **asked, **asked_boxes(model, boxes),
+            **parameters, **box_parameters(model, boxes),
         },
         seed=record["provenance"]["seed"], data=data, device=device,
     )  # fmt: skip
@@ -210,12 +212,12 @@ def keypoints_of(run: str | Path) -> int | None:
 def opened(folder: str | Path):
     """What an evaluation folder was made from: (its parameters, the data set)."""
     record = runs.load_run(folder)
-    asked = record.get("evaluation", record)["parameters"]
-    if "evaluated" not in asked:
+    parameters = record.get("evaluation", record)["parameters"]
+    if "evaluated" not in parameters:
         raise ValueError(f"{runs.relative(folder)} was not evaluated yet: run 11_evaluate on it")
-    recipe = from_record(runs.load_run(asked["evaluated"])["parameters"], f"{asked['evaluated']}/run.json")
-    data = open_data(recipe, **{name: asked[name] for name in ASKED if name in asked})
-    return asked, data
+    recipe = from_record(runs.load_run(parameters["evaluated"])["parameters"], f"{parameters['evaluated']}/run.json")
+    data = open_data(recipe, **{name: parameters[name] for name in DATA_PARAMETERS if name in parameters})
+    return parameters, data
 
 
 def examples(folder: str | Path, count: int = 4, people: int = 2) -> tuple[list[tuple], list[tuple], Layout]:
@@ -248,7 +250,7 @@ def examples(folder: str | Path, count: int = 4, people: int = 2) -> tuple[list[
     return [example(i) for i in good], [example(i) for i in bad], data.layout
 
 
-def asked_boxes(model, boxes: str) -> dict[str, str]:
+def box_parameters(model, boxes: str) -> dict[str, str]:
     """What the record says about boxes: nothing for a model that needs none."""
     return {"boxes": boxes} if model.input.fit == "crop" else {}
 

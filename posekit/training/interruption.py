@@ -18,9 +18,9 @@ AT_ONCE = "stopped at once; the same call goes on from the last checkpoint"
 
 @dataclass
 class Stop:
-    """`asked`: the number of the signal that came, 0 = none."""
+    """`signal`: the number of the signal that came, 0 = none."""
 
-    asked: int = 0
+    signal: int = 0
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def deferred() -> Iterator[Stop]:
     stop, before = Stop(), {}
 
     def ask(number: int, frame) -> None:
-        again, stop.asked = stop.asked, number
+        again, stop.signal = stop.signal, number
         if again:
             raise KeyboardInterrupt(AT_ONCE)
 
@@ -47,12 +47,12 @@ def deferred() -> Iterator[Stop]:
                 before[number] = signal.signal(number, ask)
     try:
         yield stop
-        if stop.asked:
+        if stop.signal:
             raise KeyboardInterrupt
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if stop.asked == signal.SIGTERM:
+        if stop.signal == signal.SIGTERM:
             sys.stdout.flush()  # the default handler ends the process where it stands
             sys.stderr.flush()
             signal.raise_signal(signal.SIGTERM)

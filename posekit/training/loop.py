@@ -24,6 +24,7 @@ from posekit.training import checkpoint, interruption, processes, recipe_fields,
 from posekit.training.parameter_groups import parameter_groups
 from posekit.training.pretrain import pretrain
 from posekit.training.recipes import Recipe
+from posekit.training.summary import summary
 
 CHECKPOINT = "resume.ckpt"
 WEIGHTS = "model.safetensors"
@@ -63,13 +64,14 @@ def train(
     facts = {"seed": recipe.seed, "data": parts.train.dataset, "device": fabric.device, "dtype": recipe.precision}
     with interruption.deferred() as stop:
         with fabric.rank_zero_first():  # it may move another run aside, and alone writes
-            same = {"ignore": checkpoint.unsaid(folder, recipe), "makes": (WEIGHTS,)}
+            same = {"ignore": checkpoint.fields_absent_from_record(folder, recipe), "makes": (WEIGHTS,)}
             run = runs.Run.open(folder, vars(recipe), writes=fabric.is_global_zero, **same, **facts)
         with run:
             if run.before == "done":
                 report(f"{runs.relative(run.folder)} is done: nothing to train")
                 notes.tell(parts, run.record, report)
                 return runs.read_json(run.path("metrics.json"))
+            run.record["summary"] = summary(recipe, parts)
             try:
                 loop = Loop(recipe, run, fabric, parts, stop, report)
                 loop.resume(report)
@@ -81,7 +83,7 @@ def train(
                 report(str(error) or interruption.AT_ONCE)
                 raise
             except RuntimeError as error:
-                if stop.asked and "data worker" in str(error):  # they got the signal as well
+                if stop.signal and "data worker" in str(error):  # they got the signal as well
                     raise KeyboardInterrupt(interruption.AT_ONCE) from error
                 raise
             run.end()
@@ -164,11 +166,11 @@ class Loop:
         while True:
             ended = self.step >= self.recipe.steps
             if self.images and (ended or not self.batch and self.epoch % validate_every == 0):
-                self.close_stretch(report)
+                self.end_interval(report)
                 clock = saved = time.monotonic()  # the log's minutes are of training alone
             if ended:
                 break
-            self.model.train(not self.data.still)
+            self.model.train(not self.data.train_in_eval_mode)
             self.opened = self.opened if self.batch else self.step
             late = self.data.late is not None and schedules.is_late(self.opened, self.recipe)
             loader = self.data.late if late else self.data.train
@@ -193,7 +195,7 @@ class Loop:
 
     def stopping(self) -> bool:
         """Was a stop asked for, of several processes by any, so that all stop at the same batch?"""
-        return processes.agreed(self.fabric, bool(self.stop.asked))
+        return processes.agreed(self.fabric, bool(self.stop.signal))
 
     def check(self) -> None:
         """Leaves with KeyboardInterrupt when a stop was asked for; what is not saved by then will be done again."""
@@ -201,7 +203,7 @@ class Loop:
             steps = f"at step {self.step} of {self.recipe.steps}" if self.step else "before the first step"
             raise KeyboardInterrupt(f"interrupted {steps}; the same call goes on from there")
 
-    def close_stretch(self, report: Callable[[str], None]) -> None:
+    def end_interval(self, report: Callable[[str], None]) -> None:
         """Validates, then writes a row of the log (training terms: means since the last row) and the checkpoint."""
         self.save()  # a stop while validating leaves this state
         row = self.log_row(self.validate())
@@ -296,10 +298,10 @@ class Loop:
             for batch in loader.epoch(0):
                 self.check()
                 batch = self.fabric.to_device(batch)
-                asked = {**self.data.asked, "dataset": index} if several else self.data.asked
+                kwargs = {**self.data.forward_kwargs, "dataset": index} if several else self.data.forward_kwargs
                 for target in batch["targets"] if several else []:
                     target["dataset"] = torch.tensor(index)
-                outputs = model(batch["images"], batch["padding_mask"], **asked)
+                outputs = model(batch["images"], batch["padding_mask"], **kwargs)
                 terms = self.validation_terms(outputs, batch["targets"])
                 for term, value in terms.items():
                     sums[term] = sums.get(term, 0.0) + value * len(batch["images"])
