@@ -25,9 +25,26 @@ from posekit.training.recipes import RECIPES, Recipe, from_record
 # What 10_train lets one change about a recipe by a parameter of its own; the rest goes through `more`, but for what it
 # derives from these and what does not change the weights.
 CHANGES = (
-    "dataset", "steps", "images", "val_images", "batch_size", "size", "augment", "lr", "w_class", "w_abs", "w_ctr",
-    "w_deltas", "w_vis", "visible", "num_queries", "ema", "backbone_steps", "precision", "on_error",
-)  # fmt: skip
+    "dataset",
+    "steps",
+    "images",
+    "val_images",
+    "batch_size",
+    "size",
+    "augment",
+    "lr",
+    "w_class",
+    "w_abs",
+    "w_ctr",
+    "w_deltas",
+    "w_vis",
+    "visible",
+    "num_queries",
+    "ema",
+    "backbone_steps",
+    "precision",
+    "on_error",
+)
 UNTOLD = ("model", "note", "seed", "warmup", "lr_backbone", "workers")
 MADE_BY = {"log.csv": "10_train", "predictions.json": "10_train", "metrics.json": "10_train"}
 
@@ -206,10 +223,16 @@ class RunFiles:
         own = self.recipe.note not in {known.note for known in RECIPES.values()}  # its command alone does not repeat it
         told = f"; {self.recipe.note}" if own else ""
         facts = {
-            "method": self.recipe.model, "model": self.recipe.model, "data set": self.dataset + canvas,
-            "seed": self.recipe.seed, "scaled down": self.budget + told, "params_m": trained / 1e6,
-            "stride": stride_of(self.model), "command": self.command, "trained": self.identity,
-        }  # fmt: skip
+            "method": self.recipe.model,
+            "model": self.recipe.model,
+            "data set": self.dataset + canvas,
+            "seed": self.recipe.seed,
+            "scaled down": self.budget + told,
+            "params_m": trained / 1e6,
+            "stride": stride_of(self.model),
+            "command": self.command,
+            "trained": self.identity,
+        }
         return facts | {name: self.metrics.get(name, np.nan) for name in STATS}
 
 
@@ -239,8 +262,9 @@ class View:
         whole, chosen = self.whole.ground_truth, set(self.ids)
         images = [row for row in whole["images"] if row["id"] in chosen]
         return whole | {
-            "images": images, "annotations": [row for row in whole["annotations"] if row["image_id"] in chosen],
-        }  # fmt: skip
+            "images": images,
+            "annotations": [row for row in whole["annotations"] if row["image_id"] in chosen],
+        }
 
     def __len__(self) -> int:
         return len(self.indices)

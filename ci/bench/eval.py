@@ -66,12 +66,7 @@ def problem(images: int, people: int, detections: int, seed: int) -> tuple[dict,
             score = 0.5 * rng.random()
         triples = np.concatenate([np.round(pose, 3), np.round(rng.random((k, 1)), 3)], 1)
         rows.append(
-            {
-                "image_id": image + 1,
-                "category_id": 1,
-                "keypoints": triples.ravel().tolist(),
-                "score": float(score),
-            }
+            {"image_id": image + 1, "category_id": 1, "keypoints": triples.ravel().tolist(), "score": float(score)}
         )
     sizes = {"width": 640, "height": 480}
     return {

@@ -30,10 +30,13 @@ def crowd(pictures: int, pixels: int, people: int) -> list[dict[str, torch.Tenso
         keypoints = low[:, None] + torch.rand(count, len(COCO), 2) * size[:, None]
         targets.append(
             {
-                "keypoints": keypoints, "visibility": torch.randint(0, 3, (count, len(COCO))),
-                "boxes": torch.cat([low, low + size], 1), "areas": 0.53 * size.prod(1), "ignore": torch.zeros(0, 4),
+                "keypoints": keypoints,
+                "visibility": torch.randint(0, 3, (count, len(COCO))),
+                "boxes": torch.cat([low, low + size], 1),
+                "areas": 0.53 * size.prod(1),
+                "ignore": torch.zeros(0, 4),
             }
-        )  # fmt: skip
+        )
     return targets
 
 

@@ -111,9 +111,8 @@ def finders(poses, target: dict, maps: Maps, sigmas, threshold: float = 0.5, min
     if not len(sure) or not len(target["keypoints"]):
         return []
     found, people, similarity = match_people(
-        poses.keypoints[sure], target["keypoints"], target["visibility"], target["areas"], sigmas,
-        min_oks=min_oks,
-    )  # fmt: skip
+        poses.keypoints[sure], target["keypoints"], target["visibility"], target["areas"], sigmas, min_oks=min_oks
+    )
     queries = maps.queries()
     rows = [
         {"query": int(queries[sure[i]]), "pose": int(sure[i]), "person": int(person), "oks": float(oks)}
@@ -161,10 +160,16 @@ def focus_rows(maps: Maps, target: dict, found: list[dict], size: tuple[int, int
             views += [("encoder", i, maps.encoder(points[person], i)) for i in encoder]
         for part, layer, weights in views:
             inside, covered = focus(weights, box, size)
-            rows.append({
-                "part": part, "layer": layer + 1, "person": person, "inside": inside, "covered": covered,
-                "ratio": inside / max(covered, 1e-12),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "part": part,
+                    "layer": layer + 1,
+                    "person": person,
+                    "inside": inside,
+                    "covered": covered,
+                    "ratio": inside / max(covered, 1e-12),
+                }
+            )
     return rows
 
 
@@ -185,10 +190,15 @@ def region_rows(maps: Maps, target: dict, found: list[dict], size: tuple[int, in
             column, row = np.floor(target["keypoints"][pair["person"]][joint] / cell).astype(int)
             row, column = np.clip((row, column), 0, np.array(weights.shape) - 1)
             name = layout.keypoints[joint]
-            rows.append({
-                "person": pair["person"], "area": float(target["areas"][pair["person"]]), "joint": name,
-                "region": _region(name), "ratio": float(weights[row, column] / max(usual, 1e-12)),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "person": pair["person"],
+                    "area": float(target["areas"][pair["person"]]),
+                    "joint": name,
+                    "region": _region(name),
+                    "ratio": float(weights[row, column] / max(usual, 1e-12)),
+                }
+            )
     return rows
 
 

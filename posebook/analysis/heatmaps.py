@@ -17,8 +17,18 @@ from posekit.poses import Poses
 
 AXES = ("x", "y")
 COLUMNS = (
-    "picture", "person", "joint", "visibility", "oks", "error", "sigma", "spread_x", "spread_y", "hills_x", "hills_y",
-)  # fmt: skip
+    "picture",
+    "person",
+    "joint",
+    "visibility",
+    "oks",
+    "error",
+    "sigma",
+    "spread_x",
+    "spread_y",
+    "hills_x",
+    "hills_y",
+)
 
 
 @dataclass

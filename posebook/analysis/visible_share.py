@@ -85,8 +85,15 @@ def ap_by_share(
         mine = found if owner is None else {name: values[owner == place] for name, values in found.items()}
         result = evaluate(ground_truth | {"annotations": people}, mine, convention="coco", **options)
         own = [shares[one] for one in result.people.ids[~result.people.ignore].tolist()]
-        table.append({"low": edges[place], "high": edges[place + 1], "share": np.mean(own) if own else np.nan,
-                      "AP": _ap(result), "people": len(own)})  # fmt: skip
+        table.append(
+            {
+                "low": edges[place],
+                "high": edges[place + 1],
+                "share": np.mean(own) if own else np.nan,
+                "AP": _ap(result),
+                "people": len(own),
+            }
+        )
     return pd.DataFrame(table)
 
 
@@ -230,8 +237,16 @@ def examine(
             found = whole if share == 1 else find(model, *show_cut(model, dataset, chosen, left))
             ap, control = (one_each(chosen, labelled, *poses, sigmas) for poses in (found, whole))
             joints = labelled.sum(1)[labelled.any(1)]
-            rows.append({"kept": side, "share": share, "AP": ap, "AP_whole": control, "people": len(joints),
-                         "joints": joints.mean() if len(joints) else np.nan})  # fmt: skip
+            rows.append(
+                {
+                    "kept": side,
+                    "share": share,
+                    "AP": ap,
+                    "AP_whole": control,
+                    "people": len(joints),
+                    "joints": joints.mean() if len(joints) else np.nan,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -258,8 +273,10 @@ def examples(model, dataset, person: Bodies, shares: Sequence[float], kept: Sequ
             crops, matrices = show_cut(model, dataset, person, left)
             found, _ = find(model, crops, matrices)
             value = oks(found, person.keypoints, labelled, person.areas, dataset.layout.sigmas, left)[0, 0]
-            points = [np.where(labelled[0][:, None], joints[0] @ matrices[0, :, :2].T + matrices[0, :, 2], np.nan)
-                      for joints in (person.keypoints, found)]  # fmt: skip
+            points = [
+                np.where(labelled[0][:, None], joints[0] @ matrices[0, :, :2].T + matrices[0, :, 2], np.nan)
+                for joints in (person.keypoints, found)
+            ]
             shown.append(Example(side, share, crops[0], *points, float(value)))
     return shown
 
@@ -270,10 +287,18 @@ def one_each(people: Bodies, labelled: np.ndarray, keypoints: np.ndarray, scores
     boxes = np.concatenate([people.boxes[:, :2], people.boxes[:, 2:] - people.boxes[:, :2]], 1).tolist()
     columns = joints.reshape(len(people), -1).tolist(), labelled.sum(1).tolist(), people.areas.tolist(), boxes
     rows = [
-        {"id": i, "image_id": i, "category_id": 1, "iscrowd": 0, "keypoints": flat, "num_keypoints": count,
-         "area": area, "bbox": box}
+        {
+            "id": i,
+            "image_id": i,
+            "category_id": 1,
+            "iscrowd": 0,
+            "keypoints": flat,
+            "num_keypoints": count,
+            "area": area,
+            "bbox": box,
+        }
         for i, (flat, count, area, box) in enumerate(zip(*columns, strict=True), 1)
-    ]  # fmt: skip
+    ]
     truth = {"images": [{"id": row["id"]} for row in rows], "annotations": rows, "categories": [{"id": 1}]}
     found = {"image_id": np.arange(1, len(people) + 1), "keypoints": keypoints, "score": scores}
     return _ap(evaluate(truth, found, sigmas, convention="coco"))

@@ -85,10 +85,20 @@ def speed_rows(
     rows = {study: timing.summary(table, clock) for study, table in raw.items()}
     rounds = int(raw["people"]["round"].max()) + 1
     settings = {
-        "model": model, "weights": "random", "clock": clock, "threads": threads, "batch": 1, "size": network.input.size,
-        "candidates per person": 5, "flip test": False, "device": "cpu", "rounds": rounds, "seed": seed,
-        "torch": torch.__version__, **versions(),
-    }  # fmt: skip
+        "model": model,
+        "weights": "random",
+        "clock": clock,
+        "threads": threads,
+        "batch": 1,
+        "size": network.input.size,
+        "candidates per person": 5,
+        "flip test": False,
+        "device": "cpu",
+        "rounds": rounds,
+        "seed": seed,
+        "torch": torch.__version__,
+        **versions(),
+    }
     lines = timing.fit_lines(raw["people"], clock, seed)
     joined = (pd.concat([t.assign(study=s) for s, t in tables.items()], ignore_index=True) for tables in (rows, raw))
     return Speed(*joined, lines, settings)

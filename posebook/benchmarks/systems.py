@@ -81,9 +81,9 @@ class PinnedMaskRCNN:
         from torchvision.models.detection import maskrcnn_resnet50_fpn
 
         # differs from torchvision's 800/1333: POET resized every picture to 512 x 512.
-        self.network = maskrcnn_resnet50_fpn(
-            weights=None, weights_backbone=None, min_size=size, max_size=size
-        ).eval().to(device)  # fmt: skip
+        self.network = (
+            maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=size, max_size=size).eval().to(device)
+        )
         rng = np.random.default_rng(seed)
         corner = rng.uniform(0, 0.8, (proposals, 2)) * size
         extent = rng.uniform(0.05, 0.5, (proposals, 2)) * size

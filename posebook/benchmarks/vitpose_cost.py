@@ -151,10 +151,17 @@ def measure(case: Case, repeats: int = 3, budget_s: float = 1.0) -> dict[str, fl
     step_s, forward_s = (statistics.median(part) / case.crops for part in (times, passes))
     params, learnt = (sum(part.numel() for part in parts) for parts in (model.parameters(), trained))
     return {
-        "params_m": params / 1e6, "trained_m": learnt / 1e6, "weights_mb": 4 * (params + 3 * learnt) / MB,
-        "gmac": gmac(case.model, case.options), "gmac_transformer": gmac(case.model, case.options, decoder=False),
-        "peak_mb": peak, "kept_mb": kept[0], "step_ms": 1000 * step_s, "ms": 1000 * forward_s, "per_s": 1 / forward_s,
-    }  # fmt: skip
+        "params_m": params / 1e6,
+        "trained_m": learnt / 1e6,
+        "weights_mb": 4 * (params + 3 * learnt) / MB,
+        "gmac": gmac(case.model, case.options),
+        "gmac_transformer": gmac(case.model, case.options, decoder=False),
+        "peak_mb": peak,
+        "kept_mb": kept[0],
+        "step_ms": 1000 * step_s,
+        "ms": 1000 * forward_s,
+        "per_s": 1 / forward_s,
+    }
 
 
 def _step(model: nn.Module, images: Tensor) -> float:

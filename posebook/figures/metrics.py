@@ -48,11 +48,7 @@ def statistics(per_image: np.ndarray, areas: np.ndarray, visibility: np.ndarray,
     numbers, pictures = np.unique(per_image, return_counts=True)
     ink = FLAGS[2][1]
     count.bar(numbers, pictures, color=ink, width=0.8)
-    count.set(
-        xlabel="people in the picture",
-        ylabel="pictures",
-        xticks=numbers if len(numbers) < 9 else numbers[::3],
-    )
+    count.set(xlabel="people in the picture", ylabel="pictures", xticks=numbers if len(numbers) < 9 else numbers[::3])
     bins = np.geomspace(max(areas.min(), 1) * 0.95, areas.max() * 1.05, 36)
     area.hist(areas, bins, color=ink, lw=0)
     top = area.get_ylim()[1] * 1.14
@@ -65,14 +61,7 @@ def statistics(per_image: np.ndarray, areas: np.ndarray, visibility: np.ndarray,
         inside = (areas >= left) & (areas < right)
         if inside.mean() >= 0.005:
             middle = np.sqrt(max(left, low) * min(right, high))
-            area.text(
-                middle,
-                top * 0.985,
-                f"{name}\n{100 * inside.mean():.0f} %",
-                ha="center",
-                va="top",
-                fontsize=6.5,
-            )
+            area.text(middle, top * 0.985, f"{name}\n{100 * inside.mean():.0f} %", ha="center", va="top", fontsize=6.5)
     order = np.arange(len(layout))
     start = np.zeros(len(layout))
     for flag in (2, 1, 0):

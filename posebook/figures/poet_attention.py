@@ -13,11 +13,7 @@ ATTENTION = "viridis"  # perceptually uniform and colour-blind safe
 
 @style.styled
 def fig07_attention(
-    image: np.ndarray,
-    encoder: list[tuple],
-    decoder: list[tuple],
-    layout: Layout = COCO,
-    dataset: str = "drawn people",
+    image: np.ndarray, encoder: list[tuple], decoder: list[tuple], layout: Layout = COCO, dataset: str = "drawn people"
 ):
     """Figure 7: where the encoder and the decoder look.
 
@@ -55,10 +51,7 @@ def fig07_attention(
         )
         _number(cells[i], i + 1)
     top.suptitle(
-        f"$\\bf{{a}}$  encoder self-attention of numbered reference points ({dataset})",
-        fontsize=8,
-        x=0.01,
-        ha="left",
+        f"$\\bf{{a}}$  encoder self-attention of numbered reference points ({dataset})", fontsize=8, x=0.01, ha="left"
     )
     main, cells_below = _overview(bottom)
     people.show(main, image)
@@ -79,10 +72,7 @@ def fig07_attention(
             path_effects=_outline(),
         )
     bottom.suptitle(
-        "$\\bf{b}$  decoder cross-attention of numbered queries, with their poses",
-        fontsize=8,
-        x=0.01,
-        ha="left",
+        "$\\bf{b}$  decoder cross-attention of numbered queries, with their poses", fontsize=8, x=0.01, ha="left"
     )
     for ax in [*cells[len(encoder) :], *cells_below[len(decoder) :]]:
         ax.set_axis_off()

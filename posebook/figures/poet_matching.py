@@ -82,6 +82,13 @@ def _number(ax, keypoints: np.ndarray, text: str) -> None:
     from matplotlib.patheffects import withStroke
 
     ax.text(
-        *np.nanmean(keypoints, 0), text, fontsize=8, weight="bold", color="#FFE600", ha="center", va="center",
-        path_effects=[withStroke(linewidth=1.6, foreground="#000000")], zorder=6,
-    )  # fmt: skip
+        *np.nanmean(keypoints, 0),
+        text,
+        fontsize=8,
+        weight="bold",
+        color="#FFE600",
+        ha="center",
+        va="center",
+        path_effects=[withStroke(linewidth=1.6, foreground="#000000")],
+        zorder=6,
+    )

@@ -60,8 +60,7 @@ def nearest_pairs(predictions: Poses, truth: Poses) -> list[tuple[int, int]]:
     distance = np.linalg.norm(predictions.keypoints[:, None] - np.nan_to_num(truth.keypoints)[None], axis=-1)
     cost = (distance * labelled).sum(-1) / np.maximum(labelled.sum(-1), 1)
     return sorted(
-        ((int(p), int(t)) for p, t in zip(*linear_sum_assignment(cost), strict=True)),
-        key=lambda pair: pair[1],
+        ((int(p), int(t)) for p, t in zip(*linear_sum_assignment(cost), strict=True)), key=lambda pair: pair[1]
     )
 
 
@@ -75,13 +74,7 @@ def _pipeline(ax, image, predictions, layout, matched) -> None:
     def box(x, width, y, height, text, kind):
         ax.add_patch(
             FancyBboxPatch(
-                (x, y),
-                width,
-                height,
-                boxstyle="round,pad=0,rounding_size=0.8",
-                fc=BOX[kind],
-                ec="#555555",
-                lw=0.7,
+                (x, y), width, height, boxstyle="round,pad=0,rounding_size=0.8", fc=BOX[kind], ec="#555555", lw=0.7
             )
         )
         ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=6.5, linespacing=1.25)

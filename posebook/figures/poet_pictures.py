@@ -144,13 +144,7 @@ def _offset_scatter(fig, offsets: pd.DataFrame, joints: str) -> None:
             spine.set_visible(False)
     main.set(xlim=(-reach, reach), ylim=(reach, -reach), xlabel="Δx / box width", ylabel="Δy / box height")
     inside = np.mean((np.abs(dx) <= 0.1) & (np.abs(dy) <= 0.1)) if len(dx) else float("nan")
-    main.text(
-        0.03,
-        0.03,
-        f"{len(dx)} people\n{100 * inside:.0f} % within ±0.1",
-        transform=main.transAxes,
-        fontsize=6.3,
-    )
+    main.text(0.03, 0.03, f"{len(dx)} people\n{100 * inside:.0f} % within ±0.1", transform=main.transAxes, fontsize=6.3)
     fig.suptitle(f"$\\bf{{b}}$  predicted centre − mean of the {joints}", fontsize=8, x=0.02, ha="left")
 
 
@@ -195,27 +189,12 @@ def fig10_visibility(data: pd.DataFrame, model: str = "poet_tiny", dataset: str 
         if joints:
             half = 0.42 * rows["count"] / rows["count"].max()
             ax.fill_betweenx(
-                middle,
-                value - half,
-                value + half,
-                color=style.colour(model),
-                lw=0,
-                alpha=0.85 if value == 2 else 0.5,
+                middle, value - half, value + half, color=style.colour(model), lw=0, alpha=0.85 if value == 2 else 0.5
             )
-            ax.text(
-                value,
-                1.045,
-                f"{100 * rows.correct.iloc[0]:.1f} % correct",
-                ha="center",
-                va="bottom",
-                fontsize=6.8,
-            )
+            ax.text(value, 1.045, f"{100 * rows.correct.iloc[0]:.1f} % correct", ha="center", va="bottom", fontsize=6.8)
     ax.axhline(0.5, color="#333333", lw=0.8, ls="--")
     ax.set(
-        xticks=(0, 1, 2),
-        xticklabels=ticks,
-        ylabel="predicted visibility",
-        xlabel=f"annotated visibility, {dataset}",
+        xticks=(0, 1, 2), xticklabels=ticks, ylabel="predicted visibility", xlabel=f"annotated visibility, {dataset}"
     )
     ax.set(ylim=(-0.02, 1.16), xlim=(-0.55, 2.55), yticks=np.arange(0, 1.01, 0.25))
     ax.grid(False, axis="x")

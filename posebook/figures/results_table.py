@@ -15,19 +15,18 @@ import pandas as pd
 from posebook.figures import style
 from posebook.figures.tables import NOT_RUN, once, spread, text
 
-COCO_MEASURES = {
-    "AP": "AP", "AP50": "AP50", "AP75": "AP75", "APM": "AP, area M", "APL": "AP, area L", "AR": "AR",
-}  # fmt: skip
-CROWD_MEASURES = {
-    "AP": "AP", "APeasy": "AP, crowd easy", "APmedium": "AP, crowd medium", "APhard": "AP, crowd hard",
-}  # fmt: skip
+COCO_MEASURES = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APM": "AP, area M", "APL": "AP, area L", "AR": "AR"}
+CROWD_MEASURES = {"AP": "AP", "APeasy": "AP, crowd easy", "APmedium": "AP, crowd medium", "APhard": "AP, crowd hard"}
 TAIL = ("data set", "scaled down", "seeds", "command")
 
 
 def results_table(
-    paper: pd.DataFrame, ours: list[dict], measures: dict[str, str], facts: dict[str, tuple[str, str]] = (),
+    paper: pd.DataFrame,
+    ours: list[dict],
+    measures: dict[str, str],
+    facts: dict[str, tuple[str, str]] = (),
     not_run: list[dict] = (),
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """The paper's rows, then ours, as text in per cent; blocks are told apart by the columns `by` and `data set`.
 
     Args:

@@ -78,18 +78,26 @@ def fig01_tradeoff(paper: pd.DataFrame, ours: pd.DataFrame, dataset: str, device
 def _name_families(ax, known: pd.DataFrame) -> None:
     """The name of each family beside one of its points, and the letters of RTMO's sizes."""
     places = {  # method and backbone of the point, offset in points
-        "RTMO": ("RTMO-l", "CSPDarknet", (-38, -2)), "YOLO-Pose": ("YOLO-Pose-s", "CSPDarknet", (5, -3)),
-        "KAPAO": ("KAPAO-s", "CSPNet", (6, -3)), "ED-Pose": ("ED-Pose", "Swin-L", (-30, 5)),
-        "PETR": ("PETR", "Swin-L", (6, -8)), "CID": ("CID", "HRNet-w48", (-16, 3)),
-    }  # fmt: skip
+        "RTMO": ("RTMO-l", "CSPDarknet", (-38, -2)),
+        "YOLO-Pose": ("YOLO-Pose-s", "CSPDarknet", (5, -3)),
+        "KAPAO": ("KAPAO-s", "CSPNet", (6, -3)),
+        "ED-Pose": ("ED-Pose", "Swin-L", (-30, 5)),
+        "PETR": ("PETR", "Swin-L", (6, -8)),
+        "CID": ("CID", "HRNet-w48", (-16, 3)),
+    }
     for name, (method, backbone, offset) in places.items():
         rows = known[(known.method == method) & (known.backbone == backbone)]
         if len(rows):
             at = rows.loc[rows.AP.idxmax()]
             ax.annotate(
-                name, (at.time_ms, at.AP), xytext=offset, textcoords="offset points", color=FAMILIES[name], fontsize=7,
+                name,
+                (at.time_ms, at.AP),
+                xytext=offset,
+                textcoords="offset points",
+                color=FAMILIES[name],
+                fontsize=7,
                 weight="bold" if name == "RTMO" else "normal",
-            )  # fmt: skip
+            )
     for _, row in known[known.method.str.match("RTMO-") & (known.extra_data == "no")].iterrows():
         size = row.method.removeprefix("RTMO-")
         where = (5, -8) if size == "r50" else (5, -5)
@@ -99,8 +107,9 @@ def _name_families(ax, known: pd.DataFrame) -> None:
     others = known[known.family == "others"]
     if len(others):
         at = others.loc[others.AP.idxmin()]
-        ax.annotate("others", (at.time_ms, at.AP), xytext=(6, -3), textcoords="offset points", fontsize=7,
-                    color=style.GREY)  # fmt: skip
+        ax.annotate(
+            "others", (at.time_ms, at.AP), xytext=(6, -3), textcoords="offset points", fontsize=7, color=style.GREY
+        )
 
 
 def _our_points(ax, ours: pd.DataFrame) -> None:

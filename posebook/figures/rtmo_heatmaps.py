@@ -117,8 +117,9 @@ def fig05_bin_encoding(pairs: list[tuple], joint: int, layout: Layout = COCO, da
 
 
 @style.styled
-def sharpening(stages: list[tuple], measured: pd.DataFrame, joint: int, layout: Layout = COCO,
-               dataset: str = "drawn people"):  # fmt: skip
+def sharpening(
+    stages: list[tuple], measured: pd.DataFrame, joint: int, layout: Layout = COCO, dataset: str = "drawn people"
+):
     """Heatmaps by length of training: one joint of one person after ever more steps, and the width over many people.
 
     Args:
@@ -203,9 +204,15 @@ def likelihood(bins: np.ndarray, heatmap: np.ndarray, places: dict, values: np.n
         kernel = np.exp(-np.abs(fine - place) / (2 * best * size))
         left.plot(fine, kernel * heatmap.max(), color=ink, lw=1)
         left.annotate(
-            name, (place, heatmap.max()), (place, heatmap.max() * (1.07 + 0.1 * len(ends))), color=ink, fontsize=6.5,
-            ha="center", va="center", arrowprops={"arrowstyle": "-", "lw": 0.5, "color": ink, "shrinkB": 0},
-        )  # fmt: skip
+            name,
+            (place, heatmap.max()),
+            (place, heatmap.max() * (1.07 + 0.1 * len(ends))),
+            color=ink,
+            fontsize=6.5,
+            ha="center",
+            va="center",
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": ink, "shrinkB": 0},
+        )
         right.plot(values, curves[name], color=ink)
         right.plot(best, curves[name].min(), "o", ms=4, color=ink)
         ends.append((curves[name][-1], name, ink))
@@ -276,9 +283,10 @@ def _tinted(person: Person) -> np.ndarray:
     at = np.arange(width) + 0.5, np.arange(height) + 0.5
     x, y = (
         np.stack([np.interp(place, bins, heat, left=0, right=0) for heat in heatmap])
-        for place, bins, heatmap in zip(at, (person.bins_x, person.bins_y), (person.heatmap_x, person.heatmap_y),
-                                        strict=True)
-    )  # fmt: skip
+        for place, bins, heatmap in zip(
+            at, (person.bins_x, person.bins_y), (person.heatmap_x, person.heatmap_y), strict=True
+        )
+    )
     x, y = (part / np.maximum(part.max(1, keepdims=True), 1e-12) for part in (x, y))
     heat = np.sqrt((y[:, :, None] * x[:, None]).max(0))[..., None]
     grey = person.image.mean(2, keepdims=True) * 0.55 + 100

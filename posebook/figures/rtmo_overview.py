@@ -21,9 +21,15 @@ MOST = 8  # poses drawn in one picture: a model that has hardly learned finds a 
 
 @style.styled
 def fig02_overview(
-    image: np.ndarray, priors: np.ndarray, scores: np.ndarray, poses: Poses, person: Person, joints: list[int],
-    layout: Layout = COCO, dataset: str = "drawn people",
-):  # fmt: skip
+    image: np.ndarray,
+    priors: np.ndarray,
+    scores: np.ndarray,
+    poses: Poses,
+    person: Person,
+    joints: list[int],
+    layout: Layout = COCO,
+    dataset: str = "drawn people",
+):
     """Figure 2: a) from the picture to a score in every cell and to people; b) the coordinate classifier on one person.
 
     Args:
@@ -71,9 +77,14 @@ def dense_grid(
 
 @style.styled
 def assignment(
-    image: np.ndarray, target: dict, priors: np.ndarray, person: np.ndarray, candidate: np.ndarray,
-    overlaps: np.ndarray, overlap: str = "OKS",
-):  # fmt: skip
+    image: np.ndarray,
+    target: dict,
+    priors: np.ndarray,
+    person: np.ndarray,
+    candidate: np.ndarray,
+    overlaps: np.ndarray,
+    overlap: str = "OKS",
+):
     """SimOTA on one picture: a) candidates (small) and positives (large, in their person's colour); b) how many.
 
     Args:
@@ -137,9 +148,15 @@ def _scores(ax, priors, scores, stride):
     rows = len(np.unique(priors[mine, 1]))
     low, high = priors[mine, :2].min(0) - stride / 2, priors[mine, :2].max(0) + stride / 2
     return ax.imshow(
-        scores[mine].reshape(rows, -1), extent=(low[0], high[0], high[1], low[1]), cmap=SCORE, alpha=0.6, vmin=0,
-        vmax=max(float(scores.max()), 1e-3), interpolation="nearest", zorder=2,
-    )  # fmt: skip
+        scores[mine].reshape(rows, -1),
+        extent=(low[0], high[0], high[1], low[1]),
+        cmap=SCORE,
+        alpha=0.6,
+        vmin=0,
+        vmax=max(float(scores.max()), 1e-3),
+        interpolation="nearest",
+        zorder=2,
+    )
 
 
 def _pipeline(ax, image, priors, scores, poses, layout) -> None:

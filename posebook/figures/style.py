@@ -245,10 +245,7 @@ def _settle(fig) -> None:
     SVG are made from exact coordinates.
     """
     for part in fig.subfigs:
-        part.bbox_relative.p0, part.bbox_relative.p1 = (
-            part.bbox_relative.p0.round(6),
-            part.bbox_relative.p1.round(6),
-        )
+        part.bbox_relative.p0, part.bbox_relative.p1 = (part.bbox_relative.p0.round(6), part.bbox_relative.p1.round(6))
         _settle(part)
     for ax in fig.axes:
         if ax.get_axes_locator() is None:

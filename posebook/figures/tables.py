@@ -16,17 +16,7 @@ from posebook.figures.style import write_bytes
 from posekit.files import resolve
 
 NOT_RUN, NOT_PRINTED, OTHER_DATA = "not run", "–", "other data"
-COLUMNS = (
-    "measure",
-    "paper",
-    "paper's data",
-    "our model",
-    "ours",
-    "difference",
-    "data set",
-    "scaled down",
-    "seeds",
-)
+COLUMNS = ("measure", "paper", "paper's data", "our model", "ours", "difference", "data set", "scaled down", "seeds")
 
 
 def read_paper(stem: str, folder: str | Path = "data/paper") -> pd.DataFrame:

@@ -19,12 +19,7 @@ from posebook.figures.tables import NOT_PRINTED, NOT_RUN, spread, text
 UNVERIFIED = "as remembered from the paper, unverified"
 MARKS = {"unverified": ("?", UNVERIFIED), "third party": ("‡", "quoted by a third party")}
 # What a study may measure beside AP: name -> (heading, format). Of the paper's and of ours alike.
-FACTS = {
-    "memory_mb": ("memory, MB", ",.0f"),
-    "gflops": ("GFLOPs", ".2f"),
-    "gmac": ("GMAC", ".3g"),
-    "ms": ("ms", ".3g"),
-}
+FACTS = {"memory_mb": ("memory, MB", ",.0f"), "gflops": ("GFLOPs", ".2f"), "gmac": ("GMAC", ".3g"), "ms": ("ms", ".3g")}
 PAPER, OURS = "paper: ", "ours: "
 OTHER_BUDGET, PROPOSED = "other budget", "compared with"
 
@@ -128,8 +123,10 @@ def study_numbers(table: pd.DataFrame, base: str) -> str:
     pairs = zip(ours[OURS + "steps"], ours[OURS + "seeds"], strict=True)
     budgets = [f"{steps} steps, seed{'s' * (',' in seeds)} {seeds}" for steps, seeds in pairs]
     alike = len(set(budgets)) == 1
-    told = [f"{name} {ap}" + ("" if alike else f" ({budget})")
-            for name, ap, budget in zip(ours.variant, ours[OURS + "AP"], budgets, strict=True)]  # fmt: skip
+    told = [
+        f"{name} {ap}" + ("" if alike else f" ({budget})")
+        for name, ap, budget in zip(ours.variant, ours[OURS + "AP"], budgets, strict=True)
+    ]
     words = f"Ours, AP: {', '.join(told)}" + (f" ({budgets[0]})." if alike else ".")
     if base not in set(ours.variant):
         return f"{words} {base} was not run: no differences."
@@ -177,8 +174,16 @@ def study_page(table: pd.DataFrame, heading: str = "variant"):
     for name, (short, _) in columns.items():
         side = "left" if name == "variant" else "right"
         words = short.replace(", ", "\n")
-        ax.text(0.3 if side == "left" else rights[name], 2.2, words, fontsize=6, ha=side, va="center", color=style.GREY,
-                linespacing=1)  # fmt: skip
+        ax.text(
+            0.3 if side == "left" else rights[name],
+            2.2,
+            words,
+            fontsize=6,
+            ha=side,
+            va="center",
+            color=style.GREY,
+            linespacing=1,
+        )
     ax.axhline(3.1, color="#444444", lw=0.6)
     y = 3.8
     for i, row in table.iterrows():
@@ -240,8 +245,14 @@ def speed_points(runs: pd.DataFrame, costs: pd.DataFrame, model: str) -> pd.Data
 
 
 @style.styled
-def fig_tradeoff(paper: pd.DataFrame, ours: pd.DataFrame, dataset: str, more_data: pd.DataFrame | None = None,
-                 rivals: dict[str, float] | None = None, device: str = ""):  # fmt: skip
+def fig_tradeoff(
+    paper: pd.DataFrame,
+    ours: pd.DataFrame,
+    dataset: str,
+    more_data: pd.DataFrame | None = None,
+    rivals: dict[str, float] | None = None,
+    device: str = "",
+):
     """Figure 1 of the paper, crops per second against AP: (a) as published on COCO, (b) this book's small models.
 
     Read in it: up is better, right is faster. The area of a circle is the number of parameters, on one scale per panel.
@@ -265,20 +276,41 @@ def fig_tradeoff(paper: pd.DataFrame, ours: pd.DataFrame, dataset: str, more_dat
         left.scatter(row.fps, row.AP, s=area * row.params_m, fc="white" if doubtful else ink, ec=ink, lw=1, zorder=3)
         name = f"{row.variant.removeprefix('ViTPose-')}  {row.AP:.1f}" + (" ?" if doubtful else "")
         radius = 0.4 * np.sqrt(area * row.params_m)
-        left.annotate(name, (row.fps, row.AP), (-radius - 2, -radius - 5), textcoords="offset points", fontsize=7,
-                      color=ink, ha="right")  # fmt: skip
+        left.annotate(
+            name,
+            (row.fps, row.AP),
+            (-radius - 2, -radius - 5),
+            textcoords="offset points",
+            fontsize=7,
+            color=ink,
+            ha="right",
+        )
     if more_data is not None:
         same = known.merge(more_data[["variant", "AP"]], on="variant", suffixes=("", "_more"))
         left.plot(same.fps, same.AP_more, "--", color="#00513B", lw=0.8, marker="^", ms=4)
         if len(same):
             middle = same.iloc[len(same) // 2]
-            left.annotate("trained on COCO, AIC and MPII", (middle.fps, middle.AP_more), (7, 5), fontsize=6,
-                          textcoords="offset points", color="#00513B")  # fmt: skip
+            left.annotate(
+                "trained on COCO, AIC and MPII",
+                (middle.fps, middle.AP_more),
+                (7, 5),
+                fontsize=6,
+                textcoords="offset points",
+                color="#00513B",
+            )
     top, bottom = known.AP.max(), known.AP.min()
     for name, value in (rivals or {}).items():
         left.axvline(value, color=style.GREY, lw=0.8, ls=(0, (1, 1.5)))
-        left.text(value, bottom - 0.9, f" {name}: {value:g} per second", fontsize=6, color=style.GREY, rotation=90,
-                  ha="right", va="bottom")  # fmt: skip
+        left.text(
+            value,
+            bottom - 0.9,
+            f" {name}: {value:g} per second",
+            fontsize=6,
+            color=style.GREY,
+            rotation=90,
+            ha="right",
+            va="bottom",
+        )
     left.set(xscale="log", xlim=(120, 1500), ylim=(bottom - 1, top + 1.2))
     left.set_xticks([150, 250, 500, 1000], ["150", "250", "500", "1,000"])
     left.minorticks_off()
@@ -306,6 +338,11 @@ def _our_points(ax, ours: pd.DataFrame) -> None:
         ax.scatter(row.per_s, row.AP, s=area * row.params_m, fc=ink, ec="white", lw=0.8, zorder=3)
         height = max(height + 0.13 * top, row.AP, 0.08 * top)  # names of near points stand above each other
         ax.annotate(
-            f"{row.label}\n{row.params_m:.2g} M, AP {row.AP:.3f}", (row.per_s, row.AP), (1.1 * fastest, height),
-            fontsize=6, color=ink, va="center", arrowprops={"arrowstyle": "-", "lw": 0.4, "color": ink, "shrinkB": 5},
-        )  # fmt: skip
+            f"{row.label}\n{row.params_m:.2g} M, AP {row.AP:.3f}",
+            (row.per_s, row.AP),
+            (1.1 * fastest, height),
+            fontsize=6,
+            color=ink,
+            va="center",
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": ink, "shrinkB": 5},
+        )

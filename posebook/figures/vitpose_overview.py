@@ -127,8 +127,9 @@ def attention_rows(variants: dict[str, Tokens], blocks: list[int] | None = None)
 
 def overview_rows(tokens: Tokens, joints: list[int], layout: Layout = COCO) -> pd.DataFrame:
     """The plotted maps of `fig_overview`: part ("alike" or "heatmap"), name, row, column, value."""
-    parts = [("alike", f"block {step}" if step else "patches", tokens.alike[step]) for step in
-             _some(len(tokens.alike), 6)]  # fmt: skip
+    parts = [
+        ("alike", f"block {step}" if step else "patches", tokens.alike[step]) for step in _some(len(tokens.alike), 6)
+    ]
     parts += [("heatmap", layout.keypoints[joint], tokens.heatmaps[joint]) for joint in joints[: len(INKS)]]
     rows = [(part, name, *place, float(value)) for part, name, plane in parts for place, value in np.ndenumerate(plane)]
     return pd.DataFrame(rows, columns=["part", "name", "row", "column", "value"])

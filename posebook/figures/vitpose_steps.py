@@ -23,9 +23,13 @@ MOST = 4  # crops in a row
 
 @style.styled
 def fig_windows(
-    image: np.ndarray, boxes: np.ndarray, windows: np.ndarray, crops: list[np.ndarray], followed: int,
+    image: np.ndarray,
+    boxes: np.ndarray,
+    windows: np.ndarray,
+    crops: list[np.ndarray],
+    followed: int,
     dataset: str = "drawn people",
-):  # fmt: skip
+):
     """From boxes to crops: a) each person's box (solid) and what is cut out around it (dashed); b) the crops.
 
     Args:
@@ -58,9 +62,13 @@ def fig_windows(
 
 @style.styled
 def fig_targets(
-    image: np.ndarray, target: np.ndarray, predicted: np.ndarray, joints: list[int], layout: Layout = COCO,
+    image: np.ndarray,
+    target: np.ndarray,
+    predicted: np.ndarray,
+    joints: list[int],
+    layout: Layout = COCO,
     truth: np.ndarray | None = None,
-):  # fmt: skip
+):
     """What a heatmap should be (top) and is (bottom): a column per joint; in the corner, the highest value of a map.
 
     Args:
@@ -162,8 +170,16 @@ def heat_map(ax, image: np.ndarray, values: np.ndarray) -> None:
     """A heatmap (h, w) over the pale crop, every cell in its place."""
     people.show(ax, image, grey=True)
     height, width = image.shape[:2]
-    ax.imshow(values, extent=heat_extent(values.shape, (height, width)), cmap=HEAT, alpha=0.72, zorder=2, vmin=0,
-              vmax=max(float(values.max()), 1e-6), interpolation="nearest")  # fmt: skip
+    ax.imshow(
+        values,
+        extent=heat_extent(values.shape, (height, width)),
+        cmap=HEAT,
+        alpha=0.72,
+        zorder=2,
+        vmin=0,
+        vmax=max(float(values.max()), 1e-6),
+        interpolation="nearest",
+    )
     ax.set(xlim=(0, width), ylim=(height, 0))
 
 

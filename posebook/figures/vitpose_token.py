@@ -48,13 +48,19 @@ def fig_token(rows: list[Tokened], joint: str, tokens: int, dataset: str = "draw
         high = max(float(row.with_token.max()), float(row.without.max()), 1e-9)
         change = row.with_token - row.without
         reach = max(float(np.abs(change).max()), 1e-12)
-        for ax, values, look in ((plain, row.without, (HEAT, 0, high)), (token, row.with_token, (HEAT, 0, high)),
-                                 (off, change, (CHANGE, -reach, reach))):  # fmt: skip
+        for ax, values, look in (
+            (plain, row.without, (HEAT, 0, high)),
+            (token, row.with_token, (HEAT, 0, high)),
+            (off, change, (CHANGE, -reach, reach)),
+        ):
             _map(ax, row.image, values, *look)
         for ax in (crop, plain, token, off):
             ax.plot(*row.place, "+", color=PLACE, ms=6, mew=1.1)
-        for ax, words in ((plain, f"{row.without.max():.3g}"), (token, f"{row.with_token.max():.3g}"),
-                          (off, f"±{reach:.2g}")):  # fmt: skip
+        for ax, words in (
+            (plain, f"{row.without.max():.3g}"),
+            (token, f"{row.with_token.max():.3g}"),
+            (off, f"±{reach:.2g}"),
+        ):
             ax.set_xlabel(words, fontsize=6, labelpad=2)
         share.bar(range(1, len(row.attention) + 1), 100 * row.attention, color=style.colour("vitpose"), width=0.6)
         equal = 100 / (tokens + 1)
@@ -64,8 +70,9 @@ def fig_token(rows: list[Tokened], joint: str, tokens: int, dataset: str = "draw
         share.annotate("equal shares", (blocks + 0.6, equal), (0, 2), bbox=white, **look)
         share.set(xticks=range(1, blocks + 1), ylim=(0, 125 * most), xlim=(0.4, blocks + 0.6), ylabel="per cent")
         if line == 0:
-            for ax, words in zip((crop, plain, token, off), ("crop", "without token", "with token", "difference"),
-                                 strict=True):  # fmt: skip
+            for ax, words in zip(
+                (crop, plain, token, off), ("crop", "without token", "with token", "difference"), strict=True
+            ):
                 ax.set_title(words, fontsize=7)
             share.set_title("attention to the token", fontsize=7)
     axes[-1, -1].set_xlabel("block")
