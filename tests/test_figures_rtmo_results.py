@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from posebook.figures import rtmo, style, tables
+from posebook import tables
+from posebook.figures import rtmo, style, table_page
 
 
 @pytest.fixture
@@ -71,9 +72,9 @@ def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(name, pa
             return rtmo.ext_minutes({"rtmo_tiny": log(0.2, 4), "poet_tiny": log(0.02, 5)})
         if name == "table1":
             facts = {"backbone": ("backbone", ""), "params_m": ("params, M", ".1f")}
-            return rtmo.table_page(rtmo.results_table(paper1, [our_row()], rtmo.COCO_MEASURES, facts))
+            return table_page.table_page(tables.comparison(paper1, [our_row()], tables.COCO_MEASURES, facts))
         paper = tables.read_paper("rtmo_table2")
-        return rtmo.table_page(rtmo.results_table(paper, [], rtmo.CROWD_MEASURES, {}, [{"method": "rtmo_s"}]))
+        return table_page.table_page(tables.comparison(paper, [], tables.CROWD_MEASURES, {}, [{"method": "rtmo_s"}]))
 
     data = pd.DataFrame({"x": [1]})
     first, second = (style.save(draw(), "page", data, tmp_path / folder, "footer") for folder in "ab")
@@ -86,8 +87,8 @@ def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(name, pa
 
 def test_a_long_command_is_wrapped_and_shrinks_nothing(paper1):
     command = "ci/execute.py notebooks/10_train.ipynb build/10.ipynb " + "-p name value " * 40
-    table = rtmo.results_table(paper1, [our_row(command=command)], rtmo.COCO_MEASURES, {})
-    fig = rtmo.table_page(table)
+    table = tables.comparison(paper1, [our_row(command=command)], tables.COCO_MEASURES, {})
+    fig = table_page.table_page(table)
     fig.draw_without_rendering()
     assert fig.axes[0].get_position().width > 0.95
     assert table.command.iloc[-1] == command
@@ -96,19 +97,19 @@ def test_a_long_command_is_wrapped_and_shrinks_nothing(paper1):
 def test_data_sets_never_share_a_block_and_seeds_are_averaged(paper1):
     waiting = [{"method": "rtmo_s", "data set": "COCO val2017", "command": "make"}]
     facts = {"params_m": ("params, M", ".1f")}
-    table = rtmo.results_table(paper1, [our_row(0), our_row(1), our_row(1)], rtmo.COCO_MEASURES, facts, waiting)
+    table = tables.comparison(paper1, [our_row(0), our_row(1), our_row(1)], tables.COCO_MEASURES, facts, waiting)
     blocks = [data for (_, data), _ in table.groupby(["by", "data set"], sort=False)]
     assert blocks == ["COCO test-dev", "COCO val2017", "drawn people, 128 px"]
     ours = table[table["data set"] == "drawn people, 128 px"]
     assert ours.AP.tolist() == ["21.0 ± 1.4"] and ours.seeds.tolist() == ["0, 1"]
-    assert set(table[table["data set"] == "COCO val2017"][list(rtmo.COCO_MEASURES.values())].iloc[0]) == {"not run"}
+    assert set(table[table["data set"] == "COCO val2017"][list(tables.COCO_MEASURES.values())].iloc[0]) == {"not run"}
     assert table.method.str.endswith("†").sum() == 3
     assert table[table.method == "DirectPose"].AR.tolist() == ["–", "–"]
 
 
 def test_medium_area_and_medium_crowds_have_headings_that_differ():
-    assert rtmo.COCO_MEASURES["APM"] == "AP, area M" and rtmo.CROWD_MEASURES["APmedium"] == "AP, crowd medium"
-    shared = set(rtmo.COCO_MEASURES.values()) & set(rtmo.CROWD_MEASURES.values())
+    assert tables.COCO_MEASURES["APM"] == "AP, area M" and tables.CROWD_MEASURES["APmedium"] == "AP, crowd medium"
+    shared = set(tables.COCO_MEASURES.values()) & set(tables.CROWD_MEASURES.values())
     assert shared == {"AP"}
 
 

@@ -7,15 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posebook.figures import poet_matching, score_table, training
+from posebook import tables
+from posebook.figures import poet_matching, table_page, training
 from posebook.reports import RunFiles, View, by_picture, crowded, stride_of
 from posekit import runs
 from posekit.data.drawn.scenes import Scenes
+from posekit.evaluation import STATS as MEASURES
 from posekit.models import build
 from posekit.poses import Poses
 from posekit.training.recipes import recipe
 
-STATS = dict.fromkeys(score_table.MEASURES, 0.25) | {"APM": -1.0}
+STATS = dict.fromkeys(MEASURES, 0.25) | {"APM": -1.0}
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ PAPER = pd.DataFrame(
             "AR": np.nan,
         }
     ]
-).reindex(columns=["method", "stride", "params_m", "data", *score_table.MEASURES])
+).reindex(columns=["method", "stride", "params_m", "data", *MEASURES])
 OURS = {
     "method": "poet_tiny",
     "stride": 16,
@@ -124,21 +126,23 @@ OURS = {
     "data set": "drawn people",
     "scaled down": "8 steps",
 }
-OURS |= {"command": "make", **dict.fromkeys(score_table.MEASURES, 0.25)}
+NETWORK = {"stride": ("stride", ".0f"), "params_m": ("params", ".1f", " M")}
+OURS |= {"command": "make", **dict.fromkeys(MEASURES, 0.25)}
 
 
 def test_seeds_are_averaged_and_what_was_not_run_says_so():
+    waiting = [{"method": "POET-R50", "data set": "COCO", "command": "make it"}]
     runs_ = [OURS | {"seed": 0}, OURS | {"seed": 1, "AP": 0.35}]
-    table = score_table.score_table(PAPER, runs_, [{"method": "POET-R50", "data set": "COCO", "command": "make it"}])
+    table = tables.comparison(PAPER, runs_, MEASURES, NETWORK, waiting)
     assert table.by.tolist() == ["paper", "ours", "ours"]
     assert table.AP.tolist() == ["53.6", "not run", "30.0 ± 7.1"] and table.AR.tolist()[0] == "–"
-    assert table.seeds.tolist() == ["", "", "0, 1"]
+    assert table.seeds.tolist() == ["", "", "0, 1"] and table.params.tolist() == ["41.3 M", "–", "1.2 M"]
     assert table["data set"].tolist() == ["COCO test-dev", "COCO", "drawn people"]
 
 
 def test_a_page_keeps_our_numbers_out_of_the_papers_block():
-    table = score_table.score_table(PAPER, [OURS | {"seed": 0}])
-    fig = score_table.score_page(table)
+    table = tables.comparison(PAPER, [OURS | {"seed": 0}], MEASURES, NETWORK)
+    fig = table_page.table_page(table)
     heights = {text.get_text(): text.get_position()[1] for text in fig.axes[0].texts}
     ours = next(y for text, y in heights.items() if text.startswith("drawn people"))
     assert heights["53.6"] < ours < heights["25.0"]

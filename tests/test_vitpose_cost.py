@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
+from posebook import tables
 from posebook.analysis import crop_views
 from posebook.benchmarks import vitpose_cost
-from posebook.figures import tables, vitpose_training
+from posebook.figures import vitpose_training
 from posebook.studies import study
 from posekit.data import open_dataset
 from posekit.layouts import COCO

@@ -1,4 +1,4 @@
-"""The methods of POET's speed comparison (Fig. 1) as `latency.measure` runs them, and `speed_rows`, which does.
+"""The methods of POET's speed comparison (Fig. 1) as `timing.measure` runs them, and `speed_rows`, which does.
 
 All weights are random: for fixed input shapes a dense network costs the same with any weights. What weights would
 decide is pinned: how many queries are people (POET), how many proposals and boxes the detector finds (Mask R-CNN).
@@ -6,17 +6,14 @@ decide is pinned: how many queries are people (POET), how many proposals and box
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
 from posebook.benchmarks import timing
-from posebook.benchmarks.timing import Clock, Method, Scene
+from posebook.benchmarks.timing import Clock, Method, Scene, Speed
 
-POET, GIVEN, BEHIND = "poet_r50", "simple_baseline_r50", "mask_rcnn_simple_baseline_r50"
+POET, TOP_DOWN_GT_BOXES, TOP_DOWN_DETECTOR = "poet_r50", "simple_baseline_r50", "mask_rcnn_simple_baseline_r50"
 
 
 def poet_method(model, device: str = "cpu", threshold: float = 0.5) -> Method:
@@ -112,19 +109,6 @@ class PinnedMaskRCNN:
         return net.transform.postprocess([result], images.image_sizes, whole)
 
 
-@dataclass
-class Speed:
-    """What `speed_rows` measured: `rows` (the data of Figure 1), `raw` (every time), `lines` (t(n) = a + b n
-    per method),
-    `crossing` (people at which provided-box top-down gets slower than POET: value, low, high), `settings`."""
-
-    rows: pd.DataFrame
-    raw: pd.DataFrame
-    lines: pd.DataFrame
-    crossing: tuple[float, float, float]
-    settings: dict
-
-
 def speed_rows(
     people: tuple[int, ...] = timing.PEOPLE,
     repeats: int = 30,
@@ -142,7 +126,7 @@ def speed_rows(
     random weights.
 
     Args:
-        people: numbers of people; repeats, warmup, budget_s, threads: see `latency.measure`.
+        people: numbers of people; repeats, warmup, budget_s, threads: see `timing.measure`.
         size: drawn pictures of size x size; scenes_per_count: different pictures per number of people.
         scenes: pictures of your own instead of drawn ones, people -> scenes.
     """
@@ -154,31 +138,19 @@ def speed_rows(
     crops = simple_baseline_r50()
     methods = {
         POET: poet_method(build("poet_r50"), device),
-        GIVEN: top_down_method(crops, None, device, batched),
-        BEHIND: top_down_method(crops, PinnedMaskRCNN(size, device=device, seed=seed), device, batched),
+        TOP_DOWN_GT_BOXES: top_down_method(crops, None, device, batched),
+        TOP_DOWN_DETECTOR: top_down_method(crops, PinnedMaskRCNN(size, device=device, seed=seed), device, batched),
     }
     raw = timing.measure(methods, scenes, repeats, warmup, seed, budget_s, threads, device)
     clock = timing.choose_clock(raw, threads) if device == "cpu" else "wall"
-    meet = timing.crossing(raw, POET, GIVEN, clock, seed)
-    settings = {
-        "weights": "random",
-        "clock": clock,
-        "threads": threads,
-        "device": device,
-        "precision": "float32",
-        "batch": 1,
-        "size": size,
-        "crops": "one batch" if batched else "one by one",
-        "proposals": 1000,
-        "flip test": False,
-        "rounds": int(raw["round"].max()) + 1,
-        "seed": seed,
-        "torch": torch.__version__,
-    }
+    meet = timing.crossing(raw, POET, TOP_DOWN_GT_BOXES, clock, seed)
+    settings = {"weights": "random", "clock": clock, "threads": threads, "device": device, "precision": "float32"}
+    settings |= {"batch": 1, "size": size, "crops": "one batch" if batched else "one by one", "proposals": 1000}
+    settings |= {"flip test": False, "rounds": int(raw["round"].max()) + 1, "seed": seed, "torch": torch.__version__}
     rows = timing.summary(raw, clock).sort_values(
         "method", key=lambda names: names.map(list(methods).index), kind="stable", ignore_index=True
     )
-    return Speed(rows, raw, timing.fit_lines(raw, clock, seed), meet, settings)
+    return Speed(rows, raw, timing.fit_lines(raw, clock, seed), settings, meet)
 
 
 def drawn_scenes(people: tuple[int, ...], count: int, size: int, seed: int) -> dict[int, list[Scene]]:

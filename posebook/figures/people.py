@@ -28,9 +28,7 @@ def show(ax, image: np.ndarray, grey: bool = False) -> None:
     # Small pictures are enlarged smoothly; large ones are reduced without aliasing.
     ax.imshow(image, extent=(0, width, height, 0), interpolation="bicubic" if width < 400 else "antialiased")
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
-    ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    style.bare(ax)
 
 
 def from_target(target: dict) -> Poses:

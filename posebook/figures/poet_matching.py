@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from posebook.figures import people, style
+from posebook.figures import diagram, people, style
 from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
 
@@ -78,17 +78,5 @@ def reliability(curve, model: str = "poet_tiny", dataset: str = "drawn people"):
     return fig
 
 
-def _number(ax, keypoints: np.ndarray, text: str) -> None:
-    from matplotlib.patheffects import withStroke
-
-    ax.text(
-        *np.nanmean(keypoints, 0),
-        text,
-        fontsize=8,
-        weight="bold",
-        color="#FFE600",
-        ha="center",
-        va="center",
-        path_effects=[withStroke(linewidth=1.6, foreground="#000000")],
-        zorder=6,
-    )
+def _number(ax, keypoints: np.ndarray, words: str) -> None:
+    diagram.outlined(ax, np.nanmean(keypoints, 0), words, ha="center", va="center")

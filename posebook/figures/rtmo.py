@@ -9,11 +9,7 @@ import numpy as np
 import pandas as pd
 
 from posebook.figures import style
-from posebook.figures.results_table import COCO_MEASURES as COCO_MEASURES  # called as rtmo.* too
-from posebook.figures.results_table import CROWD_MEASURES as CROWD_MEASURES
-from posebook.figures.results_table import results_table as results_table
-from posebook.figures.results_table import table_page as table_page
-from posebook.figures.tables import NOT_RUN
+from posebook.tables import NOT_RUN
 
 # Colour, line and marker of a backend: shades of RTMO's vermilion.
 BACKENDS = {

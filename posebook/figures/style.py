@@ -21,7 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from posekit.files import replacing
+from posekit.files import write_bytes
 
 SINGLE, DOUBLE = 3.4, 7.0  # inches: one column and two columns of a printed page
 DPI = 160
@@ -85,6 +85,7 @@ MODEL_LABELS = {
 }
 TRUTH = "#D55E00"  # ground truth beside predictions
 GREY = "#6E6E6E"
+NOT_RUN = "not run"
 
 
 def colour(model: str) -> str:
@@ -161,6 +162,43 @@ def panel(ax, letter: str, title: str = "") -> None:
     ax.set_title(f"$\\bf{{{letter}}}$  {title}", loc="left")
 
 
+def title(fig, letter: str, words: str, x: float = 0.02) -> None:
+    """Letter and title of a (sub)figure with several axes."""
+    fig.suptitle(f"$\\bf{{{letter}}}$  {words}", fontsize=8, x=x, ha="left")
+
+
+def note(fig, words: str, size: float = 6) -> None:
+    """A grey line above a figure: what is shown, and of which data."""
+    fig.suptitle(words, fontsize=size, color=GREY, x=0.01, ha="left")
+
+
+def corner(fig, words: str) -> None:
+    """Small grey words in the upper right corner, outside of the layout."""
+    fig.text(0.995, 0.995, words, ha="right", va="top", fontsize=6, color=GREY).set_in_layout(False)
+
+
+def not_run(ax, height: float = 0.5) -> None:
+    """Say in empty axes that nobody has run what they would show."""
+    ax.text(0.5, height, NOT_RUN, transform=ax.transAxes, ha="center", color=GREY)
+
+
+def joint_name(name: str) -> str:
+    """ "left_knee" -> "left knee"."""
+    return name.replace("_", " ")
+
+
+def whole_ticks(ax) -> None:
+    """Only whole numbers on the x axis."""
+    ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+def bare(ax) -> None:
+    """No grid and no frame."""
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
 def save(fig: Figure, stem: str, data, folder: str | Path, footer: str = "") -> list[Path]:
     """Write `stem.svg`, `stem.png` and `stem.csv` into `folder`; the same input gives the same bytes.
 
@@ -177,19 +215,18 @@ def save(fig: Figure, stem: str, data, folder: str | Path, footer: str = "") -> 
     """
     if not re.fullmatch(r"[a-z0-9_]+", stem):
         raise ValueError(f"figure stem {stem!r}: use small letters, digits and underscores")
-    folder = Path(folder)
     with matplotlib.rc_context(RC):
         svg, png = _render(fig, footer)
     table = data.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
-    contents = {"svg": svg, "png": png, "csv": table}
-    return [write_bytes(folder / f"{stem}.{kind}", content) for kind, content in contents.items()]
+    return write_files(folder, stem, {"svg": svg, "png": png, "csv": table})
 
 
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file in one step and return its path."""
-    with replacing(path) as file:
-        file.write(content)
-    return path
+def write_files(folder: str | Path, stem: str, contents: dict[str, bytes]) -> list[Path]:
+    """Write `stem.KIND` for every kind, each file in one step; returns the paths."""
+    paths = [Path(folder) / f"{stem}.{kind}" for kind in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        write_bytes(path, content)
+    return paths
 
 
 def as_image(fig: Figure, dpi: int = 110, quality: int = 88):

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from posebook.figures import people, style
-from posebook.figures.ablation_table import apart
-from posebook.figures.tables import NOT_RUN
+from posebook.tables import NOT_RUN
+from posebook.verdicts import verdict
 from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
 
@@ -136,8 +136,7 @@ def cut_rows(examples: list, layout: Layout = COCO) -> pd.DataFrame:
 def partial_verdict(rows: pd.DataFrame) -> list[str]:
     """Sentences per kept side: what the missing body costs the first training, and what the others gain there.
 
-    Over shares up to `SMALL`, means per seed; "apart" or "within the spread" as in `ablation_table.apart`. One seed
-    gives numbers and no verdict.
+    Over shares up to `SMALL`, means per seed, with the word of `verdicts.verdict`; one seed has none.
 
     Args: as in `fig_partial`.
     """
@@ -152,8 +151,8 @@ def partial_verdict(rows: pd.DataFrame) -> list[str]:
         for name in names[1:]:
             if name not in mean:
                 continue
-            off, verdict = apart(100 * mean[name], 100 * mean[names[0]])
-            words += f"; “{name}” {off:+.1f}" + ("" if len(verdict) < 2 else f", **{verdict}**")
+            found = verdict(100 * mean[name], 100 * mean[names[0]])
+            words += f"; “{name}” {found.difference:+.1f}" + (f", **{found.word}**" if found.seeds > 1 else "")
         said.append(words + ".")
     if rows.groupby("training").seed.nunique().min() < 2:
         said.append("One seed: numbers, no verdict.")
