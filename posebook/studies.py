@@ -3,7 +3,7 @@
 Each study of the paper varies one thing; here that is a table of changes to a recipe, trained by `posebook.study_runs`.
 
 Names of variants are the paper's where it has them (column `variant` of `data/paper/vitpose_STUDY.csv`), our own where
-the paper's name is a number that ours does not share: `Study.told` says what they answer to.
+the paper's name is a number that ours does not share: `Study.description` says what they answer to.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Study:
     `recipe`: the name of the base recipe. `base`: the variant that the others are compared with. `variants`: name ->
     changes to the recipe, in the order in which they are trained; the key "recipe" names another recipe, "run:NAME" in
     `weights` or `teacher` a variant that was trained before. `steps`: variants that are only a step on the way to
-    another one, or have no AP: tables leave them out. `told`: what our variants answer to in the paper, in a sentence.
+    another one, or have no AP: tables leave them out. `description`: what our variants answer to in the paper, in a sentence.
     `paper_base`: the variant that the paper's differences are against, where it does not share a name with `base`.
     `published`: the paper's own variants, as changes to `published_recipe`; empty where the paper's cannot be repeated
     from recipes alone.
@@ -36,7 +36,7 @@ class Study:
     recipe: str
     base: str
     variants: dict[str, dict]
-    told: str
+    description: str
     steps: tuple[str, ...] = ()
     paper_base: str = ""
     published_recipe: str = "vitpose_b"

@@ -108,14 +108,14 @@ def test_curves_lie_under_the_picture_on_its_scale():
 def test_hills_of_separate_peaks_are_their_number(place, number):
     heat = np.zeros(200)
     heat[place + 40 * np.arange(number) + 1] = 1 / number
-    assert heatmaps.hills(heat) == pytest.approx(number)
+    assert heatmaps.normalised_total_variation(heat) == pytest.approx(number)
 
 
 def test_one_hill_counts_once_wherever_it_stands():
     bins = np.arange(40.0)
-    assert heatmaps.hills(bell(bins, np.array([-5.0, 0.0, 20.0, 39.0]))) == pytest.approx(1)
+    assert heatmaps.normalised_total_variation(bell(bins, np.array([-5.0, 0.0, 20.0, 39.0]))) == pytest.approx(1)
     rough = bell(bins, 20.0) * (1 + 0.8 * (-1) ** np.arange(40))
-    assert heatmaps.hills(rough) > 2
+    assert heatmaps.normalised_total_variation(rough) > 2
 
 
 @given(st.floats(0.5, 20), st.floats(-50, 50))
@@ -137,7 +137,7 @@ def seen():
 
 def test_heatmaps_come_back_in_pixels_of_the_picture(seen):
     model, outputs, batch = seen
-    found = heatmaps.read(model, outputs, batch, threshold=0.9)
+    found = heatmaps.read_heatmaps(model, outputs, batch, threshold=0.9)
     assert found.threshold == 0 and len(found)  # nobody is that sure: the best cells instead
     x = (found.heatmap_x * found.bins_x[:, None]).sum(-1)
     y = (found.heatmap_y * found.bins_y[:, None]).sum(-1)
@@ -147,7 +147,7 @@ def test_heatmaps_come_back_in_pixels_of_the_picture(seen):
 
 
 def test_rows_are_relative_to_the_person(seen):
-    found = heatmaps.read(*seen)
+    found = heatmaps.read_heatmaps(*seen)
     truth = found.poses.keypoints[2] + [3.0, -1.0]
     visibility = np.zeros((1, 17), np.uint8)
     visibility[0, [4, 7]] = 2, 1
@@ -155,7 +155,7 @@ def test_rows_are_relative_to_the_person(seen):
               "boxes": np.array([[0, 0, 20, 20.0]])}  # fmt: skip
     rows = pd.DataFrame(heatmaps.joint_rows(found, target, COCO.sigmas), columns=heatmaps.COLUMNS)
     assert rows.joint.tolist() == [4, 7] and rows.visibility.tolist() == [2, 1]
-    pairs, who, oks = heatmaps.paired(found, target, COCO.sigmas)
+    pairs, who, oks = heatmaps.match_to_annotation(found, target, COCO.sigmas)
     assert who.tolist() == [0] and len(pairs) == 1 and rows.oks.tolist() == [oks[0]] * 2
     off = np.abs(pairs.poses.keypoints[0, [4, 7]] - truth[[4, 7]]).mean(-1) / 20
     np.testing.assert_allclose(rows.error, off, rtol=1e-5)
@@ -167,14 +167,14 @@ def test_a_model_that_regresses_has_no_heatmaps(seen):
     with torch.inference_mode():
         outputs = model(torch.zeros(1, 3, 128, 128))
     with pytest.raises(ValueError, match="no heatmaps"):
-        heatmaps.read(model, outputs, batch)
+        heatmaps.read_heatmaps(model, outputs, batch)
 
 
 def test_the_person_shown_is_chosen_by_the_annotation():
     visibility = np.zeros((3, 17), np.uint8)
     visibility[:, 9] = 2, 2, 1
     target = {"visibility": visibility, "areas": np.array([10.0, 20.0, 99.0])}
-    assert heatmaps.largest(target, [9]) == 1 and heatmaps.largest(target, [3]) == 2
+    assert heatmaps.most_visible(target, [9]) == 1 and heatmaps.most_visible(target, [3]) == 2
 
 
 def run(decoding, loss, seed, ap, **more):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from posebook import tables
-from posebook.figures import rtmo, style, table_page
+from posebook.figures import rtmo, style, table_page, training
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(name, pa
         if name == "fig03":
             return rtmo.fig03_latency(latencies(), "rtmo_s", "1 thread", 0.5)
         if name == "minutes":
-            return rtmo.ext_minutes({"rtmo_tiny": log(0.2, 4), "poet_tiny": log(0.02, 5)})
+            return training.ap_against_minutes({"rtmo_tiny": log(0.2, 4), "poet_tiny": log(0.02, 5)})
         if name == "table1":
             facts = {"backbone": ("backbone", ""), "params_m": ("params, M", ".1f")}
             return table_page.table_page(tables.comparison(paper1, [our_row()], tables.COCO_MEASURES, facts))
@@ -115,7 +115,7 @@ def test_medium_area_and_medium_crowds_have_headings_that_differ():
 
 def test_what_was_not_run_says_so(paper1):
     assert "not run" in words(rtmo.fig01_tradeoff(paper1, points().head(0), "drawn people"))
-    assert "not run" in words(rtmo.ext_minutes({}))
+    assert "not run" in words(training.ap_against_minutes({}))
 
 
 def test_figure_3_tells_what_people_add():
@@ -126,12 +126,12 @@ def test_figure_3_tells_what_people_add():
 
 
 def test_equal_minutes_are_those_of_the_shorter_run():
-    minutes, one, other = rtmo.at_equal_minutes(log(0.2, 4, rows=5), log(0.1, 8, rows=9))
+    minutes, one, other = training.at_equal_minutes(log(0.2, 4, rows=5), log(0.1, 8, rows=9))
     assert minutes == 4 and one == pytest.approx(0.2)
     long = log(0.1, 8, rows=9)
     assert other == pytest.approx(np.interp(4, long.minutes, long.AP))
     gaps = pd.concat([long, pd.DataFrame({"minutes": [9.0], "AP": [np.nan]})])
-    assert rtmo.at_equal_minutes(gaps, long)[0] == 8
+    assert training.at_equal_minutes(gaps, long)[0] == 8
 
 
 @pytest.mark.parametrize(("size", "features"), [(640, (4, 5)), (640, (3, 4, 5)), (128, (3, 4)), (128, (4, 5))])

@@ -155,7 +155,7 @@ def followed(attention="full"):
     torch.manual_seed(0)
     model = models.build("vitpose_tiny", attention=attention, window=(4, 3))
     image = np.random.default_rng(0).integers(0, 255, (96, 72, 3)).astype(np.uint8)
-    return tokens.look(model, image, (40.0, 50.0))
+    return tokens.follow(model, image, (40.0, 50.0))
 
 
 def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(paper, tmp_path):
@@ -221,7 +221,7 @@ def test_weights_times_values_are_what_attention_returns(rows, columns, tall, wi
     count, cell = rows * columns, seed % (rows * columns)
     x = torch.randn(2, count + others, 8)
     with torch.no_grad():
-        weights = tokens.attends(attention, x, (rows, columns), cell)
+        weights = tokens.attention_of(attention, x, (rows, columns), cell)
         left = 1 - weights.sum(-1, keepdim=True)  # what the further token gets
         values = attention.qkv(x)[..., 16:].unflatten(-1, (2, 4)).transpose(1, 2)
         if others:
@@ -236,8 +236,8 @@ def test_looking_changes_nothing_and_needs_a_place_in_the_crop():
     model = models.build("vitpose_tiny", knowledge_token=True).train()
     image = np.zeros((96, 72, 3), np.uint8)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    seen = tokens.look(model, image, (0, 0))
+    seen = tokens.follow(model, image, (0, 0))
     assert model.training and seen.cell == 0 and (seen.attention.sum((2, 3)) < 1).all()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match="outside the crop of 72 x 96"):
-        tokens.look(model, image, (72, 5))
+        tokens.follow(model, image, (72, 5))

@@ -110,7 +110,7 @@ def test_pictures_with_and_without_people(tmp_path):
 
 def test_a_token_is_followed_block_by_block(tmp_path):
     torch.manual_seed(0)
-    seen = tokens.look(models.build("vitpose_tiny"), IMAGE, (40.0, 50.0))
+    seen = tokens.follow(models.build("vitpose_tiny"), IMAGE, (40.0, 50.0))
     fig = vitpose_overview.fig_blocks(seen, [0, 3], dataset="drawn people, 96 px")
     assert "block 1" in words(fig) and "block 4" in words(fig) and "8 x 6" in words(fig)
     whole(fig, "blocks", tmp_path)

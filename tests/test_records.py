@@ -126,7 +126,7 @@ def test_a_run_and_its_shipped_copy_stand_in_one_row(folder):
     page = tables.comparison(paper.assign(extra_data=""), ours, {"AP": "AP"})
     assert page[page.by == "ours"].method.tolist() == ["poet_tiny", "other"]
     assert page[page.by == "ours"].AP.tolist() == ["50.0", "70.0"]
-    assert len(tables.distinct_runs(tables.pd.DataFrame(ours).drop(columns="trained"))) == 3  # rows that do not say it stay
+    assert len(tables.distinct_runs(tables.pd.DataFrame(ours).drop(columns="trained"))) == 3  # rows without it stay
 
 
 PAPER = files.root() / "data" / "paper"

@@ -9,7 +9,8 @@ import pytest
 
 from posebook import tables
 from posebook.figures import poet_matching, table_page, training
-from posebook.reports import RunFiles, View, by_picture, crowded, stride_of
+from posebook.reports import RunFiles, stride_of
+from posebook.selection import Subset, by_picture, crowded
 from posekit import runs
 from posekit.data.drawn.scenes import Scenes
 from posekit.evaluation import STATS as MEASURES
@@ -68,7 +69,7 @@ def test_an_evaluation_knows_the_weights_that_it_scored(folder, tmp_path):
     runs.write_json(tmp_path / "scores" / "run.json", scored)
     files = RunFiles(str(tmp_path / "scores"))
     assert files.recipe.seed == 3 and len(files.data) == 2
-    (picture, target, poses, outputs, batch), second = files.seen_by([1, 0], attention=True)
+    (picture, target, poses, outputs, batch), second = files.run_model([1, 0], attention=True)
     assert np.array_equal(picture, files.data.image(1)) and len(target["areas"]) == len(files.data.target(1)["areas"])
     assert len(poses) == 20 and np.isfinite(poses.centers).all() and "decoder_attention" in outputs
     np.testing.assert_allclose(batch["targets"][0]["keypoints"], target["keypoints"], atol=1e-4)
@@ -103,7 +104,7 @@ def test_a_picture_with_so_many_people():
     assert len(scenes.target(first)["areas"]) == 3
     assert crowded(scenes, 3, first + 1) > first or crowded(scenes, 3, first + 1) == first
     assert len(scenes.target(crowded(scenes, 99))["areas"]) == max(len(scenes.target(i)["areas"]) for i in range(12))
-    view = View(scenes, [4, 2])
+    view = Subset(scenes, [4, 2])
     assert view.ids == [4, 2] and np.array_equal(view.image(1), scenes.image(2))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from posebook import tables
 from posebook.reports import RunFiles
 from posebook.studies import STUDIES, needed, run_folder, study_recipe
 from posebook.study_runs import finished, study_rows, train_study
@@ -166,7 +167,7 @@ def test_a_run_of_several_data_sets_is_scored_on_each(tmp_path):
     files = RunFiles(str(run))
     assert files.model.num_keypoints == 17 and len(files.model.heads) == 1 and not files.model.training
     assert files.score_row()["data set"].startswith("drawn people")
-    picture, target, poses, outputs, batch = next(files.seen_by([1]))
+    picture, target, poses, outputs, batch = next(files.run_model([1]))
     assert len(poses) == len(batch["images"]) == len(outputs["heatmaps"]) <= len(target["areas"])
     assert picture.shape == (128, 128, 3)
     metrics = evaluate_run(run, folder=tmp_path / "people", report=quiet)

@@ -62,12 +62,12 @@ def test_costs_are_joined_by_name_alone():
 
 def test_some_pictures_are_a_data_set_that_can_be_scored():
     from posebook.figures.people import from_target
-    from posebook.reports import View
+    from posebook.selection import Subset
     from posekit.data import open_dataset
     from posekit.training.evaluate import score
 
     whole = open_dataset("people", "val", count=6, cache=None)
-    some = View(whole, [4, 1])
+    some = Subset(whole, [4, 1])
     truth = some.ground_truth
     assert {row["id"] for row in truth["images"]} == set(some.ids) == {row["image_id"] for row in truth["annotations"]}
     assert truth["categories"] == whole.ground_truth["categories"] and some.area_scale == whole.area_scale

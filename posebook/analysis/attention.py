@@ -1,7 +1,7 @@
-"""Where POET looks: reference points, finding queries, attention maps over the picture (POET, Figure 7).
+"""Where POET looks: reference points, detecting queries, attention maps over the picture (POET, Figure 7).
 
 `Maps` holds one forward pass with its attention, so that a slider only indexes it. Points and boxes are in
-pixels of the picture, COCO's frame. A map is the mean over the heads. Legend: h x w image tokens, Q queries,
+COCO pixels of the image. A map is the mean over the heads. Legend: h x w image tokens, Q queries,
 K keypoints.
 """
 
@@ -100,7 +100,9 @@ def background_point(boxes, size: tuple[int, int], grid: int = 32) -> np.ndarray
     return np.array([x[best], y[best]])
 
 
-def finders(poses, target: dict, maps: Maps, sigmas, threshold: float = 0.5, min_oks: float = 0.5) -> list[dict]:
+def detecting_queries(
+    poses, target: dict, maps: Maps, sigmas, threshold: float = 0.5, min_oks: float = 0.5
+) -> list[dict]:
     """The queries that found people, the largest person first.
 
     poses: all Q poses of the picture, as decoded. Returns dicts with `query`, `pose` (index into poses),

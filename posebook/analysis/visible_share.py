@@ -14,7 +14,7 @@ may be easier or harder ones (an eye's OKS forgives less than a hip's), so every
 whole person, and the same joints count. The distance to the control holds two things: what the missing part of the body
 costs, and what it brings that the rest is shown larger.
 
-Frame: COCO's pixels of the picture. n people, K keypoints, (W, H) crop.
+Coordinates: COCO pixels of the image. n people, K keypoints, (W, H) crop.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 
-from posekit.data.crops import box_matrices, crop_people, inverses, normalise
+from posebook.analysis.crop_views import find_poses
+from posekit.data.crops import box_matrices, crop_people, inverses
 from posekit.evaluation.coco import evaluate
 from posekit.evaluation.oks import oks
 
 KEPT = ("upper", "lower", "side")
 SHARES = (0.25, 0.4, 0.55, 0.7, 0.85)
 EDGES = (0.0, 0.45, 0.6, 0.75, 0.9, 1.0)
-BATCH = 64
 
 
-def seen_share(visibility: np.ndarray) -> np.ndarray:
+def visible_fraction(visibility: np.ndarray) -> np.ndarray:
     """(n,) share of the K joints that can be seen: COCO's flag 2 of (n, K). A joint outside the picture has flag 0."""
     return (np.asarray(visibility) == 2).mean(-1)
 
@@ -57,8 +56,8 @@ def ap_by_share(
         ground_truth: COCO's dict. detections: arrays `image_id` (D,), `keypoints` (D, K, 2), `score` (D,) and, of a
             top-down model, `annotation` (D,): the id of the person in whose box it was found. Such a detection counts
             in that person's bin only, as COCO sorts those that match nobody by their own area. Without `annotation`
-            one that matches nobody is a false alarm in every bin.
-        shares: by annotation id, in [0, 1]; None = `seen_share` of the annotated flags.
+            one that matches nobody is a false positive in every bin.
+        shares: by annotation id, in [0, 1]; None = `visible_fraction` of the annotated flags.
         options: of `posekit.evaluation.evaluate`, but for the convention, which is COCO's.
 
     Returns: a row per bin: low, high, share (mean of its people, NaN if there is nobody), AP (NaN likewise), people.
@@ -71,7 +70,7 @@ def ap_by_share(
         raise ValueError(f"edges of the bins must rise, at least two of them, not {edges.tolist()}")
     rows = ground_truth["annotations"]
     if shares is None:
-        shares = {row["id"]: float(seen_share(row["keypoints"][2::3])) for row in rows}
+        shares = {row["id"]: float(visible_fraction(row["keypoints"][2::3])) for row in rows}
     missing = [row["id"] for row in rows if row["id"] not in shares]
     if missing:
         raise ValueError(f"annotation {missing[0]} has no visible share: give one for every annotation, or none at all")
@@ -126,7 +125,7 @@ class Bodies:
         return Bodies(*(values[index] for values in vars(self).values()))
 
 
-def bodies(dataset, least: float = 1.0, people: int = 0) -> Bodies:
+def whole_bodies(dataset, least: float = 1.0, people: int = 0) -> Bodies:
     """The people with at least the share `least` of their joints labelled: 1 = no joint is outside the picture.
 
     people: at most so many, evenly over the data set; 0 = all.
@@ -176,7 +175,7 @@ def inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return ((points >= boxes[:, None, :2]) & (points <= boxes[:, None, 2:])).all(-1)
 
 
-def show(model, dataset, pictures: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def crop_boxes(model, dataset, pictures: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(crops uint8 (n, H, W, 3), matrices (n, 2, 3) from picture to crop) of boxes (n, 4) in pictures (n,) by index."""
     size, matrices = model.crop_size, box_matrices(boxes, model.crop_size, udp=True)
     crops = np.empty((len(boxes), size[1], size[0], 3), np.uint8)
@@ -186,9 +185,9 @@ def show(model, dataset, pictures: np.ndarray, boxes: np.ndarray) -> tuple[np.nd
     return crops, matrices
 
 
-def show_cut(model, dataset, people: Bodies, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def crop_cuts(model, dataset, people: Bodies, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same for what is `left` (n, 4) of people: black beyond the sides where a body box was cut."""
-    crops, matrices = show(model, dataset, people.pictures, left)
+    crops, matrices = crop_boxes(model, dataset, people.pictures, left)
     low = np.where(left[:, :2] > people.boxes[:, :2], left[:, :2], -np.inf)
     high = np.where(left[:, 2:] < people.boxes[:, 2:], left[:, 2:], np.inf)
     shown = []  # of the crop's columns, of its rows: it is upright, so they are the picture's
@@ -199,15 +198,9 @@ def show_cut(model, dataset, people: Bodies, left: np.ndarray) -> tuple[np.ndarr
     return crops, matrices
 
 
-@torch.inference_mode()
-def find(model, crops: np.ndarray, matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(keypoints (n, K, 2) px of the picture, scores (n,)) of a top-down model, in evaluation mode, on crops."""
-    device, found, model = next(model.parameters()).device, [], model.eval()
-    for start in range(0, len(crops), BATCH):
-        part = crops[start : start + BATCH]
-        outputs = model(normalise(part, model.input.mean, model.input.std, device))
-        found += model.decode(outputs, torch.tensor(part.shape[2:0:-1]).repeat(len(part), 1))
-    back = inverses(matrices).astype(float)
+def find_in_image(model, crops: np.ndarray, matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(keypoints (n, K, 2) px of the image, scores (n,)) of a top-down model, in evaluation mode, on crops."""
+    found, back = find_poses(model, crops), inverses(matrices).astype(float)
     points = np.concatenate([poses.keypoints for poses in found]).astype(float)
     points = np.einsum("nij,nkj->nki", back[:, :, :2], points) + back[:, None, :, 2]
     return points, np.concatenate([poses.scores for poses in found]).astype(float)
@@ -218,7 +211,7 @@ def examine(
 ) -> pd.DataFrame:
     """AP of a top-down model on cut people, and on the same joints of the same people uncut; see the module's head.
 
-    Args: shares in (0, 1); 1 is always measured, without a cut. people, least: see `bodies`.
+    Args: shares in (0, 1); 1 is always measured, without a cut. people, least: see `whole_bodies`.
 
     Returns: a row per kept side and share: kept, share, AP, AP_whole (the control), people (with a joint left), joints
         (mean of those people). AP is NaN where nobody has a joint left.
@@ -228,14 +221,14 @@ def examine(
     """
     if model.input.fit != "crop":
         raise ValueError("only a top-down model looks at one person's crop; this one finds people in whole pictures")
-    chosen, sigmas, rows = bodies(dataset, least, people), dataset.layout.sigmas, []
-    whole = find(model, *show(model, dataset, chosen.pictures, chosen.boxes))
+    chosen, sigmas, rows = whole_bodies(dataset, least, people), dataset.layout.sigmas, []
+    whole = find_in_image(model, *crop_boxes(model, dataset, chosen.pictures, chosen.boxes))
     for side in kept:
         for share in sorted({*shares, 1.0}):
             left = cut(chosen.boxes, share, side)
             labelled = chosen.labelled & inside(chosen.keypoints, left)
-            found = whole if share == 1 else find(model, *show_cut(model, dataset, chosen, left))
-            ap, control = (one_each(chosen, labelled, *poses, sigmas) for poses in (found, whole))
+            found = whole if share == 1 else find_in_image(model, *crop_cuts(model, dataset, chosen, left))
+            ap, control = (ap_alone(chosen, labelled, *poses, sigmas) for poses in (found, whole))
             joints = labelled.sum(1)[labelled.any(1)]
             rows.append(
                 {
@@ -270,8 +263,8 @@ def examples(model, dataset, person: Bodies, shares: Sequence[float], kept: Sequ
         for share in sorted({*shares, 1.0}):
             left = cut(person.boxes, share, side)
             labelled = person.labelled & inside(person.keypoints, left)
-            crops, matrices = show_cut(model, dataset, person, left)
-            found, _ = find(model, crops, matrices)
+            crops, matrices = crop_cuts(model, dataset, person, left)
+            found, _ = find_in_image(model, crops, matrices)
             value = oks(found, person.keypoints, labelled, person.areas, dataset.layout.sigmas, left)[0, 0]
             points = [
                 np.where(labelled[0][:, None], joints[0] @ matrices[0, :, :2].T + matrices[0, :, 2], np.nan)
@@ -281,7 +274,7 @@ def examples(model, dataset, person: Bodies, shares: Sequence[float], kept: Sequ
     return shown
 
 
-def one_each(people: Bodies, labelled: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, sigmas) -> float:
+def ap_alone(people: Bodies, labelled: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, sigmas) -> float:
     """COCO's AP where each person is alone in a picture with one detection (n, K, 2), (n,); NaN without any label."""
     joints = np.concatenate([np.where(labelled[..., None], people.keypoints, 0), 2.0 * labelled[..., None]], 2)
     boxes = np.concatenate([people.boxes[:, :2], people.boxes[:, 2:] - people.boxes[:, :2]], 1).tolist()
@@ -304,12 +297,12 @@ def one_each(people: Bodies, labelled: np.ndarray, keypoints: np.ndarray, scores
     return _ap(evaluate(truth, found, sigmas, convention="coco"))
 
 
-def as_they_come(model, dataset, edges: Sequence[float] = EDGES) -> pd.DataFrame:
+def ap_in_annotated_boxes(model, dataset, edges: Sequence[float] = EDGES) -> pd.DataFrame:
     """`ap_by_share` of a top-down model in the annotated boxes of a data set, people as they come."""
     from posekit.data.topdown import People
 
     boxes = People(dataset)
-    keypoints, scores = find(model, *show(model, dataset, boxes.pictures, boxes.boxes))
+    keypoints, scores = find_in_image(model, *crop_boxes(model, dataset, boxes.pictures, boxes.boxes))
     truth, ids = dataset.ground_truth, {int(one): [] for one in dataset.ids}
     for row in truth["annotations"]:
         if not row.get("iscrowd") and row["image_id"] in ids:

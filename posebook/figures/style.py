@@ -19,6 +19,7 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from posekit.files import write_bytes
@@ -157,6 +158,18 @@ def direct_labels(ax, entries: list[tuple], gap_points: float = 9.0, size: float
         )
 
 
+def point_names(ax, names: list[tuple], x: float, gap: float, lowest: float = -np.inf) -> None:
+    """Names of points at `x`, in data units, each with a thin line to its point; near ones stand `gap` apart.
+
+    names: (x, y, text, colour) per point.
+    """
+    height = -np.inf
+    for at, y, text, ink in sorted(names, key=lambda name: name[1]):
+        height = max(height + gap, y, lowest)
+        line = {"arrowstyle": "-", "lw": 0.4, "color": ink, "shrinkA": 1, "shrinkB": 4}
+        ax.annotate(text, (at, y), (x, height), fontsize=6, color=ink, va="center", arrowprops=line)
+
+
 def panel(ax, letter: str, title: str = "") -> None:
     """Letter (bold) and title of one panel."""
     ax.set_title(f"$\\bf{{{letter}}}$  {title}", loc="left")
@@ -190,6 +203,13 @@ def joint_name(name: str) -> str:
 def whole_ticks(ax) -> None:
     """Only whole numbers on the x axis."""
     ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+def plain_log(ax) -> None:
+    """A logarithmic y axis with plain numbers at 1, 2 and 5 of each decade."""
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def bare(ax) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from posebook.figures import style
-from posebook.tables import NOT_RUN, UNVERIFIED
+from posebook.tables import UNVERIFIED
 
 
 def with_costs(runs: pd.DataFrame, costs: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
@@ -42,7 +42,7 @@ def fig_tradeoff(
     ours: pd.DataFrame,
     dataset: str,
     more_data: pd.DataFrame | None = None,
-    rivals: dict[str, float] | None = None,
+    references: dict[str, float] | None = None,
     device: str = "",
 ):
     """Figure 1 of the paper, crops per second against AP: (a) as published on COCO, (b) this book's small models.
@@ -56,7 +56,7 @@ def fig_tradeoff(
         ours: a row per point: label, model, params_m, per_s (crops per second), AP in [0, 1].
         dataset, device: where AP and speed of `ours` come from.
         more_data: the same networks trained on more data: variant, AP.
-        rivals: crops per second of networks whose AP is not at hand: name -> value; drawn as a line.
+        references: crops per second of networks whose AP is not at hand: name -> value; drawn as a line.
     """
     fig = style.figure(style.DOUBLE, 2.9)
     left, right = fig.subplots(1, 2, width_ratios=(1.1, 1))
@@ -91,7 +91,7 @@ def fig_tradeoff(
                 color="#00513B",
             )
     top, bottom = known.AP.max(), known.AP.min()
-    for name, value in (rivals or {}).items():
+    for name, value in (references or {}).items():
         left.axvline(value, color=style.GREY, lw=0.8, ls=(0, (1, 1.5)))
         left.text(
             value,
@@ -108,8 +108,8 @@ def fig_tradeoff(
     left.minorticks_off()
     left.set(xlabel="crops of 256 x 192 per second on an A100 (log)", ylabel="AP on COCO val2017, per cent")
     if (known.fps_source == "unverified").any():
-        told = f"hollow, ?: speed {UNVERIFIED}"
-        left.text(0.99, 0.98, told, transform=left.transAxes, fontsize=5.4, color=style.GREY, ha="right", va="top")
+        words = f"hollow, ?: speed {UNVERIFIED}"
+        left.text(0.99, 0.98, words, transform=left.transAxes, fontsize=5.4, color=style.GREY, ha="right", va="top")
     style.panel(left, "a", "as published (area: parameters)")
     _our_points(right, ours)
     right.set(xlabel=f"crops per second{', ' + device if device else ''}", ylabel=f"AP on {dataset}")
@@ -118,23 +118,15 @@ def fig_tradeoff(
 
 
 def _our_points(ax, ours: pd.DataFrame) -> None:
-    """A circle per model, its name above or below the others' names."""
+    """A circle per model, its name at the right."""
     if not len(ours):
-        ax.text(0.5, 0.5, NOT_RUN, transform=ax.transAxes, ha="center", color=style.GREY)
+        style.not_run(ax)
         return
     top, fastest = max(float(ours.AP.max()), 0.01), float(ours.per_s.max())
     ax.set(xlim=(0, 1.6 * fastest), ylim=(0, 1.4 * top))
-    area, height = 200 / max(ours.params_m.max(), 1e-9), -np.inf
-    for row in ours.sort_values("AP").itertuples():
-        ink = style.colour(row.model)
+    area, names = 200 / max(ours.params_m.max(), 1e-9), []
+    for row in ours.itertuples():
+        ink, words = style.colour(row.model), f"{row.label}\n{row.params_m:.2g} M, AP {row.AP:.3f}"
         ax.scatter(row.per_s, row.AP, s=area * row.params_m, fc=ink, ec="white", lw=0.8, zorder=3)
-        height = max(height + 0.13 * top, row.AP, 0.08 * top)  # names of near points stand above each other
-        ax.annotate(
-            f"{row.label}\n{row.params_m:.2g} M, AP {row.AP:.3f}",
-            (row.per_s, row.AP),
-            (1.1 * fastest, height),
-            fontsize=6,
-            color=ink,
-            va="center",
-            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": ink, "shrinkB": 5},
-        )
+        names.append((row.per_s, row.AP, words, ink))
+    style.point_names(ax, names, 1.1 * fastest, 0.13 * top, lowest=0.08 * top)

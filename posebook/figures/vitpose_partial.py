@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from posebook.figures import people, style
-from posebook.tables import NOT_RUN
 from posebook.verdicts import verdict
 from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
@@ -71,8 +70,8 @@ def _curves(ax, rows: pd.DataFrame, names: list[str]) -> None:
             control = own.AP_whole.mean()
             ax.plot(control.index, control, ":", color=ink, lw=1, alpha=0.75)
     counts = rows.groupby("share").people.first()
-    told = f"{counts.min()} to {counts.max()}" if counts.nunique() > 1 else str(counts.iloc[0])
-    ax.text(0.03, 0.97, f"{told} people a point", transform=ax.transAxes, fontsize=5.8, color=style.GREY, va="top")
+    people = f"{counts.min()} to {counts.max()}" if counts.nunique() > 1 else str(counts.iloc[0])
+    ax.text(0.03, 0.97, f"{people} people a point", transform=ax.transAxes, fontsize=5.8, color=style.GREY, va="top")
 
 
 def _gains(ax, rows: pd.DataFrame, names: list[str]) -> None:
@@ -87,7 +86,7 @@ def _gains(ax, rows: pd.DataFrame, names: list[str]) -> None:
         mean = gain.groupby("share").mean()
         ax.plot(mean.index, mean, line, color=ink)
     if len(names) < 2:
-        ax.text(0.5, 0.6, NOT_RUN, transform=ax.transAxes, ha="center", color=style.GREY)
+        style.not_run(ax, 0.6)
 
 
 @style.styled
@@ -117,8 +116,7 @@ def fig_cuts(examples: list, layout: Layout = COCO, dataset: str = "drawn people
         ax.set_title(f"{one.share:.0%}, {count} joints, {one.oks:.2f}", fontsize=6, pad=2)
         if one.share == shares[0]:
             ax.set_ylabel(KEPT.get(one.kept, one.kept), fontsize=7)
-    told = f"share kept, joints left, their OKS; orange: annotated, blue: found; {dataset}"
-    fig.suptitle(told, fontsize=6, color=style.GREY, x=0.01, ha="left")
+    style.note(fig, f"share kept, joints left, their OKS; orange: annotated, blue: found; {dataset}")
     return fig
 
 

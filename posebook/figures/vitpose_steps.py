@@ -142,8 +142,8 @@ def fig_flip(image: np.ndarray, maps: dict[str, np.ndarray], places: dict[str, n
         diagram.cross(ax, places[name], style.TRUTH, "white", "+", 9)
         if known:
             _annotated(ax, truth)
-        told = f"\n{np.hypot(*(places[name] - truth)):.1f} px off" if known else ""
-        ax.set_title(name + told, fontsize=7.5)
+        off = f"\n{np.hypot(*(places[name] - truth)):.1f} px off" if known else ""
+        ax.set_title(name + off, fontsize=7.5)
     return fig
 
 
