@@ -28,26 +28,9 @@ from posekit.training.recipes import RECIPES, Recipe, from_record
 # What 10_train lets one change about a recipe by a parameter of its own; the rest goes through `more`, but for what it
 # derives from these and what does not change the weights.
 CHANGES = (
-    "dataset",
-    "steps",
-    "images",
-    "val_images",
-    "batch_size",
-    "size",
-    "augment",
-    "lr",
-    "w_class",
-    "w_abs",
-    "w_ctr",
-    "w_deltas",
-    "w_vis",
-    "visible",
-    "num_queries",
-    "ema",
-    "backbone_steps",
-    "precision",
-    "on_error",
+    "dataset steps images val_images batch_size size augment lr w_class w_abs w_ctr w_deltas w_vis visible".split()
 )
+CHANGES += "num_queries ema backbone_steps precision on_error".split()
 DERIVED = ("model", "note", "seed", "warmup", "lr_backbone", "workers")
 MINE, RUNS, SHIPPED, FIGURES = "data/runs/mine", "data/runs", "data/weights", "figures/reference"
 MADE_BY = {"log.csv": "10_train", "predictions.json": "10_train", "metrics.json": "10_train"}

@@ -27,7 +27,7 @@ class Study:
     `recipe`: the name of the base recipe. `base`: the variant that the others are compared with. `variants`: name ->
     changes to the recipe, in the order in which they are trained; the key "recipe" names another recipe, "run:NAME" in
     `weights` or `teacher` a variant that was trained before. `steps`: variants that are only a step on the way to
-    another one, or have no AP: tables leave them out. `description`: what our variants answer to in the paper, in a sentence.
+    another one, or have no AP: tables leave them out. `description`: what our variants answer to in the paper.
     `paper_base`: the variant that the paper's differences are against, where it does not share a name with `base`.
     `published`: the paper's own variants, as changes to `published_recipe`; empty where the paper's cannot be repeated
     from recipes alone.
@@ -77,8 +77,13 @@ def _pixels(height: int, width: int) -> dict:
 MHSA, FFN = _options(freeze={"attention": True}), _options(freeze={"ffn": True})
 FROM_MAE = {"weights": "run:autoencoder"}
 AUTOENCODER = {"autoencoder": {"recipe": "mae_tiny"}}
-STUDENT = {"recipe": "vitpose_tiny_student"}
-TOKEN = {"recipe": "vitpose_tiny_token", "teacher": "run:teacher"}
+SIMPLE = {"classic": {}, "simple": _options(decoder="simple")}
+STUDENTS = {
+    "none": {},
+    "token": {"teacher": "run:teacher's token", "distil": "token"},
+    "heatmaps": {"teacher": "run:teacher", "distil": "output"},
+    "heatmaps + token": {"teacher": "run:teacher's token", "distil": "both"},
+}
 
 STUDIES: dict[str, Study] = {
     "scaling": Study(
@@ -96,9 +101,9 @@ STUDIES: dict[str, Study] = {
     "decoders": Study(
         "vitpose_tiny",
         "classic",
-        {"classic": {}, "simple": _options(decoder="simple")},
+        SIMPLE,
         "classic and simple: the paper's two decoders, with 32 channels for its 256.",
-        published={"classic": {}, "simple": _options(decoder="simple")},
+        published=SIMPLE,
     ),
     "attention": Study(
         "vitpose_tiny",
@@ -150,21 +155,15 @@ STUDIES: dict[str, Study] = {
         "none",
         {
             "teacher": {"recipe": "vitpose_tiny"},
-            "teacher's token": TOKEN,
-            "none": {},
-            "token": {"teacher": "run:teacher's token", "distil": "token"},
-            "heatmaps": {"teacher": "run:teacher", "distil": "output"},
-            "heatmaps + token": {"teacher": "run:teacher's token", "distil": "both"},
+            "teacher's token": {"recipe": "vitpose_tiny_token", "teacher": "run:teacher"},
+            **STUDENTS,
         },
         "vitpose_tiny (128 channels) teaches a student of 64 channels where ViTPose-L teaches ViTPose-B.",
         steps=("teacher", "teacher's token"),
         published={
             "teacher": {"recipe": "vitpose_l"},
             "teacher's token": {"recipe": "vitpose_l", "teacher": "run:teacher", "distil": "learn_token"},
-            "none": {},
-            "token": {"teacher": "run:teacher's token", "distil": "token"},
-            "heatmaps": {"teacher": "run:teacher", "distil": "output"},
-            "heatmaps + token": {"teacher": "run:teacher's token", "distil": "both"},
+            **STUDENTS,
         },
     ),
     "partial": Study(

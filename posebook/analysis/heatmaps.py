@@ -16,19 +16,7 @@ from posekit.evaluation.oks import match_people
 from posekit.poses import Poses
 
 AXES = ("x", "y")
-COLUMNS = (
-    "picture",
-    "person",
-    "joint",
-    "visibility",
-    "oks",
-    "error",
-    "sigma",
-    "spread_x",
-    "spread_y",
-    "variation_x",
-    "variation_y",
-)
+COLUMNS = "picture person joint visibility oks error sigma spread_x spread_y variation_x variation_y".split()
 
 
 @dataclass

@@ -79,21 +79,13 @@ def ap_by_share(
     owner = found.pop("annotation", None)
     owner = None if owner is None else np.array([bins.get(one, -1) for one in owner.tolist()], int)
     table = []
-    for place in range(len(edges) - 1):
+    for place, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
         people = [row if bins[row["id"]] == place else row | {"num_keypoints": 0} for row in rows]
         mine = found if owner is None else {name: values[owner == place] for name, values in found.items()}
         result = evaluate(ground_truth | {"annotations": people}, mine, convention="coco", **options)
         own = [shares[one] for one in result.people.ids[~result.people.ignore].tolist()]
-        table.append(
-            {
-                "low": edges[place],
-                "high": edges[place + 1],
-                "share": np.mean(own) if own else np.nan,
-                "AP": _ap(result),
-                "people": len(own),
-            }
-        )
-    return pd.DataFrame(table)
+        table.append((low, high, np.mean(own) if own else np.nan, _ap(result), len(own)))
+    return pd.DataFrame(table, columns=["low", "high", "share", "AP", "people"])
 
 
 def bin_of(shares: Sequence[float], edges: np.ndarray) -> np.ndarray:
@@ -223,24 +215,19 @@ def examine(
         raise ValueError("only a top-down model looks at one person's crop; this one finds people in whole pictures")
     chosen, sigmas, rows = whole_bodies(dataset, least, people), dataset.layout.sigmas, []
     whole = find_in_image(model, *crop_boxes(model, dataset, chosen.pictures, chosen.boxes))
-    for side in kept:
-        for share in sorted({*shares, 1.0}):
-            left = cut(chosen.boxes, share, side)
-            labelled = chosen.labelled & inside(chosen.keypoints, left)
-            found = whole if share == 1 else find_in_image(model, *crop_cuts(model, dataset, chosen, left))
-            ap, control = (ap_alone(chosen, labelled, *poses, sigmas) for poses in (found, whole))
-            joints = labelled.sum(1)[labelled.any(1)]
-            rows.append(
-                {
-                    "kept": side,
-                    "share": share,
-                    "AP": ap,
-                    "AP_whole": control,
-                    "people": len(joints),
-                    "joints": joints.mean() if len(joints) else np.nan,
-                }
-            )
-    return pd.DataFrame(rows)
+    for side, share in cuts(shares, kept):
+        left = cut(chosen.boxes, share, side)
+        labelled = chosen.labelled & inside(chosen.keypoints, left)
+        found = whole if share == 1 else find_in_image(model, *crop_cuts(model, dataset, chosen, left))
+        ap, control = (ap_alone(chosen, labelled, *poses, sigmas) for poses in (found, whole))
+        joints = labelled.sum(1)[labelled.any(1)]
+        rows.append((side, share, ap, control, len(joints), joints.mean() if len(joints) else np.nan))
+    return pd.DataFrame(rows, columns=["kept", "share", "AP", "AP_whole", "people", "joints"])
+
+
+def cuts(shares: Sequence[float], kept: Sequence[str]) -> list[tuple[str, float]]:
+    """(side, share) of every cut: side by side, each from the smallest share to the whole."""
+    return [(side, share) for side in kept for share in sorted({*shares, 1.0})]
 
 
 @dataclass
@@ -259,18 +246,15 @@ class Example:
 def examples(model, dataset, person: Bodies, shares: Sequence[float], kept: Sequence[str] = KEPT) -> list[Example]:
     """The cuts of one person (`Bodies` of length 1), kept by kept side, each from the smallest share to the whole."""
     shown = []
-    for side in kept:
-        for share in sorted({*shares, 1.0}):
-            left = cut(person.boxes, share, side)
-            labelled = person.labelled & inside(person.keypoints, left)
-            crops, matrices = crop_cuts(model, dataset, person, left)
-            found, _ = find_in_image(model, crops, matrices)
-            value = oks(found, person.keypoints, labelled, person.areas, dataset.layout.sigmas, left)[0, 0]
-            points = [
-                np.where(labelled[0][:, None], joints[0] @ matrices[0, :, :2].T + matrices[0, :, 2], np.nan)
-                for joints in (person.keypoints, found)
-            ]
-            shown.append(Example(side, share, crops[0], *points, float(value)))
+    for side, share in cuts(shares, kept):
+        left = cut(person.boxes, share, side)
+        labelled = person.labelled & inside(person.keypoints, left)
+        crops, matrices = crop_cuts(model, dataset, person, left)
+        found, _ = find_in_image(model, crops, matrices)
+        value = oks(found, person.keypoints, labelled, person.areas, dataset.layout.sigmas, left)[0, 0]
+        in_crop = [joints[0] @ matrices[0, :, :2].T + matrices[0, :, 2] for joints in (person.keypoints, found)]
+        points = [np.where(labelled[0][:, None], joints, np.nan) for joints in in_crop]
+        shown.append(Example(side, share, crops[0], *points, float(value)))
     return shown
 
 
@@ -278,19 +262,10 @@ def ap_alone(people: Bodies, labelled: np.ndarray, keypoints: np.ndarray, scores
     """COCO's AP where each person is alone in a picture with one detection (n, K, 2), (n,); NaN without any label."""
     joints = np.concatenate([np.where(labelled[..., None], people.keypoints, 0), 2.0 * labelled[..., None]], 2)
     boxes = np.concatenate([people.boxes[:, :2], people.boxes[:, 2:] - people.boxes[:, :2]], 1).tolist()
-    columns = joints.reshape(len(people), -1).tolist(), labelled.sum(1).tolist(), people.areas.tolist(), boxes
     rows = [
-        {
-            "id": i,
-            "image_id": i,
-            "category_id": 1,
-            "iscrowd": 0,
-            "keypoints": flat,
-            "num_keypoints": count,
-            "area": area,
-            "bbox": box,
-        }
-        for i, (flat, count, area, box) in enumerate(zip(*columns, strict=True), 1)
+        {"id": i + 1, "image_id": i + 1, "category_id": 1, "iscrowd": 0, "keypoints": joints[i].ravel().tolist()}
+        | {"num_keypoints": int(labelled[i].sum()), "area": float(people.areas[i]), "bbox": boxes[i]}
+        for i in range(len(people))
     ]
     truth = {"images": [{"id": row["id"]} for row in rows], "annotations": rows, "categories": [{"id": 1}]}
     found = {"image_id": np.arange(1, len(people) + 1), "keypoints": keypoints, "score": scores}

@@ -21,6 +21,7 @@ import torch
 from posebook.benchmarks import timing
 from posebook.benchmarks.systems import drawn_scenes, poet_method
 from posebook.benchmarks.timing import Clock, Method, Scene, Speed
+from posekit.data.crops import normalise
 
 FASTER = {"onnxruntime": 1.3, "openvino": 1.3, "openvino_bf16": 2.0}  # than eager, at least
 FEATURES = ((4, 5), (3, 4, 5))  # Table 4
@@ -117,11 +118,9 @@ def feature_methods(sizes: tuple[str, ...], folder: Path, threads: int) -> dict[
 
 def eager_method(network) -> Method:
     """PyTorch as it stands, nothing fused."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.input.mean, network.input.std))
 
     def run(scene: Scene, clock: Clock) -> None:
-        picture = torch.from_numpy(scene.image).permute(2, 0, 1).float().div(255)
-        outputs = network(((picture - mean) / std)[None])
+        outputs = network(normalise(scene.image[None], network.input.mean, network.input.std))
         clock.lap("F")
         scores, boxes = map(torch.from_numpy, pins(network.input.size, network.features, len(scene.boxes)))
         outputs["cls_logits"] = torch.logit(scores.clamp(min=1e-4))[None]

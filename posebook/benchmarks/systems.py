@@ -7,11 +7,13 @@ decide is pinned: how many queries are people (POET), how many proposals and box
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from posebook.benchmarks import timing
 from posebook.benchmarks.timing import Clock, Method, Scene, Speed
+from posekit.data.crops import box_matrices, crop_people, normalise
 
 POET, TOP_DOWN_GT_BOXES, TOP_DOWN_DETECTOR = "poet_r50", "simple_baseline_r50", "mask_rcnn_simple_baseline_r50"
 
@@ -21,7 +23,7 @@ def poet_method(model, device: str = "cpu", threshold: float = 0.5) -> Method:
     model = model.eval().to(device)
 
     def run(scene: Scene, clock: Clock) -> None:
-        images = _normalise(scene.image[None], model.input, device)
+        images = normalise(scene.image[None], model.input.mean, model.input.std, device)
         outputs = model(images)
         clock.lap("F")
         n = min(len(scene.boxes), outputs["logits"].shape[2])
@@ -42,8 +44,6 @@ def top_down_method(model, detector=None, device: str = "cpu", batched: bool = T
 
     `batched`: all crops of a picture at once; else one forward pass per person.
     """
-    from posekit.data.crops import box_matrices, crop_people
-
     model = model.eval().to(device)
 
     def run(scene: Scene, clock: Clock) -> None:
@@ -53,7 +53,8 @@ def top_down_method(model, detector=None, device: str = "cpu", batched: bool = T
             clock.lap("D")
         if len(scene.boxes):
             matrices = box_matrices(scene.boxes, model.crop_size)
-            crops = _normalise(crop_people(scene.image, matrices, model.crop_size), model.input, device)
+            crops = crop_people(scene.image, matrices, model.crop_size)
+            crops = normalise(crops, model.input.mean, model.input.std, device)
             clock.lap("C")
             chunks = [crops] if batched else crops.split(1)
             maps = torch.cat([model(chunk)["heatmaps"] for chunk in chunks])
@@ -67,11 +68,10 @@ def top_down_method(model, detector=None, device: str = "cpu", batched: bool = T
 class PinnedMaskRCNN:
     """torchvision's Mask R-CNN R50-FPN with random weights, a fixed number of proposals and given boxes.
 
-    Everything runs as in the real detector (resize, backbone, proposal network with its suppression, box head
-    on `proposals` boxes, mask head on the boxes, masks pasted into the picture), but the proposals are drawn
-    from a seed and the detections are the caller's: random weights would find an arbitrary number of both.
-    With random weights the final box suppression has next to no candidates; a trained detector spends a
-    little more there.
+    Everything runs as in the real detector (resize, backbone, proposal network with its suppression, box head on
+    `proposals` boxes, mask head on the boxes, masks pasted into the picture), but the proposals are drawn from a seed
+    and the detections are the caller's: random weights would find an arbitrary number of both. With random weights the
+    final box suppression has next to no candidates; a trained detector spends a little more there.
     """
 
     def __init__(self, size: int = 512, proposals: int = 1000, device: str = "cpu", seed: int = 0) -> None:
@@ -122,8 +122,7 @@ def speed_rows(
     batched: bool = True,
     scenes: dict[int, list[Scene]] | None = None,
 ) -> Speed:
-    """Figure 1: POET-R50, SimpleBaseline-R50 with given boxes, and the same behind Mask R-CNN, all with
-    random weights.
+    """Figure 1: POET-R50, SimpleBaseline-R50 with given boxes, and the same behind Mask R-CNN; all weights are random.
 
     Args:
         people: numbers of people; repeats, warmup, budget_s, threads: see `timing.measure`.
@@ -147,17 +146,15 @@ def speed_rows(
     settings = {"weights": "random", "clock": clock, "threads": threads, "device": device, "precision": "float32"}
     settings |= {"batch": 1, "size": size, "crops": "one batch" if batched else "one by one", "proposals": 1000}
     settings |= {"flip test": False, "rounds": int(raw["round"].max()) + 1, "seed": seed, "torch": torch.__version__}
-    rows = timing.summary(raw, clock).sort_values(
-        "method", key=lambda names: names.map(list(methods).index), kind="stable", ignore_index=True
-    )
+    rows = timing.summary(raw, clock)
+    rows = pd.concat([rows[rows.method == name] for name in methods], ignore_index=True)
     return Speed(rows, raw, timing.fit_lines(raw, clock, seed), settings, meet)
 
 
 def drawn_scenes(people: tuple[int, ...], count: int, size: int, seed: int) -> dict[int, list[Scene]]:
     """`count` drawn pictures for every number of people n, from seed + n.
 
-    For n = 0 the picture shows one person whom nobody asks for: what is in a picture does not change what it
-    costs.
+    For n = 0 the picture shows one person all the same: what is in a picture does not change what it costs.
     """
     from posekit.data.drawn.scenes import Scenes
 
@@ -170,9 +167,3 @@ def drawn_scenes(people: tuple[int, ...], count: int, size: int, seed: int) -> d
         if wrong:
             raise RuntimeError(f"a picture with {n} people was asked for and has {wrong[0]}")
     return result
-
-
-def _normalise(pictures: np.ndarray, spec, device: str) -> Tensor:
-    """uint8 (B, H, W, 3) RGB -> float32 (B, 3, H, W) as the model's `input` wants it."""
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (spec.mean, spec.std))
-    return ((torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 255) - mean) / std

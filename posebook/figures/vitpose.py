@@ -68,41 +68,20 @@ def fig_tradeoff(
         left.scatter(row.fps, row.AP, s=area * row.params_m, fc="white" if doubtful else ink, ec=ink, lw=1, zorder=3)
         name = f"{row.variant.removeprefix('ViTPose-')}  {row.AP:.1f}" + (" ?" if doubtful else "")
         radius = 0.4 * np.sqrt(area * row.params_m)
-        left.annotate(
-            name,
-            (row.fps, row.AP),
-            (-radius - 2, -radius - 5),
-            textcoords="offset points",
-            fontsize=7,
-            color=ink,
-            ha="right",
-        )
+        near = {"textcoords": "offset points", "fontsize": 7, "color": ink, "ha": "right"}
+        left.annotate(name, (row.fps, row.AP), (-radius - 2, -radius - 5), **near)
     if more_data is not None:
         same = known.merge(more_data[["variant", "AP"]], on="variant", suffixes=("", "_more"))
         left.plot(same.fps, same.AP_more, "--", color="#00513B", lw=0.8, marker="^", ms=4)
         if len(same):
             middle = same.iloc[len(same) // 2]
-            left.annotate(
-                "trained on COCO, AIC and MPII",
-                (middle.fps, middle.AP_more),
-                (7, 5),
-                fontsize=6,
-                textcoords="offset points",
-                color="#00513B",
-            )
+            near = {"textcoords": "offset points", "fontsize": 6, "color": "#00513B"}
+            left.annotate("trained on COCO, AIC and MPII", (middle.fps, middle.AP_more), (7, 5), **near)
     top, bottom = known.AP.max(), known.AP.min()
     for name, value in (references or {}).items():
         left.axvline(value, color=style.GREY, lw=0.8, ls=(0, (1, 1.5)))
-        left.text(
-            value,
-            bottom - 0.9,
-            f" {name}: {value:g} per second",
-            fontsize=6,
-            color=style.GREY,
-            rotation=90,
-            ha="right",
-            va="bottom",
-        )
+        look = {"fontsize": 6, "color": style.GREY, "rotation": 90, "ha": "right", "va": "bottom"}
+        left.text(value, bottom - 0.9, f" {name}: {value:g} per second", **look)
     left.set(xscale="log", xlim=(120, 1500), ylim=(bottom - 1, top + 1.2))
     left.set_xticks([150, 250, 500, 1000], ["150", "250", "500", "1,000"])
     left.minorticks_off()
