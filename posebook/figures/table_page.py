@@ -85,7 +85,9 @@ def _stacked_blocks(table: pd.DataFrame, published: str) -> list[Block]:
     data = "data set" if "data set" in table else "data"
     first, *others = (name for name in table if name not in ("by", "data", *MADE))
     rights = np.linspace(30 + 68 / len(others), 99, len(others))
-    columns = {first: ("", 30)} | {name: (name, right) for name, right in zip(others, rights, strict=True)}
+    columns = {first: (first if first != "method" else "", 30)} | {
+        name: (name, right) for name, right in zip(others, rights, strict=True)
+    }
     blocks = []
     for (by, words), rows in table.groupby(["by", data], sort=False):
         title = (0.5, 100, f"{words} ({published if by == 'paper' else 'this book'})")
