@@ -78,7 +78,7 @@ def comparison(
     not_run: Iterable[dict] = (),
     keys: Sequence[str] = ("method",),
 ) -> pd.DataFrame:
-    """The paper's rows, then ours, as text in per cent; blocks are told apart by the columns `by` and "data set".
+    """The paper's rows, then ours, as text in per cent; the columns `by` and "data set" name the blocks.
 
     Args:
         paper: `keys`, data, `measures` in per cent, perhaps `facts`; extra_data "yes" adds the paper's dagger.

@@ -1,7 +1,7 @@
 """Where POET looks: reference points, detecting queries, attention maps over the picture (POET, Figure 7).
 
 `Maps` holds one forward pass with its attention, so that a slider only indexes it. Points and boxes are in
-COCO pixels of the image. A map is the mean over the heads. Legend: h x w image tokens, Q queries,
+COCO pixels of the image. A map is the mean over the heads. h x w image tokens, Q queries,
 K keypoints.
 """
 

@@ -1,6 +1,6 @@
 """The 1-D heatmaps of RTMO's coordinate classifier: read for a picture, and put into numbers (RTMO, Figures 4 and 5).
 
-Legend: n people, K keypoints, B bins of an axis. Coordinates: COCO pixels of the image.
+n people, K keypoints, B bins of an axis. Coordinates: COCO pixels of the image.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ n people each gets five candidates above the score threshold, of which suppressi
 coordinate classifier in every backend. An exported graph gets two more inputs for that, added to its scores and boxes.
 
 Parts of the eager model: F = picture to tensor and network, P = threshold, suppression and classifier. A graph has one
-part, G. Legend: N cells. Frame: pixels of the network's input.
+part, G. N cells; coordinates: pixels of the network's input.
 """
 
 from __future__ import annotations

@@ -165,5 +165,5 @@ def drawn_scenes(people: tuple[int, ...], count: int, size: int, seed: int) -> d
         result[n] = [Scene(image, boxes) for image, boxes in pairs]
         wrong = [len(scene.boxes) for scene in result[n] if len(scene.boxes) != n]
         if wrong:
-            raise RuntimeError(f"a picture with {n} people was asked for and has {wrong[0]}")
+            raise RuntimeError(f"a picture with {n} people was to be drawn and has {wrong[0]}")
     return result

@@ -69,8 +69,8 @@ def cases(
     """
     kernels = list(kernels)
     chosen = list(only) or list(variants)
-    for known, asked, what in ((variants, chosen, "variant"), (KERNELS, kernels, "kernel")):
-        if unknown := [name for name in asked if name not in known]:
+    for known, names, what in ((variants, chosen, "variant"), (KERNELS, kernels, "kernel")):
+        if unknown := [name for name in names if name not in known]:
             raise ValueError(f"there is no {what} {unknown[0]!r}; choose of {', '.join(known)}")
     found = []
     for name in chosen:
@@ -80,7 +80,7 @@ def cases(
 
 
 def cost_rows(
-    asked: Iterable[Case], repeats: int = 3, budget_s: float = 1.0, threads: int = 1, report: Callable | None = None
+    chosen: Iterable[Case], repeats: int = 3, budget_s: float = 1.0, threads: int = 1, report: Callable | None = None
 ) -> pd.DataFrame:
     """A row per case: its fields (with `window` in cells) and what `measure` found, one process after the other.
 
@@ -93,7 +93,7 @@ def cost_rows(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     rows = []
-    for case in asked:
+    for case in chosen:
         there, here = context.Pipe(duplex=False)
         process = context.Process(target=_answer, args=(here, asdict(case), repeats, budget_s, threads))
         process.start()
@@ -222,8 +222,8 @@ def attention_memory(model: str = "vitpose_s") -> list[str]:
         parts = (f"{row['variant']:16} {row['kernel']:>7} {row['peak_mb']:7.0f} MB {row['step_ms'] / 1000:7.2f} s",)
         print(*parts, f"{row['gmac_transformer']:7.2f} GMAC", flush=True)
 
-    asked = cases("attention", model, study("attention").published, KERNELS, drop_path=0.0)
-    peak = cost_rows(asked, 2, 4.0, 1, show).pivot(index="variant", columns="kernel", values="peak_mb")
+    chosen = cases("attention", model, study("attention").published, KERNELS, drop_path=0.0)
+    peak = cost_rows(chosen, 2, 4.0, 1, show).pivot(index="variant", columns="kernel", values="peak_mb")
     others = peak.drop(index="full")
     missed = [
         f"{name} saves less than a quarter of full attention's memory where scores are kept"

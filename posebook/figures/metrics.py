@@ -19,7 +19,7 @@ MEDIUM, LARGE = 32.0**2, 96.0**2  # COCO's limits, pixels^2
 
 @style.styled
 def scene(image: np.ndarray, target: dict, layout: Layout = COCO):
-    """One picture as it is, and annotated: joints (filled: seen, hollow: hidden), boxes, centres."""
+    """One picture as it is, and annotated: joints (filled: visible, hollow: occluded), boxes, centres."""
     from posekit.evaluation.centers import true_centers
 
     fig = style.figure(style.DOUBLE, style.DOUBLE / 2 * image.shape[0] / image.shape[1] + 0.45)
@@ -38,7 +38,7 @@ def scene(image: np.ndarray, target: dict, layout: Layout = COCO):
 
 @style.styled
 def statistics(per_image: np.ndarray, areas: np.ndarray, visibility: np.ndarray, layout: Layout = COCO):
-    """(a) people per picture, (b) areas of people with COCO's limits, (c) joints seen, hidden and outside.
+    """(a) people per picture, (b) areas of people with COCO's limits, (c) joints visible, occluded and outside.
 
     Args:
         per_image (I,): number of people. areas (G,): pixels^2 on the canvas where COCO's limits hold.

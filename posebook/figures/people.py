@@ -19,7 +19,7 @@ CENTER, OFFSET = "#D7191C", "#0050FF"  # POET, Figure 9: predicted centres red, 
 
 
 def show(ax, image: np.ndarray, grey: bool = False) -> None:
-    """Show a uint8 (H, W, 3) RGB picture in COCO's frame; `grey`: pale, a ground for overlays."""
+    """Show a uint8 (H, W, 3) RGB picture in COCO coordinates; `grey`: pale, a ground for overlays."""
     if grey:
         tone = image.astype(np.float32).mean(2, keepdims=True) * 0.75 + 64
         image = np.repeat(tone.clip(0, 255).astype(np.uint8), 3, axis=2)
@@ -31,7 +31,7 @@ def show(ax, image: np.ndarray, grey: bool = False) -> None:
 
 
 def from_target(target: dict) -> Poses:
-    """Annotated people as poses to draw: seen joints filled, hidden hollow, unlabelled (NaN) left out."""
+    """Annotated people as poses to draw: visible joints filled, occluded ones hollow, unlabelled (NaN) left out."""
     visibility = np.asarray(target["visibility"])
     keypoints = np.array(target["keypoints"], np.float32)
     keypoints[visibility == 0] = np.nan

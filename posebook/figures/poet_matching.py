@@ -53,12 +53,12 @@ def matching(image: np.ndarray, target: dict, predictions: Poses, cost: np.ndarr
 def reliability(curve, model: str = "poet_tiny", dataset: str = "drawn people"):
     """Not in the paper: predicted visibility as a probability, all thresholds at once.
 
-    Read in (a): the nearer to the upper left corner, the better seen joints are told from the others,
+    Read in (a): the nearer to the upper left corner, the better visible joints are separated from the others,
     whatever the threshold; the dot is 0.5. (b): on the diagonal a prediction of .8 is right eight times in
     ten; the bars say how many joints stand behind each point.
 
     Args:
-        curve: `evaluation.visibility.Visibility`.
+        curve: `posekit.evaluation.visibility.Visibility`.
     """
     fig = style.figure(style.DOUBLE, 2.5)
     left, right = fig.subplots(1, 2)

@@ -21,7 +21,7 @@ def fig04_examples(
 ):
     """Figure 4: example predictions; above the best pictures by mean OKS, below the worst.
 
-    Read in it: hollow joints are those that the model believes hidden. In the lower row the annotated people
+    Read in it: hollow joints are those that the model believes occluded. In the lower row the annotated people
     are thin vermilion skeletons under the predictions, so that a miss, a duplicate and a swap can be told
     apart.
 

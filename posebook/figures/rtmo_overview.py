@@ -1,6 +1,6 @@
-"""RTMO, Figure 2: the model at a glance; its dense grid of cells, and which of them SimOTA gives to whom (Section 3.3).
+"""RTMO, Figure 2: the model at a glance; its dense grid of cells, and how SimOTA assigns them (Section 3.3).
 
-Frame: pixels of the network's input, COCO's frame. Legend: N cells ("priors") of all levels, G annotated people.
+Coordinates: COCO pixels of the network's input. N cells ("priors") of all levels, G annotated people.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """ViTPose, Figure 2: the model at a glance, alive on one crop; whom one token attends to in each attention variant.
 
-Data in, matplotlib Figure out; `analysis.tokens.follow` makes what they show. Frame: pixels of the crop, COCO's frame.
+Data in, matplotlib Figure out; `analysis.tokens.follow` makes what they show. Coordinates: COCO pixels of the crop.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def fig_cuts(examples: list, layout: Layout = COCO, dataset: str = "drawn people
     joints; above each crop their number and OKS.
 
     Args:
-        examples: of `evaluation.visible_share.examples`.
+        examples: of `analysis.visible_share.examples`.
     """
     if not examples:
         raise ValueError("no cut to show; pass at least one example")

@@ -1,8 +1,8 @@
 """ViTPose step by step on one picture: boxes and windows, target and heatmap, decodings, flip test, whose boxes.
 
-Data in, matplotlib Figure out. Frames: pixels of the picture or of the crop, COCO's frame; only `fig_decodings` works
+Data in, matplotlib Figure out. Coordinates: COCO pixels of the picture or of the crop; only `fig_decodings` works
 in heatmap index, where cell (r, c) has its middle at (c, r), as `models.heatmap_decoding.locate` does.
-Legend: n people, K keypoints, (h, w) heatmap.
+n people, K keypoints, (h, w) heatmap.
 """
 
 from __future__ import annotations
