@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 NO_VERDICT, WITHIN, TOO_LITTLE = "–", "within the spread", "too little to say"
+ONE_SEED = "One seed: numbers, no verdict."
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def against_proposed(
     ]
     seeds = min((one.seeds for one in found.values()), default=len(base))
     if seeds < 2:
-        return "One short seed per row: **no verdict**, whatever the order of the numbers.", pd.DataFrame(rows)
+        return ONE_SEED, pd.DataFrame(rows)
     below, above = (sum(one.word.startswith(side) for one in found.values()) for side in ("below", "above"))
     counts = f"{below} of {len(rows)} alternatives are below {name} on every seed, {above} above"
     words = f"{seeds} seeds or more: {counts}, {len(rows) - below - above} within the spread."

@@ -308,7 +308,7 @@ def test_the_figure_has_a_column_per_kept_side_and_its_sentences_need_seeds():
     assert np.allclose(dots[0].get_ydata(), [7.5, 7.5, 5, 5, 0, 0])
     first, second = vitpose_partial.partial_verdict(rows())
     assert first.startswith("upper body kept") and "AP 23.0 where the same joints of whole bodies have 60.0" in first
-    assert "“half” +6.2, **apart on every seed**." in first and second.startswith("lower body kept")
+    assert "“half” +6.2, **above on every seed**." in first and second.startswith("lower body kept")
     *_, alone = vitpose_partial.partial_verdict(rows(seeds=(0,)))
     assert alone == "One seed: numbers, no verdict." and "**" not in vitpose_partial.partial_verdict(rows((0,)))[0]
     assert "within the spread" in vitpose_partial.partial_verdict(rows(gain=0.005))[0]

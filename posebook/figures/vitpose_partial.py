@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from posebook.figures import people, style
-from posebook.verdicts import verdict
+from posebook.verdicts import ONE_SEED, verdict
 from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
 
@@ -153,5 +153,5 @@ def partial_verdict(rows: pd.DataFrame) -> list[str]:
             words += f"; “{name}” {found.difference:+.1f}" + (f", **{found.word}**" if found.seeds > 1 else "")
         said.append(words + ".")
     if rows.groupby("training").seed.nunique().min() < 2:
-        said.append("One seed: numbers, no verdict.")
+        said.append(ONE_SEED)
     return said
