@@ -76,7 +76,11 @@ def every_figure(rng):
         depth,
     )
     yield "poet_fig05_map", poet.fig05_map(log), log
-    yield "poet_fig07_attention", poet_attention.fig07_attention(image, maps, decoder), poet_attention.fig07_data(maps, decoder)
+    yield (
+        "poet_fig07_attention",
+        poet_attention.fig07_attention(image, maps, decoder),
+        poet_attention.fig07_data(maps, decoder),
+    )
     yield "poet_fig08_decoder_depth", poet.fig08_decoder_depth(depth), depth
     yield (
         "poet_fig09_centers",
