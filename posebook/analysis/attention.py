@@ -1,8 +1,7 @@
 """Where POET looks: reference points, detecting queries, attention maps over the picture (POET, Figure 7).
 
-`Maps` holds one forward pass with its attention, so that a slider only indexes it. Points and boxes are in
-COCO pixels of the image. A map is the mean over the heads. h x w image tokens, Q queries,
-K keypoints.
+`Maps` holds one forward pass with its attention, so that a slider only indexes it. Points and boxes are in COCO pixels
+of the image. A map is the mean over the heads. h x w image tokens, Q queries, K keypoints.
 """
 
 from __future__ import annotations
@@ -27,9 +26,8 @@ REGIONS = {
 class Maps:
     """The attention of one picture.
 
-    `outputs`: of `POET.forward(..., attention=True)`; `target`: the batch's dict of this picture (its `size`
-    and `to_original`); `input_size`: (width, height) of the network input with its padding; `row`: place in
-    the batch.
+    `outputs`: of `POET.forward(..., attention=True)`; `target`: the batch's dict of this picture (its `size` and
+    `to_original`); `input_size`: (width, height) of the network input with its padding; `row`: place in the batch.
     """
 
     outputs: dict

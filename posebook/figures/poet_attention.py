@@ -15,9 +15,8 @@ def fig07_attention(
 ):
     """Figure 7: where the encoder and the decoder look.
 
-    Read in (a): from a yellow reference point the encoder's self-attention should stay on the same person; in
-    (b): each query's cross-attention should sit on its own person, on extremities and face where the person
-    is large.
+    Read in (a): from a yellow reference point the encoder's self-attention should stay on the same person; in (b): each
+    query's cross-attention should sit on its own person, on extremities and face where the person is large.
 
     Args:
         image: uint8 (H, W, 3).

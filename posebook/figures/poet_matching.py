@@ -1,7 +1,6 @@
 """The matching cost of one picture and its assignment, and how good predicted visibility is as a probability.
 
-Two drawings that the POET paper leaves to its equations: Eq. 1 and 2 as a table of costs, Figure 10 as a
-curve.
+Two drawings that the POET paper leaves to its equations: Eq. 1 and 2 as a table of costs, Figure 10 as a curve.
 """
 
 from __future__ import annotations

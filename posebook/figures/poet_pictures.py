@@ -21,9 +21,8 @@ def fig04_examples(
 ):
     """Figure 4: example predictions; above the best pictures by mean OKS, below the worst.
 
-    Read in it: hollow joints are those that the model believes occluded. In the lower row the annotated people
-    are thin vermilion skeletons under the predictions, so that a miss, a duplicate and a swap can be told
-    apart.
+    Read in it: hollow joints are those that the model believes occluded. In the lower row the annotated people are thin
+    vermilion skeletons under the predictions, so that a miss, a duplicate and a swap can be told apart.
 
     Args:
         good, bad: (image, Poses, target or None, mean OKS) per picture; bad may be empty.
@@ -153,12 +152,10 @@ def fig10_data(truth: np.ndarray, predicted: np.ndarray, bins: int = 40) -> pd.D
 
 @style.styled
 def fig10_visibility(data: pd.DataFrame, model: str = "poet_tiny", dataset: str = "drawn people"):
-    """Figure 10: distribution of the predicted visibility for joints annotated 0 (outside), 1 (hidden) and 2
-    (seen).
+    """Figure 10: distribution of the predicted visibility for joints annotated 0 (outside), 1 (hidden) and 2 (seen).
 
-    Read in it: the first two shapes should sit below the line at 0.5, the last above; the share that does is
-    printed. The paper (COCO) counts 94.84 % of the non-visible and 91.09 % of the visible joints on the right
-    side.
+    Read in it: the first two shapes should sit below the line at 0.5, the last above; the share that does is printed.
+    The paper (COCO) counts 94.84 % of the non-visible and 91.09 % of the visible joints on the right side.
 
     Args:
         data: as `fig10_data` returns it.

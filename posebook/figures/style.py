@@ -1,5 +1,4 @@
-"""The look of every figure, fixed once: sizes in inches, fonts, one colour per model, and saving with
-repeatable bytes.
+"""The look of every figure, fixed once: sizes in inches, fonts, one colour per model, and saving with repeatable bytes.
 
 Figures are made without pyplot, so nothing is global: a function decorated with `styled` builds a `Figure`,
 `save` writes it as `stem.svg` + `stem.png` + `stem.csv` (the plotted data), `as_image` shows it in a notebook
@@ -124,8 +123,7 @@ def direct_labels(ax, entries: list[tuple], gap_points: float = 9.0, size: float
     """Write line labels at the right edge of `ax`, pushed apart so that none overlaps.
 
     Args:
-        entries: (y in data units, text, colour) per line, y at the line's right end. Set the axis limits
-        first.
+        entries: (y in data units, text, colour) per line, y at the line's right end. Set the axis limits first.
         gap_points: least distance of two baselines.
     """
     height = ax.figure.get_size_inches()[1] * 72 * ax.get_position().height
@@ -143,19 +141,9 @@ def direct_labels(ax, entries: list[tuple], gap_points: float = 9.0, size: float
         if placed and placed[0] < 0:
             placed[0] = 0.0
     for (_, text, ink), at, y in zip(order, wanted, placed, strict=True):
-        ax.annotate(
-            text,
-            (1.0, at),
-            (1.04, y),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            color=ink,
-            fontsize=size,
-            va="center",
-            ha="left",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": ink, "shrinkA": 1, "shrinkB": 0},
-        )
+        line = {"arrowstyle": "-", "lw": 0.5, "color": ink, "shrinkA": 1, "shrinkB": 0}
+        look = {"color": ink, "fontsize": size, "va": "center", "ha": "left", "annotation_clip": False}
+        ax.annotate(text, (1.0, at), (1.04, y), "axes fraction", "axes fraction", arrowprops=line, **look)
 
 
 def point_names(ax, names: list[tuple], x: float, gap: float, lowest: float = -np.inf) -> None:
@@ -222,10 +210,9 @@ def bare(ax) -> None:
 def save(fig: Figure, stem: str, data, folder: str | Path, footer: str = "") -> list[Path]:
     """Write `stem.svg`, `stem.png` and `stem.csv` into `folder`; the same input gives the same bytes.
 
-    The footer is printed in small type in a strip added below the figure, so that it covers nothing. Each
-    file replaces its predecessor in one step. Opaque pictures inside the SVG become JPEG, and a PNG above 400
-    kB gets a palette of 256
-    colours: a page of photographs stays below about a megabyte.
+    The footer is printed in small type in a strip added below the figure, so that it covers nothing. Each file replaces
+    its predecessor in one step. Opaque pictures inside the SVG become JPEG, and a PNG above 400 kB gets a palette of
+    256 colours: a page of photographs stays below about a megabyte.
 
     Args:
         data: pandas.DataFrame with everything that is plotted.
@@ -273,15 +260,8 @@ def _render(fig: Figure, footer: str) -> tuple[bytes, bytes]:
             fig.set_size_inches(width, height + strip)
             share = strip / (height + strip)
             engine.set(rect=(0, share, 1, 1 - share))
-            written = fig.text(
-                0.04 / width,
-                2 / 72 / (height + strip),
-                "\n".join(lines),
-                fontsize=FOOTER_POINTS,
-                color=GREY,
-                va="bottom",
-                linespacing=1.15,
-            )
+            place, look = (0.04 / width, 2 / 72 / (height + strip)), {"fontsize": FOOTER_POINTS, "color": GREY}
+            written = fig.text(*place, "\n".join(lines), va="bottom", linespacing=1.15, **look)
             written.set_in_layout(False)
         fig.draw_without_rendering()
         fig.set_layout_engine("none")
@@ -302,7 +282,8 @@ def _settle(fig) -> None:
     SVG are made from exact coordinates.
     """
     for part in fig.subfigs:
-        part.bbox_relative.p0, part.bbox_relative.p1 = (part.bbox_relative.p0.round(6), part.bbox_relative.p1.round(6))
+        box = part.bbox_relative
+        box.p0, box.p1 = box.p0.round(6), box.p1.round(6)
         _settle(part)
     for ax in fig.axes:
         if ax.get_axes_locator() is None:
@@ -348,8 +329,7 @@ def _light_png(png: bytes, limit: int = 400_000) -> bytes:
         return png
     buffer = io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    # k-means after the median cut, then dithering: without them the rare colours of a colour map drift
-    # visibly.
+    # k-means after the median cut, then dithering: without them the rare colours of a colour map drift visibly.
     sample = picture.resize((picture.width // 3, picture.height // 3), Image.Resampling.NEAREST)
     palette = sample.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=2)
     colours = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)
