@@ -50,7 +50,7 @@ lock: setup                        # requirements.lock anew, from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra book --extra export --extra dev --universal --python-version 3.11 --fork-strategy fewest --upgrade --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
 
 bench: setup                       # cost of the parts, as CPU time and ratios
-	for bench in ci/bench/*.py; do $(BIN)/python $$bench || exit 1; done
+	OMP_NUM_THREADS=1 $(BIN)/python -m posebook.benchmarks all
 
 clean:                             # what can be made again; trained runs (data/runs) stay
 	rm -rf build .snakemake .pytest_cache .ruff_cache figures/smoke figures/quick figures/paper data/cache

@@ -2,7 +2,7 @@
 
 All: the kernel python3, a Markdown cell first, exactly one cell tagged `parameters` whose lines read
 `name: type = literal  # help`, code cells of at most 30 lines, functions of at most 10, no absolute path,
-no installation, no `sys.path`. Checks by hand go through `posebook.pages.check`, which stops the page (self_checks.py).
+no installation, no `sys.path`. Checks by hand go through `posebook.checks.check`, which stops the page (self_checks).
 Workers (10 to 19) are committed without outputs, reports with them: run from top to bottom, no error, no failed check,
 with the parameters and the code that the page shows (ran_with.py), under 500 kB. Exit status 1 when there is a fault.
 """
@@ -26,7 +26,7 @@ FORBIDDEN = {
     r"^\s*[!%]\s*(pip|conda)\b": "an installation",
     r"\bsys\.path\b": "sys.path",
     r"\b(XX+|TODO|FIXME)\b": "a placeholder",
-    r"\binteract\(": "interact, which may never return without a browser: use posebook.pages.sliders",
+    r"\binteract\(": "interact, which may never return without a browser: use posebook.widgets.sliders",
 }
 READ = ("text/plain", "text/markdown", "text/html")
 MACHINE = re.compile(r"/(home|Users|root|tmp)/[\w.-]+")

@@ -1,6 +1,6 @@
 """Checks that a notebook makes of itself: they must be able to fail, and a page whose check fails must not exist.
 
-`posebook.pages.check` raises when a number by hand is not the code's. Refused here: a check that only prints its
+`posebook.checks.check` raises when a number by hand is not the code's. Refused here: a check that only prints its
 failure, one that goes past that function, and one whose two sides come from the same measurement, so that they agree
 whatever was measured.
 """
@@ -45,17 +45,17 @@ def faults(book: nbformat.NotebookNode) -> Iterator[str]:
 
 def _unkept(promise: str) -> Iterator[str]:
     if promise:
-        yield f"its text says that two things {promise}, and no posebook.pages.check follows that would stop the page"
+        yield f"its text says that two things {promise}, and no posebook.checks.check follows that would stop the page"
 
 
 def _cell_faults(tree: ast.Module, made: dict[str, ast.expr]) -> Iterator[str]:
     texts = _texts(tree)
     chosen = [text for node in ast.walk(tree) if isinstance(node, ast.IfExp) for text in _texts(node)]
     if any(PRINTED.search(text) for text in texts) or any(CHOSEN.search(text) for text in chosen):
-        yield "prints that a check failed and goes on: use posebook.pages.check, which stops the page"
+        yield "prints that a check failed and goes on: use posebook.checks.check, which stops the page"
     calls = {_called(node) for node in ast.walk(tree)}
     if any(BY_HAND.search(text) for text in texts) and "check" not in calls:
-        yield "compares something by hand without posebook.pages.check, which stops the page when it is not the same"
+        yield "compares something by hand without posebook.checks.check, which stops the page when it is not the same"
     for statement in tree.body:
         for node in ast.walk(statement):
             sides = _sides(node)

@@ -1,7 +1,9 @@
-"""A run folder as the reports of the book read it: tables, predictions, and the model and data behind them.
+"""Run folders as the reports of the book read them: which one a page shows, its tables, predictions, model and data.
 
-Reports read files; only those that draw attention or centres on a few pictures run the model once more. What
-is missing is said with the notebook that makes it.
+Reports read files; only those that draw attention or centres on a few images run the model once more. The parameters
+of a report name runs as `data/runs/mine/NAME`, where one's own runs go. A reader who has made none there still has a
+page to look at: the newest run of that name of any profile is shown, then what comes with the book, and the page says
+which. What is missing is said with the notebook that makes it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from posebook.selection import Subset
 from posekit import runs
 from posekit.evaluation import CROWD_STATS, STATS
 from posekit.poses import Poses
@@ -25,10 +28,11 @@ from posekit.training.recipes import RECIPES, Recipe, from_record
 # What 10_train lets one change about a recipe by a parameter of its own; the rest goes through `more`, but for what it
 # derives from these and what does not change the weights.
 CHANGES = (
-    "dataset", "steps", "images", "val_images", "batch_size", "size", "augment", "lr", "w_class", "w_abs", "w_ctr",
-    "w_deltas", "w_vis", "visible", "num_queries", "ema", "backbone_steps", "precision", "on_error",
-)  # fmt: skip
-UNTOLD = ("model", "note", "seed", "warmup", "lr_backbone", "workers")
+    "dataset steps images val_images batch_size size augment lr w_class w_abs w_ctr w_deltas w_vis visible".split()
+)
+CHANGES += "num_queries ema backbone_steps precision on_error".split()
+DERIVED = ("model", "note", "seed", "warmup", "lr_backbone", "workers")
+MINE, RUNS, SHIPPED, FIGURES = "data/runs/mine", "data/runs", "data/weights", "figures/reference"
 MADE_BY = {"log.csv": "10_train", "predictions.json": "10_train", "metrics.json": "10_train"}
 
 
@@ -111,16 +115,16 @@ class RunFiles:
         rows = defaultdict(list)
         for row in runs.read_json(self.path("predictions.json")):
             rows[row["image_id"]].append(row)
-        return {image: Poses.from_coco(sorted(found, key=_by_score)) for image, found in rows.items()}
+        return {image: Poses.from_coco(sorted(found, key=lambda row: -row["score"])) for image, found in rows.items()}
 
     @cached_property
     def data(self):
         """The pictures that were scored."""
         from posekit.training.evaluate import DATA_PARAMETERS, open_data
 
-        asked = self.record["parameters"]
-        told = {name: asked[name] for name in DATA_PARAMETERS if name in asked} if "evaluated" in asked else {}
-        return open_data(self.recipe, **told)
+        given = self.record["parameters"]
+        options = {name: given[name] for name in DATA_PARAMETERS if name in given} if "evaluated" in given else {}
+        return open_data(self.recipe, **options)
 
     @cached_property
     def model(self):
@@ -147,7 +151,7 @@ class RunFiles:
         """What trains these weights again, but for the seed."""
         mine = vars(self.recipe)
         changed = {
-            name: {k: v for k, v in mine.items() if k not in UNTOLD and v != getattr(known, k)}
+            name: {k: v for k, v in mine.items() if k not in DERIVED and v != getattr(known, k)}
             for name, known in RECIPES.items()
             if known.model == self.recipe.model
         }
@@ -161,12 +165,12 @@ class RunFiles:
         """Where the picture with this id stands in `data`."""
         return self.data.ids.index(image_id)
 
-    def seen_by(self, indices: Iterable[int], **options) -> Iterator[tuple]:
-        """(picture, target, poses, outputs, batch) of pictures of `data`, one forward pass at a time.
+    def run_model(self, indices: Iterable[int], **options) -> Iterator[tuple]:
+        """(image, target, poses, outputs, batch) of images of `data`, one forward pass at a time.
 
-        `options` go to the model (`attention=True`). Poses keep all queries, surest first, and the predicted
-        centres; the batch is as the loader gives it, with its targets. Of a top-down model the batch holds the crops of
-        all annotated people of the picture, and the poses are theirs, in that order; pictures without any are left out.
+        `options` go to the model (`attention=True`). Poses keep all queries, surest first, and the predicted centres;
+        the batch is as the loader gives it, with its targets. Of a top-down model the batch holds the crops of all
+        annotated people of the image, and the poses are theirs, in that order; images without any are left out.
         """
         import torch
 
@@ -174,25 +178,19 @@ class RunFiles:
         from posekit.poses import join
         from posekit.training.build import evaluation_loader
 
-        if self.model.input.fit == "crop":
-            for i in indices:
-                view = View(self.data, [i])
-                for batch in evaluation_loader(view, self.model).epoch(0):
-                    with torch.inference_mode():
-                        outputs = self.model(batch["images"], **options)
-                        poses = join(decode(self.model, outputs, batch))
-                    yield view.image(0), view.target(0), poses, outputs, batch
-            return
-        view = View(self.data, list(indices))
-        loader = evaluation_loader(view, self.model, size=self.recipe.size, max_size=self.recipe.max_size, batch_size=1)
-        for place, batch in enumerate(loader.epoch(0)):
-            with torch.inference_mode():
-                outputs = self.model(batch["images"], batch["padding_mask"], **options)
-                poses = decode(self.model, outputs, batch)[0]
-            yield view.image(place), view.target(place), poses, outputs, batch
+        top_down = self.model.input.fit == "crop"
+        sizes = {} if top_down else {"size": self.recipe.size, "max_size": self.recipe.max_size, "batch_size": 1}
+        for i in indices:
+            image = Subset(self.data, [i])
+            for batch in evaluation_loader(image, self.model, **sizes).epoch(0):
+                padding = () if top_down else (batch["padding_mask"],)
+                with torch.inference_mode():
+                    outputs = self.model(batch["images"], *padding, **options)
+                    poses = join(decode(self.model, outputs, batch))
+                yield image.image(0), image.target(0), poses, outputs, batch
 
     def score_row(self) -> dict:
-        """The ten numbers and what a table must say about them; see `figures.tables.comparison`.
+        """The ten numbers and what a table must say about them; see `tables.comparison`.
 
         Raises:
             ValueError: a model that finds no keypoints.
@@ -204,12 +202,10 @@ class RunFiles:
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         canvas = "" if self.data.area_scale == 1 else "; areas as on a 512 x 512 canvas"
         own = self.recipe.note not in {known.note for known in RECIPES.values()}  # its command alone does not repeat it
-        told = f"; {self.recipe.note}" if own else ""
-        facts = {
-            "method": self.recipe.model, "model": self.recipe.model, "data set": self.dataset + canvas,
-            "seed": self.recipe.seed, "scaled down": self.budget + told, "params_m": trained / 1e6,
-            "stride": stride_of(self.model), "command": self.command, "trained": self.identity,
-        }  # fmt: skip
+        note = f"; {self.recipe.note}" if own else ""
+        facts = {"method": self.recipe.model, "model": self.recipe.model, "data set": self.dataset + canvas}
+        facts |= {"seed": self.recipe.seed, "scaled down": self.budget + note, "params_m": trained / 1e6}
+        facts |= {"stride": stride_of(self.model), "command": self.command, "trained": self.identity}
         return facts | {name: self.metrics.get(name, np.nan) for name in STATS}
 
 
@@ -221,37 +217,6 @@ def distinct(files: Iterable[RunFiles]) -> list[RunFiles]:
     return list(found.values())
 
 
-@dataclass
-class View:
-    """Some pictures of a data set, in the order of `indices`, as a data set."""
-
-    whole: object
-    indices: list[int]
-
-    def __post_init__(self) -> None:
-        self.name, self.layout, self.category_id = self.whole.name, self.whole.layout, self.whole.category_id
-        self.ids = [self.whole.ids[i] for i in self.indices]
-        self.area_scale = getattr(self.whole, "area_scale", 1.0)
-
-    @property
-    def ground_truth(self) -> dict:
-        """The annotations of these pictures alone, as COCO has them."""
-        whole, chosen = self.whole.ground_truth, set(self.ids)
-        images = [row for row in whole["images"] if row["id"] in chosen]
-        return whole | {
-            "images": images, "annotations": [row for row in whole["annotations"] if row["image_id"] in chosen],
-        }  # fmt: skip
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def image(self, place: int) -> np.ndarray:
-        return self.whole.image(self.indices[place])
-
-    def target(self, place: int) -> dict[str, np.ndarray]:
-        return self.whole.target(self.indices[place])
-
-
 def stride_of(model) -> int:
     """Pixels of the picture per cell of a model's features; of several levels, the finest that finds people."""
     if hasattr(model, "features"):
@@ -260,22 +225,89 @@ def stride_of(model) -> int:
     return backbone.stride if hasattr(backbone, "stride") else backbone[0].stride
 
 
-def by_picture(matches: pd.DataFrame) -> pd.DataFrame:
-    """Mean OKS of the labelled people of each picture, best first: image_id, oks, people."""
-    counted = matches[matches.labelled > 0].groupby("image_id").oks.agg(["mean", "size"]).reset_index()
-    table = counted.set_axis(["image_id", "oks", "people"], axis=1)
-    return table.sort_values(["oks", "image_id"], ascending=[False, True], ignore_index=True)
+def find_run(folder: str, has: str = "run.json", made_by: str = "10_train", shipped: bool = True) -> str:
+    """The folder that a page reads: `folder`, or, if that is data/runs/mine/NAME and not there, one that is.
 
+    Looked for in this order: `folder` itself; the newest finished run called NAME of any profile (data/runs/*/NAME);
+    with `shipped`, data/weights/NAME. What is shown instead is printed. "" is returned, after a sentence with the
+    command that makes it, when there is none; and for "", which asks for none.
 
-def crowded(data, people: int = 4, first: int = 0) -> int:
-    """Index of the first picture from `first` on with `people` people (or the nearest number, if none has).
+    Args:
+        folder: from the repository's root. has: the file that the page needs, as a pattern below the folder
+            ("matches.csv"; "*/run.json" for a study). made_by: the notebook that makes such a folder.
 
-    A picture to look into: chosen by its annotation, not by how well a model does on it.
+    Raises:
+        FileNotFoundError: another folder than data/runs/mine/NAME is not there; nothing takes its place.
     """
-    counts = np.array([len(data.target(i)["areas"]) for i in range(len(data))])
-    off = np.abs(np.roll(counts, -first) - people)
-    return int((first + off.argmin()) % len(data))
+    study, folder = has.startswith("*/"), str(folder)  # papermill makes a number of a folder called 2024
+    if not folder or _started(folder, has) or not study and any(runs.resolve(folder).glob(has)):
+        return folder
+    wanted = Path(runs.relative(runs.resolve(folder)))
+    into = "out_dir" if made_by == "11_evaluate" else "run_dir"
+    way = f"notebooks/{made_by}.ipynb makes it with {into} = {folder}, or `make reproduce`, all of profile quick"
+    if wanted.parent.as_posix() != MINE:
+        raise FileNotFoundError(f"{folder} has no finished run with {has}: {way}")
+    same = (runs.relative(path) for path in runs.resolve(RUNS).glob(f"*/{wanted.name}"))
+    began, found = max(((_started(path, has), path) for path in same), default=("", ""))
+    weights = f"{SHIPPED}/{wanted.name}"
+    if began:
+        print(f"{folder} was not run; shown is the newest of that name, {found}{_length(found)}")
+    elif shipped and _started(weights, has):
+        found = weights
+        print(f"{folder} was not run; shown is what comes with the book, {found}{_length(found)}")
+    else:
+        found = ""
+        print(f"{folder} was not run: {way}")
+    return found
 
 
-def _by_score(row: dict) -> float:
-    return -row["score"]
+def find_scores(folder: str) -> str:
+    """As `find_run`, for an evaluation: when there is none, the shipped weights of its name are scored into `folder`.
+
+    data/runs/mine/NAME_scores belongs to data/weights/NAME; that takes a minute on one core.
+    """
+    found = find_run(folder, has="matches.csv", made_by="11_evaluate", shipped=False)
+    weights = f"{SHIPPED}/{Path(folder).name.removesuffix('_scores')}"
+    if found or not folder or not _started(weights, "run.json"):
+        return found
+    from posekit.training.evaluate import evaluate_run
+
+    print(f"scoring what comes with the book, {weights}{_length(weights)}, into {folder}")
+    evaluate_run(weights, folder=folder)
+    return folder
+
+
+def committed(stem: str, as_text: bool = False) -> pd.DataFrame:
+    """The data of a figure as it comes with the book, for a page whose own run was not made; says so.
+
+    as_text: every cell as it is written, of a table that is shown.
+
+    Raises:
+        FileNotFoundError: no figure of that name comes with the book.
+    """
+    path = f"{FIGURES}/{stem}.csv"
+    if not runs.resolve(path).is_file():
+        raise FileNotFoundError(f"{path} is missing: no figure called {stem} comes with the book")
+    print(f"shown instead is what comes with the book, {path}; {stem}.png beside it says how it was made")
+    return pd.read_csv(runs.resolve(path), **({"dtype": str, "keep_default_na": False} if as_text else {}))
+
+
+def footer_of(stem: str, profile: str) -> str:
+    """The line below a figure that is drawn from `committed(stem)`."""
+    return f"profile {profile} · not run here: drawn from {FIGURES}/{stem}.csv"
+
+
+def _started(folder: str, has: str) -> str:
+    """When the newest finished run in a folder began, "" if it has none, or lacks what the page needs."""
+    place = runs.resolve(folder)
+    if not any(place.glob(has)):
+        return ""
+    records = (runs.load_run(path) for path in place.glob("*/run.json" if has.startswith("*/") else "run.json"))
+    return max((one["provenance"]["started"] for one in records if one["status"] == "done"), default="")
+
+
+def _length(folder: str) -> str:
+    """The number of steps in brackets, or nothing where none were taken."""
+    path = runs.resolve(folder) / "run.json"
+    steps = runs.steps_of(runs.load_run(path)) if path.is_file() else None
+    return f" ({steps:,} steps)" if steps else ""

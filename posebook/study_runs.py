@@ -1,4 +1,4 @@
-"""The runs of a study: trained side by side, found again, and told as rows of a table.
+"""The runs of a study: trained side by side, found again, and read as rows of a table.
 
 A study's runs stand in one folder, `FOLDER/VARIANT-SEED`, each an ordinary run folder that goes on where it was
 interrupted. Equal runs of several studies are trained once, and a run that is there already (shipped weights as a
@@ -115,7 +115,7 @@ def borrow(chosen: Recipe, run: Path, report: Callable[[str], None] = print) -> 
             return
 
 
-def _copy(source: Path, run: Path, **told) -> None:
+def _copy(source: Path, run: Path, **fields) -> None:
     """A finished run under another name; a folder that is there already is left alone."""
     record = runs.load_run(source)
     if record["status"] != "done":
@@ -125,7 +125,7 @@ def _copy(source: Path, run: Path, **told) -> None:
         partial = partial_name(run)
         try:
             shutil.copytree(source, partial, ignore=shutil.ignore_patterns(".*"))
-            runs.write_json(partial / "run.json", record | {"folder": runs.relative(run)} | told)
+            runs.write_json(partial / "run.json", record | {"folder": runs.relative(run)} | fields)
             partial.rename(run)
         except OSError:
             if not run.exists():  # another process may have come first
@@ -179,10 +179,10 @@ def _row(name: str, variant: str, run: Path, scale: str) -> dict:
     from posebook.reports import RunFiles
 
     files = RunFiles(runs.relative(run))
-    told, results = files.score_row(), files.record["results"]
+    facts, results = files.score_row(), files.record["results"]
     row = {"variant": variant, "seed": files.recipe.seed, "run": runs.relative(run), "AP": results["AP"]}
-    row |= {"steps": int(results["step"]), "minutes": results["minutes"], "params_m": told["params_m"]}
-    row |= {key: told[key] for key in ("data set", "scaled down")}
+    row |= {"steps": int(results["step"]), "minutes": results["minutes"], "params_m": facts["params_m"]}
+    row |= {key: facts[key] for key in ("data set", "scaled down")}
     given = "given" in files.record
     row |= {"command": files.command if given else command(name, variant, files.recipe, scale)}
     return row | {key: results[key] for key in results if key.startswith("AP_")}
@@ -199,8 +199,8 @@ def command(name: str, variant: str, made: Recipe, scale: str = "tiny") -> str:
     words |= {"more": json.dumps(own)} if own else {}
     sources = " ".join(sorted(_given(name, variant, made, scale)))
     words |= {"given": sources} if sources else {}
-    told = " ".join(f"-p {k} {shlex.quote(str(v))}" for k, v in words.items())
-    return f"ci/execute.py notebooks/14_study.ipynb build/14.ipynb {told}"
+    options = " ".join(f"-p {k} {shlex.quote(str(v))}" for k, v in words.items())
+    return f"ci/execute.py notebooks/14_study.ipynb build/14.ipynb {options}"
 
 
 def _given(name: str, variant: str, made: Recipe, scale: str) -> set[str]:

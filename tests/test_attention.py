@@ -90,10 +90,10 @@ def test_finders_pair_one_to_one_and_only_the_sure():
     keypoints = np.zeros((5, 17, 2), np.float32)
     keypoints[:3] = target["keypoints"][[1, 0, 0]]  # two predictions of person 0: one is left over
     poses = Poses(keypoints, np.ones((5, 17)), np.array([0.9, 0.8, 0.7, 0.6, 0.1], np.float32))
-    found = attention.finders(poses, target, seen, COCO.sigmas)
+    found = attention.detecting_queries(poses, target, seen, COCO.sigmas)
     assert [(f["person"], f["pose"]) for f in found][0] == (1, 0) and len(found) == 2
     assert found[0]["query"] == seen.queries()[0] == 1
-    assert attention.finders(poses, target, seen, COCO.sigmas, threshold=0.95) == []
+    assert attention.detecting_queries(poses, target, seen, COCO.sigmas, threshold=0.95) == []
 
 
 @given(st.floats(0, 60), st.floats(0, 40), st.floats(1, 36), st.floats(1, 24))

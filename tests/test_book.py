@@ -143,7 +143,7 @@ whole = raw[raw.part == "total"].set_index(keys).ms.reindex(parts.index)
         ('print("the same" if a == b else "another")', "prints that a check failed and goes on"),
         ("print(f\"bins: {told if a == b else 'NOT the same'}\")", "prints that a check failed and goes on"),
         ("f\"{off:.0%}, {'fine' if off < 0.1 else 'TOO MUCH'}\"", "prints that a check failed and goes on"),
-        ('print(f"by hand {a:.3f}, in the code {b:.3f}")', "compares something by hand without posebook.pages.check"),
+        ('print(f"by hand {a:.3f}, in the code {b:.3f}")', "compares something by hand without posebook.checks.check"),
         ('check("the bins", model.bins(box), model.bins(box))', "compares model.bins(box) with itself"),
         (MEASURED + "off = ((parts - whole).abs() / whole).median()", "compares parts with whole, both taken from raw"),
         (MEASURED + 'check("times", parts, whole, rtol=0.1)', "compares parts with whole, both taken from raw"),
@@ -250,7 +250,7 @@ def test_outputs_of_another_profile_and_failed_checks_are_named(page):
 
 
 def test_every_report_asks_for_runs_that_profile_quick_makes(monkeypatch):
-    """By default a report reads data/runs/mine/NAME, and `pages.find_run` goes by the name."""
+    """By default a report reads data/runs/mine/NAME, and `reports.find_run` goes by the name."""
     monkeypatch.chdir(ROOT)
     asked = [job.parameters for job in jobs.read("quick") if job.worker]
     made = {Path(one[key]).name for one in asked for key in ("run_dir", "out_dir") if key in one}

@@ -299,16 +299,15 @@ def test_data_sets_with_other_keypoints_train_together(scenes):
         assert len(target["weights"]) == (14 if target["image_id"] >= 70 else 17)
 
 
-def test_our_decoding_is_nearer_to_the_published_one_than_transformers(monkeypatch):
+def test_our_decoding_is_nearer_to_the_published_one_than_transformers():
     transformers = pytest.importorskip("transformers")
-    monkeypatch.syspath_prepend(ROOT / "ci" / "bench")
-    import crops as bench
+    from posebook.benchmarks import data
 
-    distances = bench.agreement(transformers.VitPoseImageProcessor())
-    assert distances["ours"].max() < 1e-3 < 0.1 < distances["transformers"].mean()
-    image, boxes, maps = bench.scene(2)
     processor = transformers.VitPoseImageProcessor()
-    ours, theirs = bench.ours(image, boxes, maps), bench.theirs(image, boxes, maps, processor)
-    assert ours["crop"]().shape == theirs["crop"]().shape == (2, 3, 256, 192)
-    found = np.stack([person["keypoints"].numpy() for person in theirs["decode"]()[0]])
-    assert np.abs(ours["decode"]().keypoints - found).max() < 1.0
+    distances = data.decoding_errors(processor)
+    assert distances["ours"].max() < 1e-3 < 0.1 < distances["transformers"].mean()
+    calls = data.crop_calls(*data.crop_case(2), processor)
+    made = {name: call() for name, call in calls.items()}
+    assert made["ours", "crop"].shape == made["transformers", "crop"].shape == (2, 3, 256, 192)
+    found = np.stack([person["keypoints"].numpy() for person in made["transformers", "decode"][0]])
+    assert np.abs(made["ours", "decode"].keypoints - found).max() < 1.0

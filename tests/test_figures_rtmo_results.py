@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from posebook.figures import rtmo, style, tables
+from posebook import tables
+from posebook.figures import rtmo, style, table_page, training
 
 
 @pytest.fixture
@@ -68,12 +69,12 @@ def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(name, pa
         if name == "fig03":
             return rtmo.fig03_latency(latencies(), "rtmo_s", "1 thread", 0.5)
         if name == "minutes":
-            return rtmo.ext_minutes({"rtmo_tiny": log(0.2, 4), "poet_tiny": log(0.02, 5)})
+            return training.ap_against_minutes({"rtmo_tiny": log(0.2, 4), "poet_tiny": log(0.02, 5)})
         if name == "table1":
             facts = {"backbone": ("backbone", ""), "params_m": ("params, M", ".1f")}
-            return rtmo.table_page(rtmo.results_table(paper1, [our_row()], rtmo.COCO_MEASURES, facts))
+            return table_page.table_page(tables.comparison(paper1, [our_row()], tables.COCO_MEASURES, facts))
         paper = tables.read_paper("rtmo_table2")
-        return rtmo.table_page(rtmo.results_table(paper, [], rtmo.CROWD_MEASURES, {}, [{"method": "rtmo_s"}]))
+        return table_page.table_page(tables.comparison(paper, [], tables.CROWD_MEASURES, {}, [{"method": "rtmo_s"}]))
 
     data = pd.DataFrame({"x": [1]})
     first, second = (style.save(draw(), "page", data, tmp_path / folder, "footer") for folder in "ab")
@@ -86,8 +87,8 @@ def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(name, pa
 
 def test_a_long_command_is_wrapped_and_shrinks_nothing(paper1):
     command = "ci/execute.py notebooks/10_train.ipynb build/10.ipynb " + "-p name value " * 40
-    table = rtmo.results_table(paper1, [our_row(command=command)], rtmo.COCO_MEASURES, {})
-    fig = rtmo.table_page(table)
+    table = tables.comparison(paper1, [our_row(command=command)], tables.COCO_MEASURES, {})
+    fig = table_page.table_page(table)
     fig.draw_without_rendering()
     assert fig.axes[0].get_position().width > 0.95
     assert table.command.iloc[-1] == command
@@ -96,25 +97,25 @@ def test_a_long_command_is_wrapped_and_shrinks_nothing(paper1):
 def test_data_sets_never_share_a_block_and_seeds_are_averaged(paper1):
     waiting = [{"method": "rtmo_s", "data set": "COCO val2017", "command": "make"}]
     facts = {"params_m": ("params, M", ".1f")}
-    table = rtmo.results_table(paper1, [our_row(0), our_row(1), our_row(1)], rtmo.COCO_MEASURES, facts, waiting)
+    table = tables.comparison(paper1, [our_row(0), our_row(1), our_row(1)], tables.COCO_MEASURES, facts, waiting)
     blocks = [data for (_, data), _ in table.groupby(["by", "data set"], sort=False)]
     assert blocks == ["COCO test-dev", "COCO val2017", "drawn people, 128 px"]
     ours = table[table["data set"] == "drawn people, 128 px"]
     assert ours.AP.tolist() == ["21.0 ± 1.4"] and ours.seeds.tolist() == ["0, 1"]
-    assert set(table[table["data set"] == "COCO val2017"][list(rtmo.COCO_MEASURES.values())].iloc[0]) == {"not run"}
+    assert set(table[table["data set"] == "COCO val2017"][list(tables.COCO_MEASURES.values())].iloc[0]) == {"not run"}
     assert table.method.str.endswith("†").sum() == 3
     assert table[table.method == "DirectPose"].AR.tolist() == ["–", "–"]
 
 
 def test_medium_area_and_medium_crowds_have_headings_that_differ():
-    assert rtmo.COCO_MEASURES["APM"] == "AP, area M" and rtmo.CROWD_MEASURES["APmedium"] == "AP, crowd medium"
-    shared = set(rtmo.COCO_MEASURES.values()) & set(rtmo.CROWD_MEASURES.values())
+    assert tables.COCO_MEASURES["APM"] == "AP, area M" and tables.CROWD_MEASURES["APmedium"] == "AP, crowd medium"
+    shared = set(tables.COCO_MEASURES.values()) & set(tables.CROWD_MEASURES.values())
     assert shared == {"AP"}
 
 
 def test_what_was_not_run_says_so(paper1):
     assert "not run" in words(rtmo.fig01_tradeoff(paper1, points().head(0), "drawn people"))
-    assert "not run" in words(rtmo.ext_minutes({}))
+    assert "not run" in words(training.ap_against_minutes({}))
 
 
 def test_figure_3_tells_what_people_add():
@@ -125,12 +126,12 @@ def test_figure_3_tells_what_people_add():
 
 
 def test_equal_minutes_are_those_of_the_shorter_run():
-    minutes, one, other = rtmo.at_equal_minutes(log(0.2, 4, rows=5), log(0.1, 8, rows=9))
+    minutes, one, other = training.at_equal_minutes(log(0.2, 4, rows=5), log(0.1, 8, rows=9))
     assert minutes == 4 and one == pytest.approx(0.2)
     long = log(0.1, 8, rows=9)
     assert other == pytest.approx(np.interp(4, long.minutes, long.AP))
     gaps = pd.concat([long, pd.DataFrame({"minutes": [9.0], "AP": [np.nan]})])
-    assert rtmo.at_equal_minutes(gaps, long)[0] == 8
+    assert training.at_equal_minutes(gaps, long)[0] == 8
 
 
 @pytest.mark.parametrize(("size", "features"), [(640, (4, 5)), (640, (3, 4, 5)), (128, (3, 4)), (128, (4, 5))])

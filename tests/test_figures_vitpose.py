@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posebook import tables
 from posebook.analysis import tokens
-from posebook.figures import results_table, style, tables, vitpose, vitpose_overview, vitpose_partial
+from posebook.figures import style, table_page, vitpose, vitpose_overview, vitpose_partial
 from posekit import models
 from posekit.models.windows import KINDS, Attention
 
@@ -61,33 +62,33 @@ def test_the_same_network_has_the_same_number_in_every_study(name):
 
 
 def test_what_nobody_checked_is_marked_wherever_it_is_printed(paper):
-    table = vitpose.study_table(paper, [], "full")
-    printed = table[[vitpose.PAPER + name for name in ("AP", "memory, MB", "GFLOPs")]]
+    table = tables.study_table(paper, [], "full")
+    printed = table[[tables.PAPER + name for name in ("AP", "memory, MB", "GFLOPs")]]
     assert printed.apply(lambda column: column.str.endswith(" ?")).all(axis=None)
-    assert table[vitpose.PAPER + "source"].eq(vitpose.UNVERIFIED).all()
-    assert vitpose.UNVERIFIED in words(vitpose.study_page(table))
-    tuning = vitpose.study_table(tables.read_paper("vitpose_finetuning"), [], "all trained")
-    assert tuning[vitpose.PAPER + "AP"].tolist() == ["75.8", "75.1 ?", "72.8 ?"]
-    assert tuning[vitpose.PAPER + "difference"].tolist() == ["", "-0.7 ?", "-3.0 ?"]
-    sets = vitpose.study_table(tables.read_paper("vitpose_datasets"), [], "COCO")
-    assert sets[vitpose.PAPER + "AP"].str.endswith("‡").sum() == 1
-    ours = vitpose.study_table(tables.read_paper("vitpose_datasets"), [], "people", paper_base="COCO")
-    assert ours[vitpose.PAPER + "difference"].tolist() == sets[vitpose.PAPER + "difference"].tolist()
-    assert vitpose.UNVERIFIED in words(vitpose.fig_tradeoff(tables.read_paper("vitpose_scaling"), points(), DATA))
+    assert table[tables.PAPER + "source"].eq(tables.UNVERIFIED).all()
+    assert tables.UNVERIFIED in words(table_page.table_page(table))
+    tuning = tables.study_table(tables.read_paper("vitpose_finetuning"), [], "all trained")
+    assert tuning[tables.PAPER + "AP"].tolist() == ["75.8", "75.1 ?", "72.8 ?"]
+    assert tuning[tables.PAPER + "difference"].tolist() == ["", "-0.7 ?", "-3.0 ?"]
+    sets = tables.study_table(tables.read_paper("vitpose_datasets"), [], "COCO")
+    assert sets[tables.PAPER + "AP"].str.endswith("‡").sum() == 1
+    ours = tables.study_table(tables.read_paper("vitpose_datasets"), [], "people", paper_base="COCO")
+    assert ours[tables.PAPER + "difference"].tolist() == sets[tables.PAPER + "difference"].tolist()
+    assert tables.UNVERIFIED in words(vitpose.fig_tradeoff(tables.read_paper("vitpose_scaling"), points(), DATA))
 
 
 def test_ours_stand_in_columns_of_their_own_and_seeds_are_averaged(paper):
     ours = [run("full", 0, 0.50), run("full", 1, 0.52), run("window", 0, 0.4), run("minimal", 0, 0.3)]
-    table = vitpose.study_table(paper, ours, "full").set_index("variant")
-    assert table[vitpose.OURS + "AP"].tolist() == ["51.0 ± 1.4", "40.0", *["not run"] * 4, "30.0"]
-    assert table.loc["full", [vitpose.OURS + name for name in ("seeds", "steps", "memory, MB", "GMAC")]].tolist() == [
+    table = tables.study_table(paper, ours, "full").set_index("variant")
+    assert table[tables.OURS + "AP"].tolist() == ["51.0 ± 1.4", "40.0", *["not run"] * 4, "30.0"]
+    assert table.loc["full", [tables.OURS + name for name in ("seeds", "steps", "memory, MB", "GMAC")]].tolist() == [
         "0, 1", "1,500", "120", "0.037",
     ]  # fmt: skip
-    assert table.loc["minimal", vitpose.PAPER + "AP"] == "–"
-    assert vitpose.OURS + "ms" not in table and vitpose.PAPER + "GMAC" not in table  # nobody measured them
-    assert not table[vitpose.PAPER + "AP"].str.contains("51.0|40.0").any()
-    nothing = vitpose.study_table(paper, [], "full")
-    assert nothing[vitpose.OURS + "AP"].eq("not run").all() and len(nothing) == 6
+    assert table.loc["minimal", tables.PAPER + "AP"] == "–"
+    assert tables.OURS + "ms" not in table and tables.PAPER + "GMAC" not in table  # nobody measured them
+    assert not table[tables.PAPER + "AP"].str.contains("51.0|40.0").any()
+    nothing = tables.study_table(paper, [], "full")
+    assert nothing[tables.OURS + "AP"].eq("not run").all() and len(nothing) == 6
 
 
 def test_verdicts_need_seeds_that_stay_apart_and_equal_budgets(paper):
@@ -95,19 +96,19 @@ def test_verdicts_need_seeds_that_stay_apart_and_equal_budgets(paper):
     ours += [run("window", seed, 0.40 + 0.01 * seed) for seed in (0, 1)]
     ours += [run("shift", seed, 0.49 + 0.04 * seed) for seed in (0, 1)]
     ours += [run("pool", seed, 0.60 + 0.01 * seed) for seed in (0, 1)] + [run("shift+pool", 0, 0.3, steps=500)]
-    table = vitpose.study_table(paper, ours, "full").set_index("variant")
-    assert table[vitpose.OURS + "verdict"].tolist() == [
+    table = tables.study_table(paper, ours, "full").set_index("variant")
+    assert table[tables.OURS + "verdict"].tolist() == [
         "compared with", "below on every seed", "within the spread", "above on every seed", "other budget", "",
     ]  # fmt: skip
-    assert table.loc["window", vitpose.OURS + "difference"] == "-10.5"
-    assert table.loc["shift+pool", vitpose.OURS + "difference"] == ""
+    assert table.loc["window", tables.OURS + "difference"] == "-10.5"
+    assert table.loc["shift+pool", tables.OURS + "difference"] == ""
     single = [run("full", 0, 0.5), run("window", 0, 0.1)]
-    assert vitpose.study_table(paper, single, "full")[vitpose.OURS + "verdict"][1] == "–"
+    assert tables.study_table(paper, single, "full")[tables.OURS + "verdict"][1] == "–"
 
 
 def test_sentences_state_the_numbers_of_every_row_and_no_judgement(paper):
     def said(ours):
-        return vitpose.study_numbers(vitpose.study_table(paper, ours, "full"), "full")
+        return tables.study_numbers(tables.study_table(paper, ours, "full"), "full")
 
     ours = [run("full", seed, 0.50 + 0.02 * seed) for seed in (0, 1)]
     both = said(ours + [run("window", seed, 0.40 + 0.01 * seed) for seed in (0, 1)])
@@ -126,16 +127,16 @@ def test_sentences_state_the_numbers_of_every_row_and_no_judgement(paper):
 
 def test_a_study_refuses_what_it_cannot_tell_apart(paper):
     with pytest.raises(ValueError, match="'classic' stands twice"):
-        vitpose.study_table(tables.read_paper("vitpose_decoders"), [], "classic")
+        tables.study_table(tables.read_paper("vitpose_decoders"), [], "classic")
     with pytest.raises(ValueError, match="steps, seed"):
-        vitpose.study_table(paper, [{"variant": "full", "AP": 0.1, "data set": "x", "command": "y"}], "full")
+        tables.study_table(paper, [{"variant": "full", "AP": 0.1, "data set": "x", "command": "y"}], "full")
 
 
 def test_the_state_of_the_art_is_a_block_per_data_set():
     rows = tables.read_paper("vitpose_sota")
     facts = {"trained_on": ("trained on", ""), "source": ("source", "")}
-    table = results_table.results_table(rows, [], {"AP": "AP", "AR": "AR"}, facts)
-    shown = words(results_table.table_page(table, "as published"))
+    table = tables.comparison(rows, [], {"AP": "AP", "AR": "AR"}, facts)
+    shown = words(table_page.table_page(table, "as published"))
     assert "OCHuman test (as published)" in shown and "as printed" not in shown and "released README" in shown
 
 
@@ -154,18 +155,18 @@ def followed(attention="full"):
     torch.manual_seed(0)
     model = models.build("vitpose_tiny", attention=attention, window=(4, 3))
     image = np.random.default_rng(0).integers(0, 255, (96, 72, 3)).astype(np.uint8)
-    return tokens.look(model, image, (40.0, 50.0))
+    return tokens.follow(model, image, (40.0, 50.0))
 
 
 def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(paper, tmp_path):
-    seen, table = followed(), vitpose.study_table(paper, [run("full", 0, 0.5)], "full")
+    seen, table = followed(), tables.study_table(paper, [run("full", 0, 0.5)], "full")
     scaling = tables.read_paper("vitpose_scaling")
     figures = {
         "vitpose_fig_tradeoff": lambda: vitpose.fig_tradeoff(scaling, points(), DATA, scaling, {"HRFormer-B": 158}),
         "vitpose_fig_partial": lambda: vitpose_partial.fig_partial(partial()),
         "vitpose_fig_overview": lambda: vitpose_overview.fig_overview(seen, [0, 9, 10]),
         "vitpose_ext_attention": lambda: vitpose_overview.fig_attention({"full": seen, "again": seen}),
-        "vitpose_table_attention": lambda: vitpose.study_page(table),
+        "vitpose_table_attention": lambda: table_page.table_page(table),
     }
     data = pd.DataFrame({"x": [1]})
     for stem, draw in figures.items():
@@ -220,7 +221,7 @@ def test_weights_times_values_are_what_attention_returns(rows, columns, tall, wi
     count, cell = rows * columns, seed % (rows * columns)
     x = torch.randn(2, count + others, 8)
     with torch.no_grad():
-        weights = tokens.attends(attention, x, (rows, columns), cell)
+        weights = tokens.attention_of(attention, x, (rows, columns), cell)
         left = 1 - weights.sum(-1, keepdim=True)  # what the further token gets
         values = attention.qkv(x)[..., 16:].unflatten(-1, (2, 4)).transpose(1, 2)
         if others:
@@ -235,8 +236,8 @@ def test_looking_changes_nothing_and_needs_a_place_in_the_crop():
     model = models.build("vitpose_tiny", knowledge_token=True).train()
     image = np.zeros((96, 72, 3), np.uint8)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    seen = tokens.look(model, image, (0, 0))
+    seen = tokens.follow(model, image, (0, 0))
     assert model.training and seen.cell == 0 and (seen.attention.sum((2, 3)) < 1).all()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match="outside the crop of 72 x 96"):
-        tokens.look(model, image, (72, 5))
+        tokens.follow(model, image, (72, 5))

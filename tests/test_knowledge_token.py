@@ -8,6 +8,7 @@ from posebook.analysis import knowledge_token
 from posebook.figures import vitpose_token
 from posekit import models
 from posekit.data.drawn.scenes import Scenes
+from posekit.data.transforms import normalise
 
 SMALL = {"dim": 32, "depth": 2, "heads": 2, "filters": 8}
 
@@ -36,11 +37,11 @@ def test_without_its_token_a_model_is_the_one_that_never_had_one(model, crops):
     token = model.backbone.knowledge_token
     maps, without = knowledge_token.heatmaps(model, crops)
     with torch.no_grad():
-        pixels = knowledge_token._pixels(model, crops)
+        pixels = normalise(crops, model.input.mean, model.input.std)
         np.testing.assert_allclose(without, plain(pixels)["heatmaps"].numpy(), atol=1e-5)
         np.testing.assert_allclose(maps, model(pixels)["heatmaps"].numpy(), atol=1e-5)
     assert np.abs(maps - without).max() > 1e-4 and model.backbone.knowledge_token is token
-    with pytest.raises(RuntimeError), knowledge_token.taken_out(model):
+    with pytest.raises(RuntimeError), knowledge_token.removed(model):
         raise RuntimeError
     assert model.backbone.knowledge_token is token
     for ask in (knowledge_token.heatmaps, knowledge_token.attention):
@@ -52,7 +53,7 @@ def test_attention_to_the_token_by_hand(model, crops):
     given = knowledge_token.attention(model, crops)
     backbone = model.backbone
     with torch.no_grad():
-        x, grid = backbone.embed(knowledge_token._pixels(model, crops))
+        x, grid = backbone.embed(normalise(crops, model.input.mean, model.input.std))
         x = torch.cat([x, backbone.knowledge_token.expand(5, -1, -1)], 1)
         for block, share in zip(backbone.blocks, given, strict=True):
             q, k, _ = block.attn.qkv(block.norm1(x)).unflatten(-1, (3, 2, 16)).permute(2, 0, 3, 1, 4)
@@ -81,7 +82,7 @@ def test_its_picture_stays_on_the_page(crops):
     place, share = np.array([30.0, 40]), np.array([0.05, 0.01])
     maps = rng.random((2, 2, 32, 24))
     rows = [
-        vitpose_token.Tokened(name, crops[0], place, *maps[i], share) for i, name in enumerate(("teacher", "student"))
+        vitpose_token.TokenEffect(name, crops[0], place, *maps[i], share) for i, name in enumerate(("large", "small"))
     ]
     fig = vitpose_token.fig_token(rows, "left_wrist", 48)
     words = " ".join(text.get_text() for text in fig.findobj(lambda part: hasattr(part, "get_text")))

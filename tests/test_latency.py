@@ -235,15 +235,24 @@ def test_speed_rows_has_every_method_part_and_count(monkeypatch, detector):
     speed = systems.speed_rows(scenes={n: [scene(n)] for n in (0, 2)}, repeats=2, warmup=0, size=64)
     parts = speed.rows.groupby(["method", "people"]).part.agg(set).to_dict()
     assert parts[systems.POET, 2] == {"F", "P", "total"}
-    assert parts[systems.GIVEN, 0] == {"total"} and parts[systems.GIVEN, 2] == {"C", "T", "P", "total"}
-    assert parts[systems.BEHIND, 0] == {"D", "total"} and parts[systems.BEHIND, 2] == {
+    assert parts[systems.TOP_DOWN_GT_BOXES, 0] == {"total"} and parts[systems.TOP_DOWN_GT_BOXES, 2] == {
+        "C",
+        "T",
+        "P",
+        "total",
+    }
+    assert parts[systems.TOP_DOWN_DETECTOR, 0] == {"D", "total"} and parts[systems.TOP_DOWN_DETECTOR, 2] == {
         "D",
         "C",
         "T",
         "P",
         "total",
     }
-    assert list(dict.fromkeys(speed.rows.method)) == [systems.POET, systems.GIVEN, systems.BEHIND]
+    assert list(dict.fromkeys(speed.rows.method)) == [
+        systems.POET,
+        systems.TOP_DOWN_GT_BOXES,
+        systems.TOP_DOWN_DETECTOR,
+    ]
     assert len(speed.lines) == 3 and len(speed.crossing) == 3
     assert speed.settings["weights"] == "random" and speed.settings["rounds"] == 2
     assert {"wall_ms", "cpu_ms", "kept"} <= set(speed.raw)

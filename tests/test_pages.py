@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from posebook import pages
-from posebook.pages import CheckError, check, find_run, find_scores
+from posebook import reports, widgets
+from posebook.checks import CheckError, check
+from posebook.reports import find_run, find_scores
 from posekit import runs
 
 
@@ -126,17 +127,17 @@ def test_shipped_weights_are_scored_when_nobody_has(checkout, monkeypatch, capsy
 def test_a_figure_that_comes_with_the_book(checkout, capsys):
     (checkout / "figures" / "reference").mkdir(parents=True)
     pd.DataFrame({"ms": [1.5]}).to_csv(checkout / "figures/reference/speed.csv", index=False)
-    assert pages.committed("speed").ms.tolist() == [1.5]
+    assert reports.committed("speed").ms.tolist() == [1.5]
     assert "figures/reference/speed.csv" in capsys.readouterr().out
     with pytest.raises(FileNotFoundError, match="no figure called speeds comes with the book"):
-        pages.committed("speeds")
+        reports.committed("speeds")
 
 
 def test_sliders_draw_when_they_are_moved_and_not_before():
     from ipywidgets import FloatSlider, IntSlider
 
     drawn, x, layer = [], FloatSlider(0.5, min=0, max=1), IntSlider(1, min=1, max=3, description="which")
-    pages.sliders(lambda **values: drawn.append(values), x=x, layer=layer)
+    widgets.sliders(lambda **values: drawn.append(values), x=x, layer=layer)
     assert drawn == [] and (x.description, layer.description) == ("x", "which")
     x.value, layer.value = 0.25, 3
     assert drawn == [{"x": 0.25, "layer": 1}, {"x": 0.25, "layer": 3}]

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posebook.figures import tables
+from posebook import tables
+from posebook.verdicts import verdict
 
 ROWS = {"poet_table1": 11, "poet_table2": 5, "poet_table3": 11, "poet_table4": 6}
 
@@ -65,46 +66,65 @@ def run(seed, ap, **more):
     return {**row, "data set": "drawn people", "scaled down": "128 px", **more}
 
 
+MEASURES = ("AP", "AR")
+
+
 def test_ours_never_stand_beside_cocos_numbers_unmarked():
-    table = tables.comparison(tables.read_paper("poet_table1"), [run(0, 0.30), run(1, 0.34)], measures=("AP", "AR"))
-    ours = table[table.ours != "not run"]
-    assert ours["data set"].eq("drawn people").all() and ours.difference.eq("other data").all()
-    assert ours.ours.tolist() == ["32.0 ± 2.8", "42.0 ± 2.8"] and ours.seeds.eq("0, 1").all()
-    assert ours.paper.tolist() == ["53.6", "61.4"]
-    assert (table.ours == "not run").sum() == 20 and len(table) == 22
+    paper = tables.read_paper("poet_table1")
+    table = tables.comparison(paper, [run(0, 0.30), run(1, 0.34)], MEASURES)
+    ours = table[table.by == "ours"]
+    assert ours["data set"].tolist() == ["drawn people"] and ours.seeds.tolist() == ["0, 1"]
+    assert ours[["AP", "AR"]].values.tolist() == [["32.0 ± 2.8", "42.0 ± 2.8"]]
+    printed = table[table.by == "paper"].set_index("method")
+    assert printed.loc["POET-R50", ["AP", "AR"]].tolist() == ["53.6", "61.4"]
+    assert len(printed) == len(paper) and not printed["data set"].str.contains("drawn").any()
 
 
-def test_difference_only_on_the_same_data():
+def test_every_line_of_an_ablation_has_a_row_of_ours():
     paper = tables.read_paper("poet_table2")
     keys = ("lambda_abs", "lambda_ctrs", "lambda_deltas")
-    ours = [run(0, 0.4, lambda_abs=4, lambda_ctrs=0, lambda_deltas=0, **{"data set": "COCO val"})]
-    table = tables.comparison(paper, ours, keys)
-    assert table.difference[0] == "-8.5" and table.ours[1:].eq("not run").all()
+    ours = [run(0, 0.4, lambda_abs=4, lambda_ctrs=0, lambda_deltas=0)]
+    table = tables.ablation(paper, ours, keys).query("by == 'ours'")
+    assert len(table) == len(paper) and table.AP.tolist()[0] == "40.0" and table.AP[1:].eq("not run").sum() == 4
+    assert tables.ablation(paper, [], keys).query("by == 'ours'").AP.eq("not run").all()
 
 
-def test_runs_of_two_data_sets_are_two_rows_and_unknown_methods_are_appended():
+def test_runs_of_two_data_sets_are_two_rows_and_other_methods_have_rows_of_their_own():
     ours = [run(0, 0.3), run(0, 0.5, **{"data set": "folder"}), run(0, 0.2, method="extension")]
-    table = tables.comparison(tables.read_paper("poet_table4").head(0), ours)
+    table = tables.comparison(tables.read_paper("poet_table4").head(0), ours, MEASURES)
     assert table["data set"].tolist() == ["drawn people", "folder", "drawn people"]
-    assert table.paper.eq("–").all() and table.difference.eq("").all()
+    assert table.by.eq("ours").all() and table.method.tolist() == ["POET-R50", "POET-R50", "extension"]
 
 
 def test_nothing_run_and_missing_columns():
-    table = tables.comparison(tables.read_paper("poet_table4"), [])
-    assert table.ours.eq("not run").all()
+    paper = tables.read_paper("poet_table1")
+    assert tables.comparison(paper, [], MEASURES).by.eq("paper").all()
     with pytest.raises(ValueError, match="command"):
-        tables.comparison(tables.read_paper("poet_table4"), [{"method": "POET-R50", "AP": 0.3}])
+        tables.comparison(paper, [{"method": "POET-R50", "AP": 0.3}], MEASURES)
     with pytest.raises(FileNotFoundError, match="poet_table1"):
         tables.read_paper("poet_table9")
 
 
-def test_a_measure_that_was_not_computed_is_not_run():
-    table = tables.comparison(tables.read_paper("poet_table1"), [run(0, np.nan)])
-    assert table.ours.eq("not run").all()
+def test_a_measure_that_was_not_computed_is_a_dash():
+    table = tables.comparison(tables.read_paper("poet_table1"), [run(0, np.nan)], MEASURES)
+    assert table[table.by == "ours"].AP.tolist() == ["–"]
+
+
+def test_a_verdict_needs_seeds_that_stay_apart_and_a_claim():
+    below = verdict([10, 11], [20, 22], claimed=-0.3)
+    assert (below.difference, below.word, below.claim, below.seeds) == (-10.5, "below on every seed", "agrees", 2)
+    assert verdict([10, 11], [20, 22], claimed=0.3).claim == "disagrees"
+    assert verdict([10, 11], [20, 22]).claim == "too little to say"
+    within = verdict([10, 21], [20, 22], claimed=-1)
+    assert within.word == "within the spread" and within.claim == "too little to say"
+    single = verdict([10], [20, 22], claimed=-1)
+    assert single.word == "–" and single.claim == "too little to say" and single.seeds == 1
+    with pytest.raises(ValueError, match="one has none"):
+        verdict([], [1.0])
 
 
 def test_files_are_repeatable_and_escaped(tmp_path):
-    table = tables.comparison(tables.read_paper("poet_table1"), [run(0, 0.3)])
+    table = tables.comparison(tables.read_paper("poet_table1"), [run(0, 0.3)], MEASURES)
     first = [path.read_bytes() for path in tables.write(table, "poet_table1", tmp_path, "Caption", "footer_1 100 %")]
     again = [path.read_bytes() for path in tables.write(table, "poet_table1", tmp_path, "Caption", "footer_1 100 %")]
     assert first == again and len(first) == 3

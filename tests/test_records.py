@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from posebook.figures import results_table, score_table, tables
+from posebook import tables
 from posebook.reports import RunFiles, distinct
 from posekit import files, runs
+from posekit.evaluation import STATS
 from posekit.training.evaluate import evaluate_run
 from posekit.training.recipes import recipe
 from posekit.training.weights import load
@@ -117,17 +118,15 @@ def test_a_run_and_its_shipped_copy_stand_in_one_row(folder):
 
     def row(one, method, ap):
         told = {"method": method, "model": "poet_tiny", "data set": "drawn people", "scaled down": "", "command": "go"}
-        return told | {"seed": 0, "trained": one.identity} | dict.fromkeys(score_table.MEASURES, ap)
+        return told | {"seed": 0, "trained": one.identity} | dict.fromkeys(STATS, ap)
 
     scores, again, shipped, _ = found
     ours = [row(scores, "poet_tiny", 0.5), row(shipped, "poet_tiny, shipped weights", 0.6), row(again, "other", 0.7)]
     paper = tables.read_paper("poet_table1", folder=PAPER).head(1)
-    page = results_table.results_table(paper.assign(extra_data=""), ours, {"AP": "AP"})
+    page = tables.comparison(paper.assign(extra_data=""), ours, {"AP": "AP"})
     assert page[page.by == "ours"].method.tolist() == ["poet_tiny", "other"]
-    assert score_table.score_table(paper, ours).query("by == 'ours'").method.tolist() == ["poet_tiny", "other"]
-    compared = tables.comparison(paper, ours)
-    assert compared[compared.ours != "not run"].ours.tolist() == ["50.0", "70.0"]
-    assert len(tables.once(tables.pd.DataFrame(ours).drop(columns="trained"))) == 3  # rows that do not say it stay
+    assert page[page.by == "ours"].AP.tolist() == ["50.0", "70.0"]
+    assert len(tables.distinct_runs(tables.pd.DataFrame(ours).drop(columns="trained"))) == 3  # rows without it stay
 
 
 PAPER = files.root() / "data" / "paper"
@@ -142,5 +141,5 @@ def test_absent_numbers_are_dashes_in_rows_and_tables(folder):
     assert not files.metrics["APhard"] >= 0 and "APeasy" not in files.metrics
     row = files.score_row()
     assert np.isnan(row["AP"]) and np.isnan(row["AP50"]) and np.isnan(row["APM"]) and row["AR"] == 0.25
-    table = results_table.results_table(tables.pd.DataFrame(), [row], {"AP": "AP", "AP50": "AP50", "AR": "AR"})
+    table = tables.comparison(tables.pd.DataFrame(), [row], {"AP": "AP", "AP50": "AP50", "AR": "AR"})
     assert table[["AP", "AP50", "AR"]].values.tolist() == [["–", "–", "25.0"]]

@@ -7,15 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posebook.figures import poet_matching, score_table, training
-from posebook.reports import RunFiles, View, by_picture, crowded, stride_of
+from posebook import tables
+from posebook.figures import poet_matching, table_page, training
+from posebook.reports import RunFiles, stride_of
+from posebook.selection import Subset, by_picture, crowded
 from posekit import runs
 from posekit.data.drawn.scenes import Scenes
+from posekit.evaluation import STATS as MEASURES
 from posekit.models import build
 from posekit.poses import Poses
 from posekit.training.recipes import recipe
 
-STATS = dict.fromkeys(score_table.MEASURES, 0.25) | {"APM": -1.0}
+STATS = dict.fromkeys(MEASURES, 0.25) | {"APM": -1.0}
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def test_an_evaluation_knows_the_weights_that_it_scored(folder, tmp_path):
     runs.write_json(tmp_path / "scores" / "run.json", scored)
     files = RunFiles(str(tmp_path / "scores"))
     assert files.recipe.seed == 3 and len(files.data) == 2
-    (picture, target, poses, outputs, batch), second = files.seen_by([1, 0], attention=True)
+    (picture, target, poses, outputs, batch), second = files.run_model([1, 0], attention=True)
     assert np.array_equal(picture, files.data.image(1)) and len(target["areas"]) == len(files.data.target(1)["areas"])
     assert len(poses) == 20 and np.isfinite(poses.centers).all() and "decoder_attention" in outputs
     np.testing.assert_allclose(batch["targets"][0]["keypoints"], target["keypoints"], atol=1e-4)
@@ -101,7 +104,7 @@ def test_a_picture_with_so_many_people():
     assert len(scenes.target(first)["areas"]) == 3
     assert crowded(scenes, 3, first + 1) > first or crowded(scenes, 3, first + 1) == first
     assert len(scenes.target(crowded(scenes, 99))["areas"]) == max(len(scenes.target(i)["areas"]) for i in range(12))
-    view = View(scenes, [4, 2])
+    view = Subset(scenes, [4, 2])
     assert view.ids == [4, 2] and np.array_equal(view.image(1), scenes.image(2))
 
 
@@ -116,7 +119,7 @@ PAPER = pd.DataFrame(
             "AR": np.nan,
         }
     ]
-).reindex(columns=["method", "stride", "params_m", "data", *score_table.MEASURES])
+).reindex(columns=["method", "stride", "params_m", "data", *MEASURES])
 OURS = {
     "method": "poet_tiny",
     "stride": 16,
@@ -124,21 +127,23 @@ OURS = {
     "data set": "drawn people",
     "scaled down": "8 steps",
 }
-OURS |= {"command": "make", **dict.fromkeys(score_table.MEASURES, 0.25)}
+NETWORK = {"stride": ("stride", ".0f"), "params_m": ("params", ".1f", " M")}
+OURS |= {"command": "make", **dict.fromkeys(MEASURES, 0.25)}
 
 
 def test_seeds_are_averaged_and_what_was_not_run_says_so():
+    waiting = [{"method": "POET-R50", "data set": "COCO", "command": "make it"}]
     runs_ = [OURS | {"seed": 0}, OURS | {"seed": 1, "AP": 0.35}]
-    table = score_table.score_table(PAPER, runs_, [{"method": "POET-R50", "data set": "COCO", "command": "make it"}])
+    table = tables.comparison(PAPER, runs_, MEASURES, NETWORK, waiting)
     assert table.by.tolist() == ["paper", "ours", "ours"]
     assert table.AP.tolist() == ["53.6", "not run", "30.0 ± 7.1"] and table.AR.tolist()[0] == "–"
-    assert table.seeds.tolist() == ["", "", "0, 1"]
+    assert table.seeds.tolist() == ["", "", "0, 1"] and table.params.tolist() == ["41.3 M", "–", "1.2 M"]
     assert table["data set"].tolist() == ["COCO test-dev", "COCO", "drawn people"]
 
 
 def test_a_page_keeps_our_numbers_out_of_the_papers_block():
-    table = score_table.score_table(PAPER, [OURS | {"seed": 0}])
-    fig = score_table.score_page(table)
+    table = tables.comparison(PAPER, [OURS | {"seed": 0}], MEASURES, NETWORK)
+    fig = table_page.table_page(table)
     heights = {text.get_text(): text.get_position()[1] for text in fig.axes[0].texts}
     ours = next(y for text, y in heights.items() if text.startswith("drawn people"))
     assert heights["53.6"] < ours < heights["25.0"]

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posebook.figures import vitpose
-from posebook.figures.tables import read_paper
+from posebook import tables
 from posebook.reports import RunFiles
 from posebook.studies import STUDIES, needed, run_folder, study_recipe
 from posebook.study_runs import finished, study_rows, train_study
+from posebook.tables import read_paper
 from posekit import runs
 from posekit.training.build import prepare
 from posekit.training.evaluate import evaluate_run
@@ -98,7 +98,7 @@ def test_a_study_is_trained_and_tabled_as_the_figures_want_it(tmp_path):
     assert words[words.index("only") - 1 : words.index("only") + 2] == ["-p", "only", "simple"]
     told = json.loads(words[words.index("more") + 1])
     assert told == {"batch_size": 4, "size": 128, "people": [1, 2]}
-    table = vitpose.study_table(PAPER["decoders"].query("method == 'ViTPose-B'"), rows, STUDIES["decoders"].base)
+    table = tables.study_table(PAPER["decoders"].query("method == 'ViTPose-B'"), rows, STUDIES["decoders"].base)
     assert table["ours: seeds"].tolist() == ["0, 1", "0, 1"]
 
     lines.clear()
@@ -167,7 +167,7 @@ def test_a_run_of_several_data_sets_is_scored_on_each(tmp_path):
     files = RunFiles(str(run))
     assert files.model.num_keypoints == 17 and len(files.model.heads) == 1 and not files.model.training
     assert files.score_row()["data set"].startswith("drawn people")
-    picture, target, poses, outputs, batch = next(files.seen_by([1]))
+    picture, target, poses, outputs, batch = next(files.run_model([1]))
     assert len(poses) == len(batch["images"]) == len(outputs["heatmaps"]) <= len(target["areas"])
     assert picture.shape == (128, 128, 3)
     metrics = evaluate_run(run, folder=tmp_path / "people", report=quiet)

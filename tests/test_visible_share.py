@@ -130,7 +130,7 @@ def test_one_bin_of_everybody_is_the_ap_of_everybody(crowd):
 def test_every_bin_is_what_pycocotools_says_of_its_people(crowd):
     truth, rows, whose = crowd
     edges = (0, 0.5, 0.6, 0.7, 1)
-    shares = {a["id"]: float(visible_share.seen_share(a["keypoints"][2::3])) for a in truth["annotations"]}
+    shares = {a["id"]: float(visible_share.visible_fraction(a["keypoints"][2::3])) for a in truth["annotations"]}
     table = visible_share.ap_by_share(truth, columns(rows), edges)
     own = visible_share.ap_by_share(truth, columns(rows) | {"annotation": whose}, edges)
     assert table.people.sum() == 30 and (table.people > 2).all()
@@ -198,10 +198,10 @@ def test_beyond_the_cut_is_black_and_before_it_nothing_changes(kept):
             return np.full((256, 256, 3), 200, np.uint8)
 
     data, model = White(), Seer()
-    people = visible_share.bodies(data)
+    people = visible_share.whole_bodies(data)
     left = visible_share.cut(people.boxes, 0.5, kept)
-    crops, matrices = visible_share.show_cut(model, data, people, left)
-    plain, _ = visible_share.show(model, data, people.pictures, left)
+    crops, matrices = visible_share.crop_cuts(model, data, people, left)
+    plain, _ = visible_share.crop_boxes(model, data, people.pictures, left)
     black = (crops == 0).all(-1)
     assert black.any() and ((crops == plain) | black[..., None]).all()
     axis = int(kept != "side")
@@ -232,11 +232,11 @@ def test_who_needs_the_head_fails_without_it_and_the_control_does_not():
 
 def test_whole_people_are_chosen_evenly_and_only_they():
     data = Dots(lost=(0, 1))
-    assert len(visible_share.bodies(data)) == 10 and len(visible_share.bodies(data, 0.6)) == 12
-    few = visible_share.bodies(data, people=3)
+    assert len(visible_share.whole_bodies(data)) == 10 and len(visible_share.whole_bodies(data, 0.6)) == 12
+    few = visible_share.whole_bodies(data, people=3)
     assert few.pictures.tolist() == [0, 3, 5] and few.labelled.all()
     with pytest.raises(ValueError, match="nobody in dots has 110% of the joints labelled: lower `least`"):
-        visible_share.bodies(data, 1.1)
+        visible_share.whole_bodies(data, 1.1)
 
 
 def test_a_body_box_holds_joints_that_the_annotated_box_does_not():
@@ -245,14 +245,14 @@ def test_a_body_box_holds_joints_that_the_annotated_box_does_not():
             target = super().target(i)
             return target | {"boxes": target["boxes"] - np.array([0, 0, 0, 60])}
 
-    people = visible_share.bodies(Short())
+    people = visible_share.whole_bodies(Short())
     assert visible_share.inside(people.keypoints, people.boxes).all()
     assert (people.boxes[:, 3] == people.keypoints[:, 2, 1]).all()
 
 
 def test_the_cuts_of_one_person_are_drawn_with_what_was_found_of_the_joints_that_are_left():
     data = Dots()
-    cuts = visible_share.examples(Seer(), data, visible_share.bodies(data).select([2]), (0.3, 0.7))
+    cuts = visible_share.examples(Seer(), data, visible_share.whole_bodies(data).select([2]), (0.3, 0.7))
     assert [(one.kept, one.share) for one in cuts[:3]] == [("upper", 0.3), ("upper", 0.7), ("upper", 1.0)]
     left = np.array([np.isfinite(one.truth).all(-1) for one in cuts])
     assert left.sum(1).tolist() == [1, 2, 3, 1, 2, 3, 1, 2, 3] and all(one.oks > 0.95 for one in cuts)
@@ -270,7 +270,7 @@ def test_the_cuts_of_one_person_are_drawn_with_what_was_found_of_the_joints_that
 
 
 def test_people_as_they_come_are_found_in_their_own_boxes():
-    table = visible_share.as_they_come(Seer(), Dots(lost=(0, 1, 2)), (0, 0.5, 0.9, 1))
+    table = visible_share.ap_in_annotated_boxes(Seer(), Dots(lost=(0, 1, 2)), (0, 0.5, 0.9, 1))
     assert table.people.tolist() == [0, 3, 9] and table.share[1:].tolist() == pytest.approx([2 / 3, 1])
     assert np.isnan(table.AP[0]) and table.AP[1:].tolist() == pytest.approx([1, 1])
 
@@ -308,7 +308,7 @@ def test_the_figure_has_a_column_per_kept_side_and_its_sentences_need_seeds():
     assert np.allclose(dots[0].get_ydata(), [7.5, 7.5, 5, 5, 0, 0])
     first, second = vitpose_partial.partial_verdict(rows())
     assert first.startswith("upper body kept") and "AP 23.0 where the same joints of whole bodies have 60.0" in first
-    assert "“half” +6.2, **apart on every seed**." in first and second.startswith("lower body kept")
+    assert "“half” +6.2, **above on every seed**." in first and second.startswith("lower body kept")
     *_, alone = vitpose_partial.partial_verdict(rows(seeds=(0,)))
     assert alone == "One seed: numbers, no verdict." and "**" not in vitpose_partial.partial_verdict(rows((0,)))[0]
     assert "within the spread" in vitpose_partial.partial_verdict(rows(gain=0.005))[0]

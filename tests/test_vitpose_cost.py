@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
+from posebook import tables
 from posebook.analysis import crop_views
 from posebook.benchmarks import vitpose_cost
-from posebook.figures import tables, vitpose_training
+from posebook.figures import vitpose_training
 from posebook.studies import study
 from posekit.data import open_dataset
 from posekit.layouts import COCO
@@ -99,8 +100,8 @@ def test_the_figure_of_costs_compares_with_full_attention():
         vitpose_training.fig_cost(rows[:0])
 
 
-def test_a_closeup_shows_a_person_with_its_joints(people):
-    one = crop_views.closeup(people, 0, SIZE)
+def test_a_crop_view_shows_a_person_with_its_joints(people):
+    one = crop_views.crop_view(people, 0, SIZE)
     target = people.target(0)
     most = (target["visibility"] > 0).sum(1).max()
     known = np.isfinite(one.pose.keypoints[0]).all(1)
@@ -114,7 +115,7 @@ def test_a_closeup_shows_a_person_with_its_joints(people):
             return {"visibility": np.zeros((2, 17), np.uint8)}
 
     with pytest.raises(ValueError, match="picture 4 of empty pictures has no person"):
-        crop_views.closeup(Nobody(), 4, SIZE)
+        crop_views.crop_view(Nobody(), 4, SIZE)
 
 
 def test_whom_a_page_follows_is_the_median_of_the_most_labelled():
@@ -126,31 +127,31 @@ def test_whom_a_page_follows_is_the_median_of_the_most_labelled():
         crop_views.typical(np.full((1, 3), np.nan))
 
 
-def test_an_autoencoder_that_learned_nothing_paints_the_brightness(people, autoencoder):
-    seen = [crop_views.closeup(people, i, SIZE) for i in range(2)]
+def test_an_autoencoder_that_learned_nothing_gives_the_brightness(people, autoencoder):
+    seen = [crop_views.crop_view(people, i, SIZE) for i in range(2)]
     with torch.no_grad():
         for part in (autoencoder.decoder_pred.weight, autoencoder.decoder_pred.bias):
             part.zero_()
-    for one, painted in zip(seen, crop_views.paint(autoencoder, seen), strict=True):
-        assert painted.hidden.sum() == 36 and painted.error == pytest.approx(1, abs=0.01)
-        assert np.abs(painted.painted.astype(int) - painted.plain).max() <= 1
-        shown = ~np.kron(painted.hidden, np.ones((12, 12), bool))
-        assert np.array_equal(painted.seen[shown], one.image[shown]) and (painted.seen[~shown] == 150).all()
-        assert np.abs(painted.painted[shown].astype(int) - one.image[shown]).max() <= 1
-    told = words(vitpose_training.fig_painted(crop_views.paint(autoencoder, seen), "drawn people"))
+    for one, painted in zip(seen, crop_views.reconstruct(autoencoder, seen), strict=True):
+        assert painted.masked.sum() == 36 and painted.error == pytest.approx(1, abs=0.01)
+        assert np.abs(painted.reconstructed.astype(int) - painted.brightness).max() <= 1
+        shown = ~np.kron(painted.masked, np.ones((12, 12), bool))
+        assert np.array_equal(painted.visible[shown], one.image[shown]) and (painted.visible[~shown] == 150).all()
+        assert np.abs(painted.reconstructed[shown].astype(int) - one.image[shown]).max() <= 1
+    told = words(vitpose_training.fig_reconstruction(crop_views.reconstruct(autoencoder, seen), "drawn people"))
     assert "75% of 8 x 6 patches hidden" in told and "1.00" in told
-    with pytest.raises(ValueError, match="nothing was painted"):
-        vitpose_training.fig_painted([])
+    with pytest.raises(ValueError, match="nothing was reconstructed"):
+        vitpose_training.fig_reconstruction([])
 
 
 def test_data_sets_are_shown_as_annotated_and_as_found(people):
     torch.manual_seed(0)
     model = build("vitpose_tiny").eval()
-    some = [crop_views.closeup(people, i, SIZE) for i in range(2)]
-    sets = [("people", COCO, some, crop_views.find(model, some))]
-    rows = vitpose_training.style_rows(sets)
+    some = [crop_views.crop_view(people, i, SIZE) for i in range(2)]
+    sets = [("people", COCO, some, crop_views.find_poses(model, [one.image for one in some]))]
+    rows = vitpose_training.dataset_rows(sets)
     assert len(rows) == 34 and rows["found x"].between(-1, 73).all() and rows.x.notna().any()
-    told = words(vitpose_training.fig_styles(sets))
+    told = words(vitpose_training.fig_datasets(sets))
     assert "annotated" in told and "found by its own decoder" in told and "people\n17 joints" in told
     with pytest.raises(ValueError, match="no data set"):
-        vitpose_training.fig_styles([])
+        vitpose_training.fig_datasets([])

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posebook.figures import tables, vitpose
+from posebook import tables
+from posebook.figures import table_page, vitpose
 
 
 def runs(*rows):
@@ -23,14 +24,14 @@ RUNS = runs(("narrow", 0, 0.2, 300, 0.19), ("narrow", 1, 0.3, 300, 0.19), ("tiny
 
 def test_marks_follow_a_number_of_the_paper_into_any_column():
     known = tables.read_paper("vitpose_scaling")
-    known["fps"] = vitpose.marked(known.fps, known.fps_source, ",.0f")
+    known["fps"] = tables.marked(known.fps, known.fps_source, ",.0f")
     assert known.fps.tolist()[1:] == ["944 ‡", "411 ?", "241 ‡"] and pd.isna(known.fps[0])
-    table = vitpose.study_table(known, [], "tiny", {"fps": ("crops, per second", "")})
+    table = tables.study_table(known, [], "tiny", {"fps": ("crops, per second", "")})
     assert table["paper: crops, per second"].tolist() == ["–", "944 ‡", "411 ?", "241 ‡"]
-    shown = words(vitpose.study_page(table))
-    assert vitpose.UNVERIFIED in shown and "quoted by a third party" in shown  # the marks are explained
-    plain = vitpose.study_table(known.drop(columns="fps"), [], "tiny", {})
-    assert vitpose.UNVERIFIED not in words(vitpose.study_page(plain))
+    shown = words(table_page.table_page(table))
+    assert tables.UNVERIFIED in shown and "quoted by a third party" in shown  # the marks are explained
+    plain = tables.study_table(known.drop(columns="fps"), [], "tiny", {})
+    assert tables.UNVERIFIED not in words(table_page.table_page(plain))
 
 
 def test_a_point_needs_a_run_and_a_cost_and_one_budget():
@@ -61,12 +62,12 @@ def test_costs_are_joined_by_name_alone():
 
 def test_some_pictures_are_a_data_set_that_can_be_scored():
     from posebook.figures.people import from_target
-    from posebook.reports import View
+    from posebook.selection import Subset
     from posekit.data import open_dataset
     from posekit.training.evaluate import score
 
     whole = open_dataset("people", "val", count=6, cache=None)
-    some = View(whole, [4, 1])
+    some = Subset(whole, [4, 1])
     truth = some.ground_truth
     assert {row["id"] for row in truth["images"]} == set(some.ids) == {row["image_id"] for row in truth["annotations"]}
     assert truth["categories"] == whole.ground_truth["categories"] and some.area_scale == whole.area_scale

@@ -1,8 +1,7 @@
-"""Where POET looks: reference points, finding queries, attention maps over the picture (POET, Figure 7).
+"""Where POET looks: reference points, detecting queries, attention maps over the picture (POET, Figure 7).
 
-`Maps` holds one forward pass with its attention, so that a slider only indexes it. Points and boxes are in
-pixels of the picture, COCO's frame. A map is the mean over the heads. Legend: h x w image tokens, Q queries,
-K keypoints.
+`Maps` holds one forward pass with its attention, so that a slider only indexes it. Points and boxes are in COCO pixels
+of the image. A map is the mean over the heads. h x w image tokens, Q queries, K keypoints.
 """
 
 from __future__ import annotations
@@ -27,9 +26,8 @@ REGIONS = {
 class Maps:
     """The attention of one picture.
 
-    `outputs`: of `POET.forward(..., attention=True)`; `target`: the batch's dict of this picture (its `size`
-    and `to_original`); `input_size`: (width, height) of the network input with its padding; `row`: place in
-    the batch.
+    `outputs`: of `POET.forward(..., attention=True)`; `target`: the batch's dict of this picture (its `size` and
+    `to_original`); `input_size`: (width, height) of the network input with its padding; `row`: place in the batch.
     """
 
     outputs: dict
@@ -100,24 +98,23 @@ def background_point(boxes, size: tuple[int, int], grid: int = 32) -> np.ndarray
     return np.array([x[best], y[best]])
 
 
-def finders(poses, target: dict, maps: Maps, sigmas, threshold: float = 0.5, min_oks: float = 0.5) -> list[dict]:
-    """The queries that found people, the largest person first.
+def detecting_queries(
+    poses, target: dict, maps: Maps, sigmas, threshold: float = 0.5, min_oks: float = 0.5
+) -> list[dict]:
+    """The queries that detect people, the largest person first.
 
-    poses: all Q poses of the picture, as decoded. Returns dicts with `query`, `pose` (index into poses),
-    `person` (index into the target) and `oks`; pairs are one to one, with score >= `threshold` and OKS >=
-    `min_oks`.
+    poses: all Q poses of the image, as decoded. Returns dicts with `query`, `pose` (index into poses), `person` (index
+    into the target) and `oks`; pairs are one to one, with score >= `threshold` and OKS >= `min_oks`.
     """
     sure = np.flatnonzero(poses.scores >= threshold)
     if not len(sure) or not len(target["keypoints"]):
         return []
-    found, people, similarity = match_people(
-        poses.keypoints[sure], target["keypoints"], target["visibility"], target["areas"], sigmas,
-        min_oks=min_oks,
-    )  # fmt: skip
+    truth = [target[name] for name in ("keypoints", "visibility", "areas")]
+    pairs = match_people(poses.keypoints[sure], *truth, sigmas, min_oks=min_oks)
     queries = maps.queries()
     rows = [
         {"query": int(queries[sure[i]]), "pose": int(sure[i]), "person": int(person), "oks": float(oks)}
-        for i, person, oks in zip(found, people, similarity, strict=True)
+        for i, person, oks in zip(*pairs, strict=True)
     ]
     return sorted(rows, key=lambda row: -float(target["areas"][row["person"]]))
 
@@ -145,8 +142,7 @@ def coverage(box, shape: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
 
 
 def focus_rows(maps: Maps, target: dict, found: list[dict], size: tuple[int, int], layout: Layout) -> list[dict]:
-    """`focus` on the people in `found`, layer by layer: from a point on the person (encoder), by its query
-    (decoder).
+    """`focus` on the people in `found`, layer by layer: from a point on the person (encoder), by its query (decoder).
 
     Returns dicts with part, layer (from 1), person, inside, covered, and ratio = inside / covered.
     """
@@ -155,43 +151,35 @@ def focus_rows(maps: Maps, target: dict, found: list[dict], size: tuple[int, int
     encoder, decoder = (range(len(maps.outputs[f"{part}_attention"])) for part in ("encoder", "decoder"))
     rows = []
     for pair in found:
-        person, box = pair["person"], target["boxes"][pair["person"]]
+        person = pair["person"]
         views = [("decoder", i, maps.decoder(pair["query"], i)) for i in decoder]
-        if person in points:
-            views += [("encoder", i, maps.encoder(points[person], i)) for i in encoder]
+        views += [("encoder", i, maps.encoder(points[person], i)) for i in encoder if person in points]
         for part, layer, weights in views:
-            inside, covered = focus(weights, box, size)
-            rows.append({
-                "part": part, "layer": layer + 1, "person": person, "inside": inside, "covered": covered,
-                "ratio": inside / max(covered, 1e-12),
-            })  # fmt: skip
+            inside, covered = focus(weights, target["boxes"][person], size)
+            row = {"part": part, "layer": layer + 1, "person": person, "inside": inside, "covered": covered}
+            rows.append(row | {"ratio": inside / max(covered, 1e-12)})
     return rows
 
 
 def region_rows(maps: Maps, target: dict, found: list[dict], size: tuple[int, int], layout: Layout) -> list[dict]:
-    """Decoder attention (last layer) under each seen joint, relative to the mean over the person's box.
+    """Decoder attention (last layer) under each visible joint, relative to the mean over the person's box.
 
-    Returns dicts with person, area (pixels), joint, region (a key of `REGIONS`) and ratio; 1 = like the rest
-    of the box.
+    Returns dicts with person, area (pixels), joint, region (a key of `REGIONS`) and ratio; 1 = like the rest of the
+    box.
     """
     rows = []
     for pair in found:
-        weights = maps.decoder(pair["query"])
-        cover = coverage(target["boxes"][pair["person"]], weights.shape, size)
-        usual = (weights * cover).sum() / max(cover.sum(), 1e-12)
-        cell = np.array(size) / weights.shape[::-1]
-        seen = np.flatnonzero(np.asarray(target["visibility"][pair["person"]]) == 2)
-        for joint in seen:
-            column, row = np.floor(target["keypoints"][pair["person"]][joint] / cell).astype(int)
-            row, column = np.clip((row, column), 0, np.array(weights.shape) - 1)
+        person, weights = pair["person"], maps.decoder(pair["query"])
+        cover = coverage(target["boxes"][person], weights.shape, size)
+        usual = max((weights * cover).sum() / max(cover.sum(), 1e-12), 1e-12)
+        places = np.floor(target["keypoints"][person] / (np.array(size) / weights.shape[::-1])).astype(int)
+        for joint in np.flatnonzero(np.asarray(target["visibility"][person]) == 2):
+            row, column = np.clip(places[joint, ::-1], 0, np.array(weights.shape) - 1)
             name = layout.keypoints[joint]
-            rows.append({
-                "person": pair["person"], "area": float(target["areas"][pair["person"]]), "joint": name,
-                "region": _region(name), "ratio": float(weights[row, column] / max(usual, 1e-12)),
-            })  # fmt: skip
+            words = {"person": person, "area": float(target["areas"][person]), "joint": name, "region": _region(name)}
+            rows.append(words | {"ratio": float(weights[row, column] / usual)})
     return rows
 
 
 def _region(joint: str) -> str:
-    regions = [region for region, words in REGIONS.items() if any(word in joint for word in words)]
-    return regions[0] if regions else "other"
+    return next((region for region, words in REGIONS.items() if any(word in joint for word in words)), "other")

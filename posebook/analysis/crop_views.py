@@ -1,11 +1,11 @@
-"""Single people as the reports show them: cut out, painted by a masked autoencoder, found by one decoder of several.
+"""Top-down models on single people's crops: the crops, the poses found on them, masked autoencoders' reconstructions.
 
-Frame: pixels of the crop, COCO's frame. Crops are uint8 (H, W, 3) RGB of the model's size.
+Coordinates: COCO pixels of the crop. Crops are uint8 (H, W, 3) RGB of the model's size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,11 @@ from posekit.data.crops import cut_out
 from posekit.data.transforms import normalise
 from posekit.poses import Poses
 
+BATCH = 64
+
 
 @dataclass
-class Closeup:
+class CropView:
     """`image` uint8 (H, W, 3) and what is annotated on it, one person."""
 
     image: np.ndarray
@@ -27,23 +29,24 @@ class Closeup:
 
 
 @dataclass
-class Painted:
+class Reconstruction:
     """What a masked autoencoder makes of a crop, all uint8 (H, W, 3).
 
-    `seen`: the crop with what was hidden in grey. `painted`: its patches where they were hidden. `plain`: every hidden
-    patch in its own mean brightness, which `painted` is given as well where targets are normalised. `hidden` (h, w)
-    bool; `error`: mean squared error on the hidden patches; of normalised ones, 1 is the error of `plain`.
+    `visible`: the crop with masked patches in grey. `reconstructed`: the model's patches where they were masked.
+    `brightness`: every masked patch in its own mean brightness, which `reconstructed` is given as well where targets
+    are normalised. `masked` (h, w) bool; `error`: mean squared error on the masked patches; of normalised ones, 1 is
+    the error of `brightness`.
     """
 
     image: np.ndarray
-    seen: np.ndarray
-    painted: np.ndarray
-    plain: np.ndarray
-    hidden: np.ndarray
+    visible: np.ndarray
+    reconstructed: np.ndarray
+    brightness: np.ndarray
+    masked: np.ndarray
     error: float
 
 
-def closeup(data, index: int, size: tuple[int, int]) -> Closeup:
+def crop_view(data, index: int, size: tuple[int, int]) -> CropView:
     """The person of picture `index` with the most labelled joints, of several the largest; `size` (width, height).
 
     Raises:
@@ -60,7 +63,7 @@ def closeup(data, index: int, size: tuple[int, int]) -> Closeup:
     visibility = np.asarray(target["visibility"])[[who]]
     points = np.where(visibility[..., None] > 0, points, np.nan).astype(np.float32)
     whole = np.array([[0, 0, *size]], np.float32)
-    return Closeup(crops.pixels[0], Poses(points, np.float32(visibility == 2), np.ones(1, np.float32), whole))
+    return CropView(crops.pixels[0], Poses(points, np.float32(visibility == 2), np.ones(1, np.float32), whole))
 
 
 def typical(errors: np.ndarray) -> tuple[int, int, float]:
@@ -85,32 +88,42 @@ def typical(errors: np.ndarray) -> tuple[int, int, float]:
 
 
 @torch.inference_mode()
-def find(model, closeups: Iterable[Closeup]) -> list[Poses]:
-    """The poses that a ViTPose finds on crops of its size, one person each."""
-    images = np.stack([one.image for one in closeups])
-    outputs = model(normalise(images, model.input.mean, model.input.std))
-    return model.decode(outputs, torch.tensor([images.shape[2:0:-1]] * len(images)))
+def forward(model, crops: np.ndarray) -> Iterator[dict[str, torch.Tensor]]:
+    """Outputs of a top-down model, in evaluation mode, on crops uint8 (n, H, W, 3), `BATCH` at a time."""
+    device, model = next(model.parameters()).device, model.eval()
+    for start in range(0, len(crops), BATCH):
+        yield model(normalise(crops[start : start + BATCH], model.input.mean, model.input.std, device))
 
 
 @torch.inference_mode()
-def paint(model, closeups: Iterable[Closeup]) -> list[Painted]:
-    """What a masked autoencoder in evaluation mode paints; it hides the same patches every time."""
-    crops = np.stack([one.image for one in closeups])
+def find_poses(model, crops: np.ndarray) -> list[Poses]:
+    """The poses that a top-down model finds on crops uint8 (n, H, W, 3), one person each."""
+    crops, found = np.asarray(crops), []
+    for outputs in forward(model, crops):
+        sizes = torch.tensor(crops.shape[2:0:-1]).repeat(min(BATCH, len(crops) - len(found)), 1)
+        found += model.decode(outputs, sizes)
+    return found
+
+
+@torch.inference_mode()
+def reconstruct(model, views: Iterable[CropView]) -> list[Reconstruction]:
+    """What a masked autoencoder in evaluation mode makes of crops; it masks the same patches every time."""
+    crops = np.stack([one.image for one in views])
     images = normalise(crops, model.input.mean, model.input.std)
     outputs, made = model(images), model.reconstruct(images)
-    means, hidden = F.avg_pool2d(images, model.stride).mean(1, keepdim=True), made["hidden"][:, None]
-    means, mask = (torch.kron(part, torch.ones(model.stride, model.stride)) for part in (means, hidden.float()))
-    parts = (made["painted"], torch.where(mask > 0, means, images))
-    painted, plain = (_pixels(part, model.input) for part in parts)
-    seen = np.where(mask[:, 0, :, :, None] > 0, np.uint8(150), crops)
+    means, masked = F.avg_pool2d(images, model.stride).mean(1, keepdim=True), made["hidden"][:, None]
+    means, pixels = (torch.kron(part, torch.ones(model.stride, model.stride)) for part in (means, masked.float()))
+    parts = (made["painted"], torch.where(pixels > 0, means, images))
+    painted, brightness = (_pixels(part, model.input) for part in parts)
+    visible = np.where(pixels[:, 0, :, :, None] > 0, np.uint8(150), crops)
     errors = (outputs["patches"] - outputs["true_patches"]).square().mean(-1)
     errors = [float(error[gone].mean()) for error, gone in zip(errors, outputs["hidden"], strict=True)]
-    rows = zip(crops, seen, painted, plain, hidden[:, 0].numpy(), errors, strict=True)
-    return [Painted(*row) for row in rows]
+    rows = zip(crops, visible, painted, brightness, masked[:, 0].numpy(), errors, strict=True)
+    return [Reconstruction(*row) for row in rows]
 
 
-def _pixels(images: torch.Tensor, see) -> np.ndarray:
+def _pixels(images: torch.Tensor, spec) -> np.ndarray:
     """The inverse of `normalise`, rounded."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (see.mean, see.std))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
     values = (images * std + mean).mul(255).round().clamp(0, 255)
     return values.to(torch.uint8).permute(0, 2, 3, 1).numpy()

@@ -1,6 +1,6 @@
 """The 1-D heatmaps of RTMO's coordinate classifier: read for a picture, and put into numbers (RTMO, Figures 4 and 5).
 
-Legend: n people, K keypoints, B bins of an axis. Frame: pixels of the picture, COCO's frame.
+n people, K keypoints, B bins of an axis. Coordinates: COCO pixels of the image.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ from posekit.evaluation.oks import match_people
 from posekit.poses import Poses
 
 AXES = ("x", "y")
-COLUMNS = (
-    "picture", "person", "joint", "visibility", "oks", "error", "sigma", "spread_x", "spread_y", "hills_x", "hills_y",
-)  # fmt: skip
+COLUMNS = "picture person joint visibility oks error sigma spread_x spread_y variation_x variation_y".split()
 
 
 @dataclass
-class Found:
+class HeatmapPoses:
     """People of one picture: `poses`, and per person `heatmap_x` (n, K, Bx), `heatmap_y` (n, K, By), `bins_x` (n, Bx),
     `bins_y` (n, By) px, `sigmas` (n, K) relative to the person's size. `threshold`: the score that they reach.
     """
@@ -38,13 +36,13 @@ class Found:
     def __len__(self) -> int:
         return len(self.poses)
 
-    def select(self, index) -> Found:
+    def select(self, index) -> HeatmapPoses:
         """The people of `index`, in that order."""
         arrays = (self.heatmap_x, self.heatmap_y, self.bins_x, self.bins_y, self.sigmas)
-        return Found(self.poses.select(index), *(array[index] for array in arrays), self.threshold)
+        return HeatmapPoses(self.poses.select(index), *(array[index] for array in arrays), self.threshold)
 
 
-def read(model, outputs: dict, batch: dict, threshold: float = 0.1) -> Found:
+def read_heatmaps(model, outputs: dict, batch: dict, threshold: float = 0.1) -> HeatmapPoses:
     """What a model with a coordinate classifier finds in the only picture of `batch`, with its heatmaps.
 
     Where nobody reaches the threshold, the cells with the best scores are read all the same, `threshold` 0: a model at
@@ -62,10 +60,12 @@ def read(model, outputs: dict, batch: dict, threshold: float = 0.1) -> Found:
     matrix = np.asarray(target["to_original"], float)
     bins = {f"bins_{axis}": parts[f"bins_{axis}"] * matrix[i, i] + matrix[i, 2] for i, axis in enumerate(AXES)}
     rest = {name: parts[name] for name in ("heatmap_x", "heatmap_y", "sigmas")}
-    return Found(poses.transform(matrix), **bins, **rest, threshold=limit)
+    return HeatmapPoses(poses.transform(matrix), **bins, **rest, threshold=limit)
 
 
-def paired(found: Found, target: dict, sigmas, min_oks: float = 0.0) -> tuple[Found, np.ndarray, np.ndarray]:
+def match_to_annotation(
+    found: HeatmapPoses, target: dict, sigmas, min_oks: float = 0.0
+) -> tuple[HeatmapPoses, np.ndarray, np.ndarray]:
     """(found, person, oks) of the pairs of found and annotated people with the largest sum of OKS, surest match first.
 
     target: a data set's dict; person (m,): index into it; pairs below `min_oks` are left out.
@@ -78,20 +78,20 @@ def paired(found: Found, target: dict, sigmas, min_oks: float = 0.0) -> tuple[Fo
     return found.select(index[order]), person[order], oks[order]
 
 
-def answer(files, index: int, person: int, threshold: float = 0.1) -> tuple[np.ndarray, dict, Found]:
+def best_match(files, index: int, person: int, threshold: float = 0.1) -> tuple[np.ndarray, dict, HeatmapPoses]:
     """(picture, target, found) of one annotated person of a run's data: what the model finds most like it, one person.
 
-    Unlike `paired` it asks for this person alone, so that there is always an answer.
+    Unlike `match_to_annotation` it asks for this person alone, so that there is always an answer.
     """
-    ((image, target, _, outputs, batch),) = files.seen_by([index])
-    found = read(files.model, outputs, batch, threshold)
+    ((image, target, _, outputs, batch),) = files.run_model([index])
+    found = read_heatmaps(files.model, outputs, batch, threshold)
     names = ("keypoints", "visibility", "areas", "boxes")
     alone = {name: np.asarray(target[name])[person : person + 1] for name in names}
-    best, _, _ = paired(found, alone, files.data.layout.sigmas)
+    best, _, _ = match_to_annotation(found, alone, files.data.layout.sigmas)
     return image, target, best
 
 
-def largest(target: dict, joints: list[int]) -> int:
+def most_visible(target: dict, joints: list[int]) -> int:
     """The annotated person with most of `joints` to be seen, among equals the largest; chosen without any model."""
     seen = (np.asarray(target["visibility"])[:, joints] == 2).sum(1)
     return int(np.lexsort([np.asarray(target["areas"]), seen])[-1])
@@ -103,10 +103,10 @@ def spread(heatmaps: np.ndarray, bins: np.ndarray) -> np.ndarray:
     return np.sqrt((heatmaps * (bins[:, None] - mean) ** 2).sum(-1))
 
 
-def hills(heatmaps: np.ndarray) -> np.ndarray:
-    """(...): how far heatmaps (..., B) go up and down in all, in units of one hill of their height.
+def normalised_total_variation(heatmaps: np.ndarray) -> np.ndarray:
+    """(...): total variation of heatmaps (..., B), relative to that of a single peak of their height.
 
-    1 for a single hill, wherever it stands; n for n hills of equal height with nothing in between. Figure 5's
+    1 for a single peak, wherever it stands; n for n peaks of equal height with nothing in between. Figure 5's
     "probabilities of nearby bins can vary significantly", as a number.
     """
     walk = np.abs(np.diff(heatmaps, axis=-1)).sum(-1)
@@ -114,15 +114,15 @@ def hills(heatmaps: np.ndarray) -> np.ndarray:
     return walk / np.maximum(once, 1e-12)
 
 
-def joint_rows(found: Found, target: dict, sigmas, picture: int = 0, min_oks: float = 0.0) -> list[tuple]:
+def joint_rows(found: HeatmapPoses, target: dict, sigmas, picture: int = 0, min_oks: float = 0.0) -> list[tuple]:
     """A row of `COLUMNS` per labelled joint of every pair: error, sigma and spread relative to the person's size.
 
     The error is the mean of those in x and in y, the size the root of the annotated area.
     """
-    pairs, people, oks = paired(found, target, sigmas, min_oks)
+    pairs, people, oks = match_to_annotation(found, target, sigmas, min_oks)
     rows = []
     wide = [spread(getattr(pairs, f"heatmap_{axis}"), getattr(pairs, f"bins_{axis}")) for axis in AXES]
-    rough = [hills(getattr(pairs, f"heatmap_{axis}")) for axis in AXES]
+    rough = [normalised_total_variation(getattr(pairs, f"heatmap_{axis}")) for axis in AXES]
     for i, person in enumerate(people):
         size = max(float(target["areas"][person]) ** 0.5, 1.0)
         off = np.abs(pairs.poses.keypoints[i] - target["keypoints"][person]).mean(-1) / size
@@ -139,9 +139,9 @@ def examine(files, indices: Iterable[int], threshold: float = 0.1, min_oks: floa
     Of pictures where nobody reaches the threshold nothing is counted, unless there is no other picture.
     """
     layout, people, seen = files.data.layout, 0, []
-    for index, (_, target, _, outputs, batch) in zip(indices, files.seen_by(indices), strict=True):
+    for index, (_, target, _, outputs, batch) in zip(indices, files.run_model(indices), strict=True):
         people += int((np.asarray(target["visibility"]) > 0).any(1).sum())
-        seen.append((index, read(files.model, outputs, batch, threshold), target))
+        seen.append((index, read_heatmaps(files.model, outputs, batch, threshold), target))
     sure = [one for one in seen if one[1].threshold > 0] or seen
     rows = [row for index, found, target in sure for row in joint_rows(found, target, layout.sigmas, index, min_oks)]
     table = pd.DataFrame(rows, columns=COLUMNS)

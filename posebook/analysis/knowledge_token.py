@@ -1,7 +1,7 @@
 """What a knowledge token changes in a ViTPose (Xu et al. 2022, "Transferability"): heatmaps and AP with it and without
 it, and how much the crop's tokens attend to it.
 
-Frame: COCO's, of the crop. n crops, K keypoints, (h, w) heatmap, D blocks.
+Coordinates: COCO pixels of the crop. n crops, K keypoints, (h, w) heatmap, D blocks.
 """
 
 from __future__ import annotations
@@ -11,25 +11,23 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from posebook.analysis.tokens import attends
-from posebook.analysis.visible_share import as_they_come
+from posebook.analysis.crop_views import BATCH, forward
+from posebook.analysis.tokens import attention_of
+from posebook.analysis.visible_share import ap_in_annotated_boxes
 from posekit.data.transforms import normalise
-
-FEW = 64  # crops at a time
 
 
 @contextmanager
-def taken_out(model) -> Iterator[None]:
-    """Inside `with taken_out(model):` the model works without its knowledge token; afterwards it has it back.
+def removed(model) -> Iterator[None]:
+    """Inside `with removed(model):` the model works without its knowledge token; afterwards it has it back.
 
     Raises:
         ValueError: it has none.
     """
     token = model.backbone.knowledge_token
     if token is None:
-        raise ValueError("this model has no knowledge token to take out: give a run with distil = learn_token or token")
+        raise ValueError("this model has no knowledge token to remove: give a run with distil = learn_token or token")
     model.backbone.knowledge_token = None
     try:
         yield
@@ -37,13 +35,11 @@ def taken_out(model) -> Iterator[None]:
         model.backbone.knowledge_token = token
 
 
-@torch.inference_mode()
 def heatmaps(model, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Heatmaps (n, K, h, w) of crops uint8 (n, H, W, 3), in evaluation mode: (with the token, without it)."""
-    pixels = _pixels(model, crops)
-    maps = _maps(model, pixels)
-    with taken_out(model):
-        return maps, _maps(model, pixels)
+    maps = _maps(model, crops)
+    with removed(model):
+        return maps, _maps(model, crops)
 
 
 @torch.inference_mode()
@@ -54,17 +50,17 @@ def attention(model, crops: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the model has no such token.
     """
-    with taken_out(model):
+    with removed(model):
         pass
-    backbone, shares = model.eval().backbone, []
-    for part in _pixels(model, crops).split(FEW):
+    backbone, shares, device = model.eval().backbone, [], next(model.parameters()).device
+    for part in normalise(crops, model.input.mean, model.input.std, device).split(BATCH):
         x, grid = backbone.embed(part)
         count = x.shape[1]
         x = torch.cat([x, backbone.knowledge_token.expand(len(x), -1, -1)], 1)
         given = []
         for block in backbone.blocks:
-            seen = block.norm1(x)
-            kept = [attends(block.attn, seen, grid, cell).sum(-1) for cell in range(count)]
+            normed = block.norm1(x)
+            kept = [attention_of(block.attn, normed, grid, cell).sum(-1) for cell in range(count)]
             given.append(1 - torch.stack(kept).mean())
             x = block(x, grid)
         shares.append(torch.stack(given) * len(part))
@@ -81,7 +77,7 @@ def measure(model, dataset, crops: np.ndarray) -> dict[str, float]:
     flat, plain = (each.reshape(*each.shape[:2], -1) for each in (maps, without))
     size = max(float(np.square(maps).mean()), 1e-24)
     scores = {"AP with": _ap(model, dataset)}
-    with taken_out(model):
+    with removed(model):
         scores["AP without"] = _ap(model, dataset)
     return scores | {
         "heatmaps changed": float(np.sqrt(np.square(maps - without).mean() / size)),
@@ -91,13 +87,8 @@ def measure(model, dataset, crops: np.ndarray) -> dict[str, float]:
 
 
 def _ap(model, dataset) -> float:
-    return float(as_they_come(model, dataset, (0, 1)).AP[0])
+    return float(ap_in_annotated_boxes(model, dataset, (0, 1)).AP[0])
 
 
-def _pixels(model, crops: np.ndarray) -> Tensor:
-    return normalise(crops, model.input.mean, model.input.std, next(model.parameters()).device)
-
-
-def _maps(model, pixels: Tensor) -> np.ndarray:
-    model.eval()
-    return torch.cat([model(part)["heatmaps"] for part in pixels.split(FEW)]).float().cpu().numpy()
+def _maps(model, crops: np.ndarray) -> np.ndarray:
+    return torch.cat([outputs["heatmaps"] for outputs in forward(model, crops)]).float().cpu().numpy()

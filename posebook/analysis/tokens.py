@@ -1,6 +1,6 @@
-"""What happens to the tokens of one crop inside ViTPose: who attends to whom, who becomes alike (section 3.1).
+"""The tokens of one crop inside ViTPose: which cells a token attends to, which become similar (section 3.1).
 
-Pictures are COCO's frame of the crop; a *cell* is the number of a token, row by row. Maps have the grid's shape (h, w).
+Coordinates: COCO pixels of the crop. A *cell* is the number of a token, row by row. Maps have the grid's shape (h, w).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posekit.data.transforms import normalise
 from posekit.models.windows import Attention, into_windows, plan_windows
 from posekit.poses import Poses
 
@@ -42,7 +43,7 @@ class Tokens:
 
 
 @torch.no_grad()
-def look(model, image: np.ndarray, place: tuple[float, float]) -> Tokens:
+def follow(model, image: np.ndarray, place: tuple[float, float]) -> Tokens:
     """Run a ViTPose on one crop, uint8 RGB of the model's size, and follow the token at `place` (x, y) px.
 
     The model is used in evaluation mode and given back as it was.
@@ -56,8 +57,7 @@ def look(model, image: np.ndarray, place: tuple[float, float]) -> Tokens:
         raise ValueError(f"the place ({x:g}, {y:g}) is outside the crop of {width} x {height} pixels")
     training, backbone = model.training, model.backbone
     model.eval()
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (model.input.mean, model.input.std))
-    pixels = (torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255 - mean) / std
+    pixels = normalise(np.ascontiguousarray(image)[None], model.input.mean, model.input.std)
     try:
         tokens, (rows, columns) = backbone.embed(pixels)
         count, cell = tokens.shape[1], int(y * rows / height) * columns + int(x * columns / width)
@@ -65,7 +65,7 @@ def look(model, image: np.ndarray, place: tuple[float, float]) -> Tokens:
         if backbone.knowledge_token is not None:
             tokens = torch.cat([tokens, backbone.knowledge_token], 1)
         for block in backbone.blocks:
-            attention.append(attends(block.attn, block.norm1(tokens), (rows, columns), cell)[0])
+            attention.append(attention_of(block.attn, block.norm1(tokens), (rows, columns), cell)[0])
             tokens = block(tokens, (rows, columns))
             alike.append(_alike(tokens[:, :count], cell))
         outputs = model(pixels)
@@ -77,7 +77,7 @@ def look(model, image: np.ndarray, place: tuple[float, float]) -> Tokens:
 
 
 @torch.no_grad()
-def attends(attention: Attention, x: Tensor, grid: tuple[int, int], cell: int) -> Tensor:
+def attention_of(attention: Attention, x: Tensor, grid: tuple[int, int], cell: int) -> Tensor:
     """The weight that token `cell` gives to the value of every cell, in whatever kind of attention: (B, heads, N).
 
     x (B, N + G, C) is what the attention gets. A weight on a window's mean is spread over the window's cells as the

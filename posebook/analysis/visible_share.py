@@ -14,7 +14,7 @@ may be easier or harder ones (an eye's OKS forgives less than a hip's), so every
 whole person, and the same joints count. The distance to the control holds two things: what the missing part of the body
 costs, and what it brings that the rest is shown larger.
 
-Frame: COCO's pixels of the picture. n people, K keypoints, (W, H) crop.
+Coordinates: COCO pixels of the image. n people, K keypoints, (W, H) crop.
 """
 
 from __future__ import annotations
@@ -24,20 +24,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 
+from posebook.analysis.crop_views import find_poses
 from posekit.data.crops import box_matrices, crop_people
-from posekit.data.transforms import invert, normalise
+from posekit.data.transforms import invert
 from posekit.evaluation.coco import evaluate
 from posekit.evaluation.oks import oks
 
 KEPT = ("upper", "lower", "side")
 SHARES = (0.25, 0.4, 0.55, 0.7, 0.85)
 EDGES = (0.0, 0.45, 0.6, 0.75, 0.9, 1.0)
-BATCH = 64
 
 
-def seen_share(visibility: np.ndarray) -> np.ndarray:
+def visible_fraction(visibility: np.ndarray) -> np.ndarray:
     """(n,) share of the K joints that can be seen: COCO's flag 2 of (n, K). A joint outside the picture has flag 0."""
     return (np.asarray(visibility) == 2).mean(-1)
 
@@ -58,8 +57,8 @@ def ap_by_share(
         ground_truth: COCO's dict. detections: arrays `image_id` (D,), `keypoints` (D, K, 2), `score` (D,) and, of a
             top-down model, `annotation` (D,): the id of the person in whose box it was found. Such a detection counts
             in that person's bin only, as COCO sorts those that match nobody by their own area. Without `annotation`
-            one that matches nobody is a false alarm in every bin.
-        shares: by annotation id, in [0, 1]; None = `seen_share` of the annotated flags.
+            one that matches nobody is a false positive in every bin.
+        shares: by annotation id, in [0, 1]; None = `visible_fraction` of the annotated flags.
         options: of `posekit.evaluation.evaluate`, but for the convention, which is COCO's.
 
     Returns: a row per bin: low, high, share (mean of its people, NaN if there is nobody), AP (NaN likewise), people.
@@ -72,7 +71,7 @@ def ap_by_share(
         raise ValueError(f"edges of the bins must rise, at least two of them, not {edges.tolist()}")
     rows = ground_truth["annotations"]
     if shares is None:
-        shares = {row["id"]: float(seen_share(row["keypoints"][2::3])) for row in rows}
+        shares = {row["id"]: float(visible_fraction(row["keypoints"][2::3])) for row in rows}
     missing = [row["id"] for row in rows if row["id"] not in shares]
     if missing:
         raise ValueError(f"annotation {missing[0]} has no visible share: give one for every annotation, or none at all")
@@ -81,14 +80,13 @@ def ap_by_share(
     owner = found.pop("annotation", None)
     owner = None if owner is None else np.array([bins.get(one, -1) for one in owner.tolist()], int)
     table = []
-    for place in range(len(edges) - 1):
+    for place, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
         people = [row if bins[row["id"]] == place else row | {"num_keypoints": 0} for row in rows]
         mine = found if owner is None else {name: values[owner == place] for name, values in found.items()}
         result = evaluate(ground_truth | {"annotations": people}, mine, convention="coco", **options)
         own = [shares[one] for one in result.people.ids[~result.people.ignore].tolist()]
-        table.append({"low": edges[place], "high": edges[place + 1], "share": np.mean(own) if own else np.nan,
-                      "AP": _ap(result), "people": len(own)})  # fmt: skip
-    return pd.DataFrame(table)
+        table.append((low, high, np.mean(own) if own else np.nan, _ap(result), len(own)))
+    return pd.DataFrame(table, columns=["low", "high", "share", "AP", "people"])
 
 
 def bin_of(shares: Sequence[float], edges: np.ndarray) -> np.ndarray:
@@ -120,7 +118,7 @@ class Bodies:
         return Bodies(*(values[index] for values in vars(self).values()))
 
 
-def bodies(dataset, least: float = 1.0, people: int = 0) -> Bodies:
+def whole_bodies(dataset, least: float = 1.0, people: int = 0) -> Bodies:
     """The people with at least the share `least` of their joints labelled: 1 = no joint is outside the picture.
 
     people: at most so many, evenly over the data set; 0 = all.
@@ -170,7 +168,7 @@ def inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return ((points >= boxes[:, None, :2]) & (points <= boxes[:, None, 2:])).all(-1)
 
 
-def show(model, dataset, pictures: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def crop_boxes(model, dataset, pictures: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(crops uint8 (n, H, W, 3), matrices (n, 2, 3) from picture to crop) of boxes (n, 4) in pictures (n,) by index."""
     size, matrices = model.crop_size, box_matrices(boxes, model.crop_size, udp=True)
     crops = np.empty((len(boxes), size[1], size[0], 3), np.uint8)
@@ -180,9 +178,9 @@ def show(model, dataset, pictures: np.ndarray, boxes: np.ndarray) -> tuple[np.nd
     return crops, matrices
 
 
-def show_cut(model, dataset, people: Bodies, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def crop_cuts(model, dataset, people: Bodies, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same for what is `left` (n, 4) of people: black beyond the sides where a body box was cut."""
-    crops, matrices = show(model, dataset, people.pictures, left)
+    crops, matrices = crop_boxes(model, dataset, people.pictures, left)
     low = np.where(left[:, :2] > people.boxes[:, :2], left[:, :2], -np.inf)
     high = np.where(left[:, 2:] < people.boxes[:, 2:], left[:, 2:], np.inf)
     shown = []  # of the crop's columns, of its rows: it is upright, so they are the picture's
@@ -193,15 +191,9 @@ def show_cut(model, dataset, people: Bodies, left: np.ndarray) -> tuple[np.ndarr
     return crops, matrices
 
 
-@torch.inference_mode()
-def find(model, crops: np.ndarray, matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(keypoints (n, K, 2) px of the picture, scores (n,)) of a top-down model, in evaluation mode, on crops."""
-    device, found, model = next(model.parameters()).device, [], model.eval()
-    for start in range(0, len(crops), BATCH):
-        part = crops[start : start + BATCH]
-        outputs = model(normalise(part, model.input.mean, model.input.std, device))
-        found += model.decode(outputs, torch.tensor(part.shape[2:0:-1]).repeat(len(part), 1))
-    back = invert(matrices).astype(np.float32).astype(float)
+def find_in_image(model, crops: np.ndarray, matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(keypoints (n, K, 2) px of the image, scores (n,)) of a top-down model, in evaluation mode, on crops."""
+    found, back = find_poses(model, crops), invert(matrices).astype(np.float32).astype(float)
     points = np.concatenate([poses.keypoints for poses in found]).astype(float)
     points = np.einsum("nij,nkj->nki", back[:, :, :2], points) + back[:, None, :, 2]
     return points, np.concatenate([poses.scores for poses in found]).astype(float)
@@ -212,7 +204,7 @@ def examine(
 ) -> pd.DataFrame:
     """AP of a top-down model on cut people, and on the same joints of the same people uncut; see the module's head.
 
-    Args: shares in (0, 1); 1 is always measured, without a cut. people, least: see `bodies`.
+    Args: shares in (0, 1); 1 is always measured, without a cut. people, least: see `whole_bodies`.
 
     Returns: a row per kept side and share: kept, share, AP, AP_whole (the control), people (with a joint left), joints
         (mean of those people). AP is NaN where nobody has a joint left.
@@ -222,18 +214,21 @@ def examine(
     """
     if model.input.fit != "crop":
         raise ValueError("only a top-down model looks at one person's crop; this one finds people in whole pictures")
-    chosen, sigmas, rows = bodies(dataset, least, people), dataset.layout.sigmas, []
-    whole = find(model, *show(model, dataset, chosen.pictures, chosen.boxes))
-    for side in kept:
-        for share in sorted({*shares, 1.0}):
-            left = cut(chosen.boxes, share, side)
-            labelled = chosen.labelled & inside(chosen.keypoints, left)
-            found = whole if share == 1 else find(model, *show_cut(model, dataset, chosen, left))
-            ap, control = (one_each(chosen, labelled, *poses, sigmas) for poses in (found, whole))
-            joints = labelled.sum(1)[labelled.any(1)]
-            rows.append({"kept": side, "share": share, "AP": ap, "AP_whole": control, "people": len(joints),
-                         "joints": joints.mean() if len(joints) else np.nan})  # fmt: skip
-    return pd.DataFrame(rows)
+    chosen, sigmas, rows = whole_bodies(dataset, least, people), dataset.layout.sigmas, []
+    whole = find_in_image(model, *crop_boxes(model, dataset, chosen.pictures, chosen.boxes))
+    for side, share in cuts(shares, kept):
+        left = cut(chosen.boxes, share, side)
+        labelled = chosen.labelled & inside(chosen.keypoints, left)
+        found = whole if share == 1 else find_in_image(model, *crop_cuts(model, dataset, chosen, left))
+        ap, control = (ap_alone(chosen, labelled, *poses, sigmas) for poses in (found, whole))
+        joints = labelled.sum(1)[labelled.any(1)]
+        rows.append((side, share, ap, control, len(joints), joints.mean() if len(joints) else np.nan))
+    return pd.DataFrame(rows, columns=["kept", "share", "AP", "AP_whole", "people", "joints"])
+
+
+def cuts(shares: Sequence[float], kept: Sequence[str]) -> list[tuple[str, float]]:
+    """(side, share) of every cut: side by side, each from the smallest share to the whole."""
+    return [(side, share) for side in kept for share in sorted({*shares, 1.0})]
 
 
 @dataclass
@@ -252,40 +247,38 @@ class Example:
 def examples(model, dataset, person: Bodies, shares: Sequence[float], kept: Sequence[str] = KEPT) -> list[Example]:
     """The cuts of one person (`Bodies` of length 1), kept by kept side, each from the smallest share to the whole."""
     shown = []
-    for side in kept:
-        for share in sorted({*shares, 1.0}):
-            left = cut(person.boxes, share, side)
-            labelled = person.labelled & inside(person.keypoints, left)
-            crops, matrices = show_cut(model, dataset, person, left)
-            found, _ = find(model, crops, matrices)
-            value = oks(found, person.keypoints, labelled, person.areas, dataset.layout.sigmas, left)[0, 0]
-            points = [np.where(labelled[0][:, None], joints[0] @ matrices[0, :, :2].T + matrices[0, :, 2], np.nan)
-                      for joints in (person.keypoints, found)]  # fmt: skip
-            shown.append(Example(side, share, crops[0], *points, float(value)))
+    for side, share in cuts(shares, kept):
+        left = cut(person.boxes, share, side)
+        labelled = person.labelled & inside(person.keypoints, left)
+        crops, matrices = crop_cuts(model, dataset, person, left)
+        found, _ = find_in_image(model, crops, matrices)
+        value = oks(found, person.keypoints, labelled, person.areas, dataset.layout.sigmas, left)[0, 0]
+        in_crop = [joints[0] @ matrices[0, :, :2].T + matrices[0, :, 2] for joints in (person.keypoints, found)]
+        points = [np.where(labelled[0][:, None], joints, np.nan) for joints in in_crop]
+        shown.append(Example(side, share, crops[0], *points, float(value)))
     return shown
 
 
-def one_each(people: Bodies, labelled: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, sigmas) -> float:
+def ap_alone(people: Bodies, labelled: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, sigmas) -> float:
     """COCO's AP where each person is alone in a picture with one detection (n, K, 2), (n,); NaN without any label."""
     joints = np.concatenate([np.where(labelled[..., None], people.keypoints, 0), 2.0 * labelled[..., None]], 2)
     boxes = np.concatenate([people.boxes[:, :2], people.boxes[:, 2:] - people.boxes[:, :2]], 1).tolist()
-    columns = joints.reshape(len(people), -1).tolist(), labelled.sum(1).tolist(), people.areas.tolist(), boxes
     rows = [
-        {"id": i, "image_id": i, "category_id": 1, "iscrowd": 0, "keypoints": flat, "num_keypoints": count,
-         "area": area, "bbox": box}
-        for i, (flat, count, area, box) in enumerate(zip(*columns, strict=True), 1)
-    ]  # fmt: skip
+        {"id": i + 1, "image_id": i + 1, "category_id": 1, "iscrowd": 0, "keypoints": joints[i].ravel().tolist()}
+        | {"num_keypoints": int(labelled[i].sum()), "area": float(people.areas[i]), "bbox": boxes[i]}
+        for i in range(len(people))
+    ]
     truth = {"images": [{"id": row["id"]} for row in rows], "annotations": rows, "categories": [{"id": 1}]}
     found = {"image_id": np.arange(1, len(people) + 1), "keypoints": keypoints, "score": scores}
     return _ap(evaluate(truth, found, sigmas, convention="coco"))
 
 
-def as_they_come(model, dataset, edges: Sequence[float] = EDGES) -> pd.DataFrame:
+def ap_in_annotated_boxes(model, dataset, edges: Sequence[float] = EDGES) -> pd.DataFrame:
     """`ap_by_share` of a top-down model in the annotated boxes of a data set, people as they come."""
     from posekit.data.topdown import PersonCrops
 
     boxes = PersonCrops(dataset)
-    keypoints, scores = find(model, *show(model, dataset, boxes.pictures, boxes.boxes))
+    keypoints, scores = find_in_image(model, *crop_boxes(model, dataset, boxes.pictures, boxes.boxes))
     truth, ids = dataset.ground_truth, {int(one): [] for one in dataset.ids}
     for row in truth["annotations"]:
         if not row.get("iscrowd") and row["image_id"] in ids:

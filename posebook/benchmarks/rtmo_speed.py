@@ -1,18 +1,17 @@
 """What RTMO costs (Lu et al. 2023): time against people (Figure 3), with and without P3 (Table 4), at the tiny scale.
 
-The protocol is that of `latency`: batch 1, random weights, methods in turn, every time kept. Who is found is pinned: of
+The protocol is that of `timing`: batch 1, random weights, methods in turn, every time kept. Who is found is pinned: of
 n people each gets five candidates above the score threshold, of which suppression leaves one, so n survivors reach the
 coordinate classifier in every backend. An exported graph gets two more inputs for that, added to its scores and boxes.
 
 Parts of the eager model: F = picture to tensor and network, P = threshold, suppression and classifier. A graph has one
-part, G. Legend: N cells. Frame: pixels of the network's input.
+part, G. N cells; coordinates: pixels of the network's input.
 """
 
 from __future__ import annotations
 
 import functools
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,25 +20,15 @@ import torch
 
 from posebook.benchmarks import timing
 from posebook.benchmarks.systems import drawn_scenes, poet_method
-from posebook.benchmarks.timing import Clock, Method, Scene
+from posebook.benchmarks.timing import Clock, Method, Scene, Speed
+from posekit.data.transforms import normalise
 
-BACKENDS = ("eager", "onnxruntime", "openvino", "openvino_bf16")
+FASTER = {"onnxruntime": 1.3, "openvino": 1.3, "openvino_bf16": 2.0}  # than eager, at least
 FEATURES = ((4, 5), (3, 4, 5))  # Table 4
 TINY_FEATURES = ((3, 4), (4, 5), (3, 4, 5))  # rtmo_tiny's own, then Table 4's
 SOME = 4  # people where their number is not the question
 SPOTS = 4  # people stand on a grid of 4 x 4 spots
 REACH = 0.3  # a pinned box reaches so far beyond its cell, in pictures: neighbours of a cell fall to suppression
-
-
-@dataclass
-class Speed:
-    """`rows` (medians and quartiles), `raw` (every time), both with a column `study` ("people", "features", "tiny");
-    `lines` (time = a + b people, of study "people") and `settings`."""
-
-    rows: pd.DataFrame
-    raw: pd.DataFrame
-    lines: pd.DataFrame
-    settings: dict
 
 
 def speed_rows(
@@ -53,15 +42,15 @@ def speed_rows(
     scenes: int = 2,
     seed: int = 0,
 ) -> Speed:
-    """Three studies on this machine's CPU.
+    """Three studies on this machine's CPU; the rows have a column `study`, the lines are those of "people".
 
     "people": `model` in every backend that is there, on pictures with 0 to 13 people. "features": RTMO of each of
     `sizes` and rtmo_tiny with two and three feature maps, by ONNX Runtime. "tiny": rtmo_tiny and poet_tiny.
 
-    Args: budget_s: seconds for the first two studies together, half each; see `latency.measure` for it and the others.
+    Args: budget_s: seconds for the first two studies together, half each; see `timing.measure` for it and the others.
     """
     half = None if budget_s is None else budget_s / 2
-    told = {"seed": seed, "threads": threads}
+    options = {"seed": seed, "threads": threads}
     with tempfile.TemporaryDirectory() as folder:
         network = built(model, seed)
         drawn = drawn_scenes(people, scenes, network.input.size, seed)
@@ -69,26 +58,24 @@ def speed_rows(
         for method in methods.values():  # OpenVINO prepares itself anew for every number of people that it meets
             for same in drawn.values():
                 method(same[0], Clock())
-        raw = {"people": timing.measure(methods, drawn, repeats, warmup, budget_s=half, **told)}
+        raw = {"people": timing.measure(methods, drawn, repeats, warmup, budget_s=half, **options)}
         drawn = drawn_scenes((SOME,), scenes, 128, seed)
         tiny, large = feature_methods(("tiny",), Path(folder), threads), feature_methods(sizes, Path(folder), threads)
         # small networks are over in milliseconds: more runs steady their medians
-        parts = [timing.measure(tiny, drawn, 5 * repeats, warmup, **told)]
+        parts = [timing.measure(tiny, drawn, 5 * repeats, warmup, **options)]
         if large:
             big = drawn_scenes((SOME,), scenes, 640, seed)
-            parts.append(timing.measure(large, big, repeats, warmup, budget_s=half, **told))
+            parts.append(timing.measure(large, big, repeats, warmup, budget_s=half, **options))
         raw["features"] = pd.concat(parts)
         methods = {"poet_tiny_eager": poet_method(built("poet_tiny", seed))}
         methods |= backends(built("rtmo_tiny", seed), "rtmo_tiny", Path(folder), threads)
-        raw["tiny"] = timing.measure(methods, drawn, 5 * repeats, warmup, **told)
+        raw["tiny"] = timing.measure(methods, drawn, 5 * repeats, warmup, **options)
     clock = timing.choose_clock(raw["people"], threads)
     rows = {study: timing.summary(table, clock) for study, table in raw.items()}
     rounds = int(raw["people"]["round"].max()) + 1
-    settings = {
-        "model": model, "weights": "random", "clock": clock, "threads": threads, "batch": 1, "size": network.input.size,
-        "candidates per person": 5, "flip test": False, "device": "cpu", "rounds": rounds, "seed": seed,
-        "torch": torch.__version__, **versions(),
-    }  # fmt: skip
+    settings = {"model": model, "weights": "random", "clock": clock, "threads": threads, "batch": 1}
+    settings |= {"size": network.input.size, "candidates per person": 5, "flip test": False, "device": "cpu"}
+    settings |= {"rounds": rounds, "seed": seed, "torch": torch.__version__, **versions()}
     lines = timing.fit_lines(raw["people"], clock, seed)
     joined = (pd.concat([t.assign(study=s) for s, t in tables.items()], ignore_index=True) for tables in (rows, raw))
     return Speed(*joined, lines, settings)
@@ -131,11 +118,9 @@ def feature_methods(sizes: tuple[str, ...], folder: Path, threads: int) -> dict[
 
 def eager_method(network) -> Method:
     """PyTorch as it stands, nothing fused."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.input.mean, network.input.std))
 
     def run(scene: Scene, clock: Clock) -> None:
-        picture = torch.from_numpy(scene.image).permute(2, 0, 1).float().div(255)
-        outputs = network(((picture - mean) / std)[None])
+        outputs = network(normalise(scene.image[None], network.input.mean, network.input.std))
         clock.lap("F")
         scores, boxes = map(torch.from_numpy, pins(network.input.size, network.features, len(scene.boxes)))
         outputs["cls_logits"] = torch.logit(scores.clamp(min=1e-4))[None]
@@ -234,3 +219,23 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {name: version(name) for name in ("onnxruntime", "openvino")}
+
+
+def backend_speed(model: str = "rtmo_s", rounds: int = 7) -> list[str]:
+    """Exported graphs must be faster than PyTorch, and 13 people cost hardly more than none."""
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        network = built(model, 0)
+        scenes = drawn_scenes((0, 1, 5, 13), 1, network.input.size, 0)
+        raw = timing.measure(backends(network, model, Path(folder), 1), scenes, rounds, warmup=2)
+    lines = timing.fit_lines(raw, "cpu").set_index("method")
+    missed = []
+    for method, line in lines.iterrows():
+        backend = method.removeprefix(f"{model}_")
+        ratio, added = lines.a_ms[f"{model}_eager"] / line.a_ms, 13 * line.b_ms / line.a_ms
+        print(f"  {backend:<16} {line.a_ms:8.1f} ms, {ratio:5.2f} x; 13 people add {100 * added:+.1f} %")
+        limit = 0.05 if backend == "eager" else 0.02
+        if 13 * line.b_low >= limit * line.a_ms:
+            missed.append(f"13 people add {100 * added:.1f} % by {backend}, more than {100 * limit:.0f} %")
+        if ratio < FASTER.get(backend, 0):
+            missed.append(f"{backend} is {ratio:.2f} times as fast as eager, less than {FASTER[backend]}")
+    return missed

@@ -1,4 +1,4 @@
-"""The methods of POET's speed comparison (Fig. 1) as `latency.measure` runs them, and `speed_rows`, which does.
+"""The methods of POET's speed comparison (Fig. 1) as `timing.measure` runs them, and `speed_rows`, which does.
 
 All weights are random: for fixed input shapes a dense network costs the same with any weights. What weights would
 decide is pinned: how many queries are people (POET), how many proposals and boxes the detector finds (Mask R-CNN).
@@ -6,17 +6,17 @@ decide is pinned: how many queries are people (POET), how many proposals and box
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from posebook.benchmarks import timing
-from posebook.benchmarks.timing import Clock, Method, Scene
+from posebook.benchmarks.timing import Clock, Method, Scene, Speed
+from posekit.data.crops import box_matrices, crop_people
+from posekit.data.transforms import normalise
 
-POET, GIVEN, BEHIND = "poet_r50", "simple_baseline_r50", "mask_rcnn_simple_baseline_r50"
+POET, TOP_DOWN_GT_BOXES, TOP_DOWN_DETECTOR = "poet_r50", "simple_baseline_r50", "mask_rcnn_simple_baseline_r50"
 
 
 def poet_method(model, device: str = "cpu", threshold: float = 0.5) -> Method:
@@ -24,7 +24,7 @@ def poet_method(model, device: str = "cpu", threshold: float = 0.5) -> Method:
     model = model.eval().to(device)
 
     def run(scene: Scene, clock: Clock) -> None:
-        images = _normalise(scene.image[None], model.input, device)
+        images = normalise(scene.image[None], model.input.mean, model.input.std, device)
         outputs = model(images)
         clock.lap("F")
         n = min(len(scene.boxes), outputs["logits"].shape[2])
@@ -45,8 +45,6 @@ def top_down_method(model, detector=None, device: str = "cpu", batched: bool = T
 
     `batched`: all crops of a picture at once; else one forward pass per person.
     """
-    from posekit.data.crops import box_matrices, crop_people
-
     model = model.eval().to(device)
 
     def run(scene: Scene, clock: Clock) -> None:
@@ -56,7 +54,8 @@ def top_down_method(model, detector=None, device: str = "cpu", batched: bool = T
             clock.lap("D")
         if len(scene.boxes):
             matrices = box_matrices(scene.boxes, model.crop_size)
-            crops = _normalise(crop_people(scene.image, matrices, model.crop_size), model.input, device)
+            crops = crop_people(scene.image, matrices, model.crop_size)
+            crops = normalise(crops, model.input.mean, model.input.std, device)
             clock.lap("C")
             chunks = [crops] if batched else crops.split(1)
             maps = torch.cat([model(chunk)["heatmaps"] for chunk in chunks])
@@ -70,20 +69,19 @@ def top_down_method(model, detector=None, device: str = "cpu", batched: bool = T
 class PinnedMaskRCNN:
     """torchvision's Mask R-CNN R50-FPN with random weights, a fixed number of proposals and given boxes.
 
-    Everything runs as in the real detector (resize, backbone, proposal network with its suppression, box head
-    on `proposals` boxes, mask head on the boxes, masks pasted into the picture), but the proposals are drawn
-    from a seed and the detections are the caller's: random weights would find an arbitrary number of both.
-    With random weights the final box suppression has next to no candidates; a trained detector spends a
-    little more there.
+    Everything runs as in the real detector (resize, backbone, proposal network with its suppression, box head on
+    `proposals` boxes, mask head on the boxes, masks pasted into the picture), but the proposals are drawn from a seed
+    and the detections are the caller's: random weights would find an arbitrary number of both. With random weights the
+    final box suppression has next to no candidates; a trained detector spends a little more there.
     """
 
     def __init__(self, size: int = 512, proposals: int = 1000, device: str = "cpu", seed: int = 0) -> None:
         from torchvision.models.detection import maskrcnn_resnet50_fpn
 
         # differs from torchvision's 800/1333: POET resized every picture to 512 x 512.
-        self.network = maskrcnn_resnet50_fpn(
-            weights=None, weights_backbone=None, min_size=size, max_size=size
-        ).eval().to(device)  # fmt: skip
+        self.network = (
+            maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=size, max_size=size).eval().to(device)
+        )
         rng = np.random.default_rng(seed)
         corner = rng.uniform(0, 0.8, (proposals, 2)) * size
         extent = rng.uniform(0.05, 0.5, (proposals, 2)) * size
@@ -112,19 +110,6 @@ class PinnedMaskRCNN:
         return net.transform.postprocess([result], images.image_sizes, whole)
 
 
-@dataclass
-class Speed:
-    """What `speed_rows` measured: `rows` (the data of Figure 1), `raw` (every time), `lines` (t(n) = a + b n
-    per method),
-    `crossing` (people at which provided-box top-down gets slower than POET: value, low, high), `settings`."""
-
-    rows: pd.DataFrame
-    raw: pd.DataFrame
-    lines: pd.DataFrame
-    crossing: tuple[float, float, float]
-    settings: dict
-
-
 def speed_rows(
     people: tuple[int, ...] = timing.PEOPLE,
     repeats: int = 30,
@@ -138,11 +123,10 @@ def speed_rows(
     batched: bool = True,
     scenes: dict[int, list[Scene]] | None = None,
 ) -> Speed:
-    """Figure 1: POET-R50, SimpleBaseline-R50 with given boxes, and the same behind Mask R-CNN, all with
-    random weights.
+    """Figure 1: POET-R50, SimpleBaseline-R50 with given boxes, and the same behind Mask R-CNN; all weights are random.
 
     Args:
-        people: numbers of people; repeats, warmup, budget_s, threads: see `latency.measure`.
+        people: numbers of people; repeats, warmup, budget_s, threads: see `timing.measure`.
         size: drawn pictures of size x size; scenes_per_count: different pictures per number of people.
         scenes: pictures of your own instead of drawn ones, people -> scenes.
     """
@@ -154,38 +138,24 @@ def speed_rows(
     crops = simple_baseline_r50()
     methods = {
         POET: poet_method(build("poet_r50"), device),
-        GIVEN: top_down_method(crops, None, device, batched),
-        BEHIND: top_down_method(crops, PinnedMaskRCNN(size, device=device, seed=seed), device, batched),
+        TOP_DOWN_GT_BOXES: top_down_method(crops, None, device, batched),
+        TOP_DOWN_DETECTOR: top_down_method(crops, PinnedMaskRCNN(size, device=device, seed=seed), device, batched),
     }
     raw = timing.measure(methods, scenes, repeats, warmup, seed, budget_s, threads, device)
     clock = timing.choose_clock(raw, threads) if device == "cpu" else "wall"
-    meet = timing.crossing(raw, POET, GIVEN, clock, seed)
-    settings = {
-        "weights": "random",
-        "clock": clock,
-        "threads": threads,
-        "device": device,
-        "precision": "float32",
-        "batch": 1,
-        "size": size,
-        "crops": "one batch" if batched else "one by one",
-        "proposals": 1000,
-        "flip test": False,
-        "rounds": int(raw["round"].max()) + 1,
-        "seed": seed,
-        "torch": torch.__version__,
-    }
-    rows = timing.summary(raw, clock).sort_values(
-        "method", key=lambda names: names.map(list(methods).index), kind="stable", ignore_index=True
-    )
-    return Speed(rows, raw, timing.fit_lines(raw, clock, seed), meet, settings)
+    meet = timing.crossing(raw, POET, TOP_DOWN_GT_BOXES, clock, seed)
+    settings = {"weights": "random", "clock": clock, "threads": threads, "device": device, "precision": "float32"}
+    settings |= {"batch": 1, "size": size, "crops": "one batch" if batched else "one by one", "proposals": 1000}
+    settings |= {"flip test": False, "rounds": int(raw["round"].max()) + 1, "seed": seed, "torch": torch.__version__}
+    rows = timing.summary(raw, clock)
+    rows = pd.concat([rows[rows.method == name] for name in methods], ignore_index=True)
+    return Speed(rows, raw, timing.fit_lines(raw, clock, seed), settings, meet)
 
 
 def drawn_scenes(people: tuple[int, ...], count: int, size: int, seed: int) -> dict[int, list[Scene]]:
     """`count` drawn pictures for every number of people n, from seed + n.
 
-    For n = 0 the picture shows one person whom nobody asks for: what is in a picture does not change what it
-    costs.
+    For n = 0 the picture shows one person all the same: what is in a picture does not change what it costs.
     """
     from posekit.data.drawn.scenes import Scenes
 
@@ -196,11 +166,5 @@ def drawn_scenes(people: tuple[int, ...], count: int, size: int, seed: int) -> d
         result[n] = [Scene(image, boxes) for image, boxes in pairs]
         wrong = [len(scene.boxes) for scene in result[n] if len(scene.boxes) != n]
         if wrong:
-            raise RuntimeError(f"a picture with {n} people was asked for and has {wrong[0]}")
+            raise RuntimeError(f"a picture with {n} people was to be drawn and has {wrong[0]}")
     return result
-
-
-def _normalise(pictures: np.ndarray, spec, device: str) -> Tensor:
-    """uint8 (B, H, W, 3) RGB -> float32 (B, 3, H, W) as the model's `input` wants it."""
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (spec.mean, spec.std))
-    return ((torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 255) - mean) / std

@@ -1,11 +1,9 @@
-"""How long a picture takes as a function of the people in it (POET, Fig. 1), measured fairly on an ordinary
-machine.
+"""The timing harness: how long calls take, and how long a picture takes as a function of the people in it.
 
-A *method* runs one picture and says after each part that the part is over; the parts are F forward, P
-post-processing, and for top-down D person detector, C crops, T pose network on the crops. All methods and
-numbers of people are interleaved in random order, round by round, so that a slow minute of the machine hits
-all alike. Every raw time is kept. Times are milliseconds per picture, batch 1; decoding the file and resizing
-the picture are not part of them.
+All calls are interleaved round by round, so that a slow minute of the machine hits all alike. A *method* runs one
+picture and says after each part that the part is over; the parts are F forward, P post-processing, and for top-down D
+person detector, C crops, T pose network on the crops. Every raw time is kept. Times are milliseconds per picture, batch
+1; decoding the file and resizing the picture are not part of them.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,6 +53,31 @@ class Clock:
 
 
 Method = Callable[[Scene, Clock], None]
+
+
+@dataclass
+class Speed:
+    """A speed study: `rows` (medians and quartiles), `raw` (every time), `lines` (time = a + b people per method),
+    `settings`; `crossing`: people at which two methods take equally long (value, low, high)."""
+
+    rows: pd.DataFrame
+    raw: pd.DataFrame
+    lines: pd.DataFrame
+    settings: dict
+    crossing: tuple[float, float, float] | None = None
+
+
+def cpu_ms(calls: dict[Any, Callable[[], Any]], rounds: int = 7, repeat: int = 1, warmup: int = 1) -> dict[Any, float]:
+    """Median CPU milliseconds of each call, over rounds of `repeat` runs; `warmup` rounds before are not counted."""
+    times: dict[Any, list[float]] = {name: [] for name in calls}
+    for turn in range(warmup + rounds):
+        for name, call in calls.items():
+            begin = time.process_time()
+            for _ in range(repeat):
+                call()
+            if turn >= warmup:
+                times[name].append(1000 * (time.process_time() - begin) / repeat)
+    return {name: float(np.median(values)) for name, values in times.items()}
 
 
 def measure(
@@ -127,9 +151,8 @@ def _undisturbed(raw: pd.DataFrame, threads: int, device: str, limit: float) -> 
 
 
 def choose_clock(raw: pd.DataFrame, threads: int = 1) -> str:
-    """ "wall", or "cpu" where one thread ran and half of the runs or more were disturbed: CPU time then is
-    what the wall
-    clock of a quiet machine would show."""
+    """ "wall", or "cpu" where one thread ran and half of the runs or more were disturbed: CPU time then is what the
+    wall clock of a quiet machine would show."""
     share = raw[raw.part == "total"].kept.mean()
     return "cpu" if threads == 1 and share < 0.5 else "wall"
 

@@ -69,8 +69,8 @@ def cases(
     """
     kernels = list(kernels)
     chosen = list(only) or list(variants)
-    for known, asked, what in ((variants, chosen, "variant"), (KERNELS, kernels, "kernel")):
-        if unknown := [name for name in asked if name not in known]:
+    for known, names, what in ((variants, chosen, "variant"), (KERNELS, kernels, "kernel")):
+        if unknown := [name for name in names if name not in known]:
             raise ValueError(f"there is no {what} {unknown[0]!r}; choose of {', '.join(known)}")
     found = []
     for name in chosen:
@@ -80,7 +80,7 @@ def cases(
 
 
 def cost_rows(
-    asked: Iterable[Case], repeats: int = 3, budget_s: float = 1.0, threads: int = 1, report: Callable | None = None
+    chosen: Iterable[Case], repeats: int = 3, budget_s: float = 1.0, threads: int = 1, report: Callable | None = None
 ) -> pd.DataFrame:
     """A row per case: its fields (with `window` in cells) and what `measure` found, one process after the other.
 
@@ -93,7 +93,7 @@ def cost_rows(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     rows = []
-    for case in asked:
+    for case in chosen:
         there, here = context.Pipe(duplex=False)
         process = context.Process(target=_answer, args=(here, asdict(case), repeats, budget_s, threads))
         process.start()
@@ -150,11 +150,11 @@ def measure(case: Case, repeats: int = 3, budget_s: float = 1.0) -> dict[str, fl
             passes = _times(lambda: model(images), max(repeats, 1), budget_s)
     step_s, forward_s = (statistics.median(part) / case.crops for part in (times, passes))
     params, learnt = (sum(part.numel() for part in parts) for parts in (model.parameters(), trained))
-    return {
-        "params_m": params / 1e6, "trained_m": learnt / 1e6, "weights_mb": 4 * (params + 3 * learnt) / MB,
-        "gmac": gmac(case.model, case.options), "gmac_transformer": gmac(case.model, case.options, decoder=False),
-        "peak_mb": peak, "kept_mb": kept[0], "step_ms": 1000 * step_s, "ms": 1000 * forward_s, "per_s": 1 / forward_s,
-    }  # fmt: skip
+    costs = {"params_m": params / 1e6, "trained_m": learnt / 1e6, "weights_mb": 4 * (params + 3 * learnt) / MB}
+    costs["gmac"] = gmac(case.model, case.options)
+    costs["gmac_transformer"] = gmac(case.model, case.options, decoder=False)
+    costs |= {"peak_mb": peak, "kept_mb": kept[0], "step_ms": 1000 * step_s, "ms": 1000 * forward_s}
+    return costs | {"per_s": 1 / forward_s}
 
 
 def _step(model: nn.Module, images: Tensor) -> float:
@@ -212,3 +212,22 @@ def _times(work: Callable[[], None], repeats: int, budget_s: float) -> list[floa
         work()
         times.append(time.process_time() - start)
     return times
+
+
+def attention_memory(model: str = "vitpose_s") -> list[str]:
+    """Windowed attention must save memory where scores are kept, and cost none with the fused kernel (stride 8)."""
+    from posebook.studies import study
+
+    def show(row: dict) -> None:
+        parts = (f"{row['variant']:16} {row['kernel']:>7} {row['peak_mb']:7.0f} MB {row['step_ms'] / 1000:7.2f} s",)
+        print(*parts, f"{row['gmac_transformer']:7.2f} GMAC", flush=True)
+
+    chosen = cases("attention", model, study("attention").published, KERNELS, drop_path=0.0)
+    peak = cost_rows(chosen, 2, 4.0, 1, show).pivot(index="variant", columns="kernel", values="peak_mb")
+    others = peak.drop(index="full")
+    missed = [
+        f"{name} saves less than a quarter of full attention's memory where scores are kept"
+        for name in others.index[others.scores > 0.75 * peak.scores["full"]]
+    ]
+    fused = others.index[others.fused > 1.25 * peak.fused["full"]]
+    return missed + [f"{name} needs more memory than full attention with the fused kernel" for name in fused]

@@ -1,13 +1,14 @@
 """What the data hold and what the score rewards: pictures for the chapter on people and metrics.
 
 OKS is Equation 5 of POET (Stoffl et al. 2021), AP follows COCO's keypoint task. Each function takes data and
-returns a matplotlib Figure. Shapes: G people, K keypoints. Frame: pixels of the picture.
+returns a matplotlib Figure. G people, K keypoints. Coordinates: COCO pixels.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.patches import Circle
 
 from posebook.figures import people, style
 from posekit.layouts import COCO, Layout
@@ -18,7 +19,7 @@ MEDIUM, LARGE = 32.0**2, 96.0**2  # COCO's limits, pixels^2
 
 @style.styled
 def scene(image: np.ndarray, target: dict, layout: Layout = COCO):
-    """One picture as it is, and annotated: joints (filled: seen, hollow: hidden), boxes, centres."""
+    """One picture as it is, and annotated: joints (filled: visible, hollow: occluded), boxes, centres."""
     from posekit.evaluation.centers import true_centers
 
     fig = style.figure(style.DOUBLE, style.DOUBLE / 2 * image.shape[0] / image.shape[1] + 0.45)
@@ -37,7 +38,7 @@ def scene(image: np.ndarray, target: dict, layout: Layout = COCO):
 
 @style.styled
 def statistics(per_image: np.ndarray, areas: np.ndarray, visibility: np.ndarray, layout: Layout = COCO):
-    """(a) people per picture, (b) areas of people with COCO's limits, (c) joints seen, hidden and outside.
+    """(a) people per picture, (b) areas of people with COCO's limits, (c) joints visible, occluded and outside.
 
     Args:
         per_image (I,): number of people. areas (G,): pixels^2 on the canvas where COCO's limits hold.
@@ -48,11 +49,7 @@ def statistics(per_image: np.ndarray, areas: np.ndarray, visibility: np.ndarray,
     numbers, pictures = np.unique(per_image, return_counts=True)
     ink = FLAGS[2][1]
     count.bar(numbers, pictures, color=ink, width=0.8)
-    count.set(
-        xlabel="people in the picture",
-        ylabel="pictures",
-        xticks=numbers if len(numbers) < 9 else numbers[::3],
-    )
+    count.set(xlabel="people in the picture", ylabel="pictures", xticks=numbers if len(numbers) < 9 else numbers[::3])
     bins = np.geomspace(max(areas.min(), 1) * 0.95, areas.max() * 1.05, 36)
     area.hist(areas, bins, color=ink, lw=0)
     top = area.get_ylim()[1] * 1.14
@@ -65,21 +62,14 @@ def statistics(per_image: np.ndarray, areas: np.ndarray, visibility: np.ndarray,
         inside = (areas >= left) & (areas < right)
         if inside.mean() >= 0.005:
             middle = np.sqrt(max(left, low) * min(right, high))
-            area.text(
-                middle,
-                top * 0.985,
-                f"{name}\n{100 * inside.mean():.0f} %",
-                ha="center",
-                va="top",
-                fontsize=6.5,
-            )
+            area.text(middle, top * 0.985, f"{name}\n{100 * inside.mean():.0f} %", ha="center", va="top", fontsize=6.5)
     order = np.arange(len(layout))
     start = np.zeros(len(layout))
     for flag in (2, 1, 0):
         share = (visibility == flag).mean(0)
         joints.barh(order, share, left=start, color=FLAGS[flag][1], height=0.8, label=FLAGS[flag][0])
         start += share
-    names = [name.replace("_", " ") for name in layout.keypoints]
+    names = [style.joint_name(name) for name in layout.keypoints]
     joints.set(yticks=order, yticklabels=names, ylim=(len(layout) - 0.4, -0.6), xlim=(0, 1), xlabel="share of people")
     joints.tick_params(axis="y", labelsize=6)
     joints.grid(False)
@@ -111,11 +101,10 @@ def oks_circles(image: np.ndarray, target: dict, person: int, similarities=(0.5,
     people.show(where, image, grey=True)
     people.draw(where, people.from_target(target).select([person]), layout, size=0.9)
     for similarity in similarities:
-        for (x, y), r, ink, known in zip(
-            points, oks_radii(area, layout.sigmas, similarity), colours, labelled, strict=True
-        ):
-            if known:
-                where.add_patch(_circle(x, y, r, ink))
+        radii = oks_radii(area, layout.sigmas, similarity)
+        for k in np.flatnonzero(labelled):
+            look = {"facecolor": colours[k] + "22", "edgecolor": colours[k], "lw": 0.8, "zorder": 3}
+            where.add_patch(Circle(points[k], radii[k], **look))
     margin = oks_radii(area, layout.sigmas, min(similarities)).max() * 1.05
     middle, reach = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).max() / 2 + margin
     where.set(xlim=middle[0] + np.array([-reach, reach]), ylim=middle[1] + np.array([reach, -reach]), aspect="equal")
@@ -132,12 +121,6 @@ def oks_circles(image: np.ndarray, target: dict, person: int, similarities=(0.5,
     curve.set(xlim=(0, 0.5), ylim=(0, 1.02), xlabel="distance / √area", ylabel="similarity of the joint")
     curve.legend(loc="upper right")
     return fig
-
-
-def _circle(x: float, y: float, radius: float, ink: str):
-    from matplotlib.patches import Circle
-
-    return Circle((x, y), radius, fill=True, facecolor=ink + "22", edgecolor=ink, lw=0.8, zorder=3)
 
 
 @style.styled
@@ -160,12 +143,8 @@ def precision_recall(curves: pd.DataFrame, noise: pd.DataFrame | None = None):
         for name, ink in (("AP50", style.GREY), ("AP", "#0072B2"), ("AP75", "#56B4E9")):
             axes[1].plot(noise.errors, noise[name], color=ink, marker="o", ms=3, label=name)
         axes[1].legend(loc="upper right")
-        axes[1].set(
-            xlim=(0, noise.errors.max()),
-            ylim=(0, 1.03),
-            ylabel="score",
-            xlabel="errors of the joints, in units of 2σ√area",
-        )
+        axes[1].set(xlim=(0, noise.errors.max()), ylim=(0, 1.03), ylabel="score")
+        axes[1].set_xlabel("errors of the joints, in units of 2σ√area")
         for ax, letter in zip(axes, "ab", strict=True):
             style.panel(ax, letter)
     return fig

@@ -1,8 +1,7 @@
 """Poses drawn on pictures.
 
-Limbs carry the colour of their side (left, right, middle: `posekit.layouts`), joints are filled where the
-model says that they can be seen (visibility >= 0.5) and hollow where not. Frame: pixels of the picture,
-corner (0, 0).
+Limbs carry the colour of their side (left, right, middle: `posekit.layouts`), joints are filled where the model says
+that they are visible (visibility >= 0.5) and hollow where not. Coordinates: COCO pixels, corner (0, 0).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ CENTER, OFFSET = "#D7191C", "#0050FF"  # POET, Figure 9: predicted centres red, 
 
 
 def show(ax, image: np.ndarray, grey: bool = False) -> None:
-    """Show a uint8 (H, W, 3) RGB picture in COCO's frame; `grey`: pale, a ground for overlays."""
+    """Show a uint8 (H, W, 3) RGB picture in COCO coordinates; `grey`: pale, a ground for overlays."""
     if grey:
         tone = image.astype(np.float32).mean(2, keepdims=True) * 0.75 + 64
         image = np.repeat(tone.clip(0, 255).astype(np.uint8), 3, axis=2)
@@ -28,13 +27,11 @@ def show(ax, image: np.ndarray, grey: bool = False) -> None:
     # Small pictures are enlarged smoothly; large ones are reduced without aliasing.
     ax.imshow(image, extent=(0, width, height, 0), interpolation="bicubic" if width < 400 else "antialiased")
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
-    ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    style.bare(ax)
 
 
 def from_target(target: dict) -> Poses:
-    """Annotated people as poses to draw: seen joints filled, hidden hollow, unlabelled (NaN) left out."""
+    """Annotated people as poses to draw: visible joints filled, occluded ones hollow, unlabelled (NaN) left out."""
     visibility = np.asarray(target["visibility"])
     keypoints = np.array(target["keypoints"], np.float32)
     keypoints[visibility == 0] = np.nan
@@ -77,12 +74,10 @@ def draw(
             tones = [_side(inks[a], inks[b]) for a, b in pairs]
             lines = keypoints[pairs]
             whole = np.isfinite(lines).all((1, 2))
+            tones = [tone for tone, ok in zip(tones, whole, strict=True) if ok]
             for width, ink, order in ((1.9, "#FFFFFF", 2), (1.0, tones, 3)):
-                shown = ink if isinstance(ink, str) else [tone for tone, ok in zip(ink, whole, strict=True) if ok]
-                ax.add_collection(
-                    LineCollection(lines[whole], colors=shown, linewidths=width * size, zorder=order, capstyle="round"),
-                    autolim=False,
-                )
+                look = {"linewidths": width * size, "zorder": order, "capstyle": "round"}
+                ax.add_collection(LineCollection(lines[whole], colors=ink, **look), autolim=False)
         if offsets and np.isfinite(center).all():
             vectors = [(center, joint) for joint in keypoints if np.isfinite(joint).all()]
             ax.add_collection(LineCollection(vectors, colors=OFFSET, linewidths=0.6 * size, zorder=3.5), autolim=False)
@@ -90,15 +85,8 @@ def draw(
             filled = visibility >= visible
             x, y = keypoints.T
             ax.scatter(x, y, s=8.5 * size**2, zorder=3.9, linewidths=0, color="#FFFFFF")  # a halo on any ground
-            ax.scatter(
-                x,
-                y,
-                s=4.5 * size**2,
-                zorder=4,
-                linewidths=0.7 * size,
-                facecolors=np.where(filled, inks, "#FFFFFF"),
-                edgecolors=inks,
-            )
+            look = {"facecolors": np.where(filled, inks, "#FFFFFF"), "edgecolors": inks, "linewidths": 0.7 * size}
+            ax.scatter(x, y, s=4.5 * size**2, zorder=4, **look)
         if (centers or offsets) and np.isfinite(center).all():
             ax.scatter(*center, s=13 * size**2, color=CENTER, edgecolors="#FFFFFF", linewidths=0.6 * size, zorder=5)
     return len(people)

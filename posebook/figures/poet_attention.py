@@ -5,25 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from posebook.figures import people, style
+from posebook.figures import diagram, maps, people, style
 from posekit.layouts import COCO, Layout
-
-ATTENTION = "viridis"  # perceptually uniform and colour-blind safe
 
 
 @style.styled
 def fig07_attention(
-    image: np.ndarray,
-    encoder: list[tuple],
-    decoder: list[tuple],
-    layout: Layout = COCO,
-    dataset: str = "drawn people",
+    image: np.ndarray, encoder: list[tuple], decoder: list[tuple], layout: Layout = COCO, dataset: str = "drawn people"
 ):
     """Figure 7: where the encoder and the decoder look.
 
-    Read in (a): from a yellow reference point the encoder's self-attention should stay on the same person; in
-    (b): each query's cross-attention should sit on its own person, on extremities and face where the person
-    is large.
+    Read in (a): from a yellow reference point the encoder's self-attention should stay on the same person; in (b): each
+    query's cross-attention should sit on its own person, on extremities and face where the person is large.
 
     Args:
         image: uint8 (H, W, 3).
@@ -38,28 +31,14 @@ def fig07_attention(
     top, bottom = fig.subfigures(2, 1)
     main, cells = _overview(top)
     people.show(main, image)
-    for i, (point, weights) in enumerate(encoder):
+    for i, (place, weights) in enumerate(encoder):
+        _overlay(cells[i], image, weights)
         for ax in (main, cells[i]):
-            if ax is not main:
-                _overlay(ax, image, weights)
-            ax.scatter(*point, s=26, color="#FFE600", edgecolors="#000000", linewidths=0.7, zorder=5)
-        main.annotate(
-            f"{i + 1}",
-            point,
-            xytext=(4, 3),
-            textcoords="offset points",
-            fontsize=7,
-            weight="bold",
-            color="#FFE600",
-            path_effects=_outline(),
-        )
+            diagram.point(ax, place, 26)
+        look = {"textcoords": "offset points", "fontsize": 7, "weight": "bold", "color": diagram.YELLOW}
+        main.annotate(f"{i + 1}", place, xytext=(4, 3), path_effects=diagram.OUTLINE, **look)
         _number(cells[i], i + 1)
-    top.suptitle(
-        f"$\\bf{{a}}$  encoder self-attention of numbered reference points ({dataset})",
-        fontsize=8,
-        x=0.01,
-        ha="left",
-    )
+    style.title(top, "a", f"encoder self-attention of numbered reference points ({dataset})", x=0.01)
     main, cells_below = _overview(bottom)
     people.show(main, image)
     for i, (weights, pose) in enumerate(decoder):
@@ -67,23 +46,8 @@ def fig07_attention(
         _overlay(cells_below[i], image, weights)
         people.draw(cells_below[i], pose, layout, joints=False, size=0.45, colour="#FFFFFF")
         _number(cells_below[i], i + 1)
-        where = np.nanmean(pose.keypoints[0], 0)
-        main.text(
-            *where,
-            f"{i + 1}",
-            fontsize=8,
-            weight="bold",
-            color="#FFE600",
-            ha="center",
-            va="center",
-            path_effects=_outline(),
-        )
-    bottom.suptitle(
-        "$\\bf{b}$  decoder cross-attention of numbered queries, with their poses",
-        fontsize=8,
-        x=0.01,
-        ha="left",
-    )
+        diagram.outlined(main, np.nanmean(pose.keypoints[0], 0), f"{i + 1}", ha="center", va="center")
+    style.title(bottom, "b", "decoder cross-attention of numbered queries, with their poses", x=0.01)
     for ax in [*cells[len(encoder) :], *cells_below[len(decoder) :]]:
         ax.set_axis_off()
     return fig
@@ -105,13 +69,10 @@ def one_map(image: np.ndarray, weights: np.ndarray, point=None, pose=None, layou
 
 def fig07_data(encoder: list[tuple], decoder: list[tuple]) -> pd.DataFrame:
     """The plotted attention as rows: part, number (as shown), x, y (reference point), row, column, weight."""
-    rows = []
-    maps = [("encoder", i, point, weights) for i, (point, weights) in enumerate(encoder[:6])]
-    maps += [("decoder", i, pose.keypoints[0].mean(0), weights) for i, (weights, pose) in enumerate(decoder[:6])]
-    for part, i, (x, y), weights in maps:
-        for (row, column), weight in np.ndenumerate(np.asarray(weights)):
-            rows.append((part, i + 1, float(x), float(y), row, column, float(weight)))
-    return pd.DataFrame(rows, columns=["part", "number", "x", "y", "row", "column", "weight"])
+    planes = [("encoder", i, *map(float, place), weights) for i, (place, weights) in enumerate(encoder[:6], 1)]
+    for i, (weights, pose) in enumerate(decoder[:6], 1):
+        planes.append(("decoder", i, *map(float, pose.keypoints[0].mean(0)), weights))
+    return maps.cell_rows(planes, ["part", "number", "x", "y"], "weight")
 
 
 def _overview(fig):
@@ -130,29 +91,10 @@ def _overlay(ax, image, weights) -> None:
     weights = np.asarray(weights, np.float32)
     weights = cv2.resize(weights / max(float(weights.max()), 1e-12), (width, height), interpolation=cv2.INTER_LINEAR)
     weights = weights.clip(0, 1)[..., None]
-    grey = image.mean(2, keepdims=True)
-    tint = matplotlib.colormaps[ATTENTION](weights[..., 0])[..., :3] * 255
-    # One opaque picture: the person stays recognisable where attention is low, the colour takes over where it
-    # is high.
-    share = 0.45 + 0.3 * weights
-    people.show(ax, (share * tint + (1 - share) * grey).clip(0, 255).astype(np.uint8))
+    tint = matplotlib.colormaps[maps.HEAT](weights[..., 0])[..., :3] * 255
+    # One opaque picture: people stay recognisable where attention is low, the colour takes over where it is high.
+    people.show(ax, maps.tinted(tint, 0.45 + 0.3 * weights, image.mean(2, keepdims=True)))
 
 
 def _number(ax, number: int) -> None:
-    ax.text(
-        0.03,
-        0.97,
-        f"{number}",
-        transform=ax.transAxes,
-        fontsize=8,
-        weight="bold",
-        color="#FFE600",
-        va="top",
-        path_effects=_outline(),
-    )
-
-
-def _outline():
-    from matplotlib.patheffects import withStroke
-
-    return [withStroke(linewidth=1.6, foreground="#000000")]
+    diagram.outlined(ax, (0.03, 0.97), f"{number}", va="top", transform=ax.transAxes)

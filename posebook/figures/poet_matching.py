@@ -1,7 +1,6 @@
 """The matching cost of one picture and its assignment, and how good predicted visibility is as a probability.
 
-Two drawings that the POET paper leaves to its equations: Eq. 1 and 2 as a table of costs, Figure 10 as a
-curve.
+Two drawings that the POET paper leaves to its equations: Eq. 1 and 2 as a table of costs, Figure 10 as a curve.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from posebook.figures import people, style
+from posebook.figures import diagram, people, style
 from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
 
@@ -53,12 +52,12 @@ def matching(image: np.ndarray, target: dict, predictions: Poses, cost: np.ndarr
 def reliability(curve, model: str = "poet_tiny", dataset: str = "drawn people"):
     """Not in the paper: predicted visibility as a probability, all thresholds at once.
 
-    Read in (a): the nearer to the upper left corner, the better seen joints are told from the others,
+    Read in (a): the nearer to the upper left corner, the better visible joints are separated from the others,
     whatever the threshold; the dot is 0.5. (b): on the diagonal a prediction of .8 is right eight times in
     ten; the bars say how many joints stand behind each point.
 
     Args:
-        curve: `evaluation.visibility.Visibility`.
+        curve: `posekit.evaluation.visibility.Visibility`.
     """
     fig = style.figure(style.DOUBLE, 2.5)
     left, right = fig.subplots(1, 2)
@@ -78,10 +77,5 @@ def reliability(curve, model: str = "poet_tiny", dataset: str = "drawn people"):
     return fig
 
 
-def _number(ax, keypoints: np.ndarray, text: str) -> None:
-    from matplotlib.patheffects import withStroke
-
-    ax.text(
-        *np.nanmean(keypoints, 0), text, fontsize=8, weight="bold", color="#FFE600", ha="center", va="center",
-        path_effects=[withStroke(linewidth=1.6, foreground="#000000")], zorder=6,
-    )  # fmt: skip
+def _number(ax, keypoints: np.ndarray, words: str) -> None:
+    diagram.outlined(ax, np.nanmean(keypoints, 0), words, ha="center", va="center")

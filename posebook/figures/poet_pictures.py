@@ -21,9 +21,8 @@ def fig04_examples(
 ):
     """Figure 4: example predictions; above the best pictures by mean OKS, below the worst.
 
-    Read in it: hollow joints are those that the model believes hidden. In the lower row the annotated people
-    are thin vermilion skeletons under the predictions, so that a miss, a duplicate and a swap can be told
-    apart.
+    Read in it: hollow joints are those that the model believes occluded. In the lower row the annotated people are thin
+    vermilion skeletons under the predictions, so that a miss, a duplicate and a swap can be told apart.
 
     Args:
         good, bad: (image, Poses, target or None, mean OKS) per picture; bad may be empty.
@@ -82,15 +81,8 @@ def fig09_centers(
     examples, compared = examples[:4], compared[:3]
     fig = style.figure(style.DOUBLE, 4.15 if compared else 3.0)
     left, right = fig.subfigures(1, 2, width_ratios=(1.12, 1))
-    draw = {
-        "layout": layout,
-        "threshold": threshold,
-        "least": least,
-        "limbs": False,
-        "joints": False,
-        "offsets": True,
-        "size": 0.8,
-    }
+    draw = {"layout": layout, "threshold": threshold, "least": least, "size": 0.8}
+    draw |= {"limbs": False, "joints": False, "offsets": True}
     axes = left.subplots(2, 2, squeeze=False).ravel()
     for i, ax in enumerate(axes):
         if i >= len(examples):
@@ -98,7 +90,7 @@ def fig09_centers(
             continue
         people.show(ax, examples[i][0])
         people.draw(ax, examples[i][1], **draw)
-    left.suptitle(f"$\\bf{{a}}$  predicted centres and offsets ({dataset})", fontsize=8, x=0.02, ha="left")
+    style.title(left, "a", f"predicted centres and offsets ({dataset})")
     upper, lower = right.subfigures(2, 1, height_ratios=(1.1, 1)) if compared else (right, None)
     _offset_scatter(upper, offsets, VISIBLE[visible][1])
     if lower is not None:
@@ -109,7 +101,7 @@ def fig09_centers(
                 people.draw(axes[row, column], poses, **draw)
                 if not column:
                     axes[row, 0].set_ylabel(names[row], fontsize=7)
-        lower.suptitle("$\\bf{c}$  with and without centre and offset losses", fontsize=8, x=0.02, ha="left")
+        style.title(lower, "c", "with and without centre and offset losses")
     return fig
 
 
@@ -122,36 +114,22 @@ def _offset_scatter(fig, offsets: pd.DataFrame, joints: str) -> None:
     axes = fig.subplots(2, 2, sharex="col", sharey="row", width_ratios=(4, 1), height_ratios=(1, 4))
     (over, none), (main, side) = axes
     none.set_axis_off()
-    main.scatter(
-        dx,
-        dy,
-        s=3,
-        color=style.colour("poet_tiny"),
-        alpha=min(1.0, max(0.08, 200 / max(len(dx), 1))),
-        linewidths=0,
-        rasterized=True,
-    )
+    ink, alpha = style.colour("poet_tiny"), min(1.0, max(0.08, 200 / max(len(dx), 1)))
+    main.scatter(dx, dy, s=3, color=ink, alpha=alpha, linewidths=0, rasterized=True)
     main.locator_params(nbins=5)
     main.axhline(0, color="#555555", lw=0.6)
     main.axvline(0, color="#555555", lw=0.6)
     bins = np.linspace(-reach, reach, 41)
-    over.hist(dx, bins, color=style.colour("poet_tiny"), lw=0)
-    side.hist(dy, bins, color=style.colour("poet_tiny"), lw=0, orientation="horizontal")
+    over.hist(dx, bins, color=ink, lw=0)
+    side.hist(dy, bins, color=ink, lw=0, orientation="horizontal")
     for ax in (over, side):
         ax.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
-        ax.grid(False)
-        for spine in ax.spines.values():
-            spine.set_visible(False)
+        style.bare(ax)
     main.set(xlim=(-reach, reach), ylim=(reach, -reach), xlabel="Δx / box width", ylabel="Δy / box height")
     inside = np.mean((np.abs(dx) <= 0.1) & (np.abs(dy) <= 0.1)) if len(dx) else float("nan")
-    main.text(
-        0.03,
-        0.03,
-        f"{len(dx)} people\n{100 * inside:.0f} % within ±0.1",
-        transform=main.transAxes,
-        fontsize=6.3,
-    )
-    fig.suptitle(f"$\\bf{{b}}$  predicted centre − mean of the {joints}", fontsize=8, x=0.02, ha="left")
+    words = f"{len(dx)} people\n{100 * inside:.0f} % within ±0.1"
+    main.text(0.03, 0.03, words, transform=main.transAxes, fontsize=6.3)
+    style.title(fig, "b", f"predicted centre − mean of the {joints}")
 
 
 def fig10_data(truth: np.ndarray, predicted: np.ndarray, bins: int = 40) -> pd.DataFrame:
@@ -174,12 +152,10 @@ def fig10_data(truth: np.ndarray, predicted: np.ndarray, bins: int = 40) -> pd.D
 
 @style.styled
 def fig10_visibility(data: pd.DataFrame, model: str = "poet_tiny", dataset: str = "drawn people"):
-    """Figure 10: distribution of the predicted visibility for joints annotated 0 (outside), 1 (hidden) and 2
-    (seen).
+    """Figure 10: distribution of the predicted visibility for joints annotated 0 (outside), 1 (hidden) and 2 (seen).
 
-    Read in it: the first two shapes should sit below the line at 0.5, the last above; the share that does is
-    printed. The paper (COCO) counts 94.84 % of the non-visible and 91.09 % of the visible joints on the right
-    side.
+    Read in it: the first two shapes should sit below the line at 0.5, the last above; the share that does is printed.
+    The paper (COCO) counts 94.84 % of the non-visible and 91.09 % of the visible joints on the right side.
 
     Args:
         data: as `fig10_data` returns it.
@@ -193,29 +169,13 @@ def fig10_visibility(data: pd.DataFrame, model: str = "poet_tiny", dataset: str 
         ticks.append(f"{value}: {names[int(value)]}\n{joints:,} joints".replace(",", " "))
         middle = (rows.low + rows.high) / 2
         if joints:
-            half = 0.42 * rows["count"] / rows["count"].max()
-            ax.fill_betweenx(
-                middle,
-                value - half,
-                value + half,
-                color=style.colour(model),
-                lw=0,
-                alpha=0.85 if value == 2 else 0.5,
-            )
-            ax.text(
-                value,
-                1.045,
-                f"{100 * rows.correct.iloc[0]:.1f} % correct",
-                ha="center",
-                va="bottom",
-                fontsize=6.8,
-            )
+            half, shade = 0.42 * rows["count"] / rows["count"].max(), 0.85 if value == 2 else 0.5
+            ax.fill_betweenx(middle, value - half, value + half, color=style.colour(model), lw=0, alpha=shade)
+            words = f"{100 * rows.correct.iloc[0]:.1f} % correct"
+            ax.text(value, 1.045, words, ha="center", va="bottom", fontsize=6.8)
     ax.axhline(0.5, color="#333333", lw=0.8, ls="--")
     ax.set(
-        xticks=(0, 1, 2),
-        xticklabels=ticks,
-        ylabel="predicted visibility",
-        xlabel=f"annotated visibility, {dataset}",
+        xticks=(0, 1, 2), xticklabels=ticks, ylabel="predicted visibility", xlabel=f"annotated visibility, {dataset}"
     )
     ax.set(ylim=(-0.02, 1.16), xlim=(-0.55, 2.55), yticks=np.arange(0, 1.01, 0.25))
     ax.grid(False, axis="x")

@@ -1,19 +1,13 @@
-"""Figures and tables of results of the RTMO paper (Lu et al. 2023): data in, matplotlib Figure or text out, no I/O.
+"""Figures of results of the RTMO paper (Lu et al. 2023): data in, matplotlib Figure out, no I/O.
 
-Numbers of drawn people and of COCO or CrowdPose never share an axis or a block of a table (`results_table`).
+Numbers of drawn people and of COCO or CrowdPose never share an axis.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from posebook.figures import style
-from posebook.figures.results_table import COCO_MEASURES as COCO_MEASURES  # called as rtmo.* too
-from posebook.figures.results_table import CROWD_MEASURES as CROWD_MEASURES
-from posebook.figures.results_table import results_table as results_table
-from posebook.figures.results_table import table_page as table_page
-from posebook.figures.tables import NOT_RUN
 
 # Colour, line and marker of a backend: shades of RTMO's vermilion.
 BACKENDS = {
@@ -78,60 +72,48 @@ def fig01_tradeoff(paper: pd.DataFrame, ours: pd.DataFrame, dataset: str, device
 def _name_families(ax, known: pd.DataFrame) -> None:
     """The name of each family beside one of its points, and the letters of RTMO's sizes."""
     places = {  # method and backbone of the point, offset in points
-        "RTMO": ("RTMO-l", "CSPDarknet", (-38, -2)), "YOLO-Pose": ("YOLO-Pose-s", "CSPDarknet", (5, -3)),
-        "KAPAO": ("KAPAO-s", "CSPNet", (6, -3)), "ED-Pose": ("ED-Pose", "Swin-L", (-30, 5)),
-        "PETR": ("PETR", "Swin-L", (6, -8)), "CID": ("CID", "HRNet-w48", (-16, 3)),
-    }  # fmt: skip
+        "RTMO": ("RTMO-l", "CSPDarknet", (-38, -2)),
+        "YOLO-Pose": ("YOLO-Pose-s", "CSPDarknet", (5, -3)),
+        "KAPAO": ("KAPAO-s", "CSPNet", (6, -3)),
+        "ED-Pose": ("ED-Pose", "Swin-L", (-30, 5)),
+        "PETR": ("PETR", "Swin-L", (6, -8)),
+        "CID": ("CID", "HRNet-w48", (-16, 3)),
+    }
+    near = {"textcoords": "offset points"}
     for name, (method, backbone, offset) in places.items():
         rows = known[(known.method == method) & (known.backbone == backbone)]
         if len(rows):
-            at = rows.loc[rows.AP.idxmax()]
-            ax.annotate(
-                name, (at.time_ms, at.AP), xytext=offset, textcoords="offset points", color=FAMILIES[name], fontsize=7,
-                weight="bold" if name == "RTMO" else "normal",
-            )  # fmt: skip
+            at, weight = rows.loc[rows.AP.idxmax()], "bold" if name == "RTMO" else "normal"
+            ax.annotate(name, (at.time_ms, at.AP), offset, color=FAMILIES[name], fontsize=7, weight=weight, **near)
     for _, row in known[known.method.str.match("RTMO-") & (known.extra_data == "no")].iterrows():
         size = row.method.removeprefix("RTMO-")
-        where = (5, -8) if size == "r50" else (5, -5)
-        ax.annotate(
-            size, (row.time_ms, row.AP), xytext=where, textcoords="offset points", fontsize=6, color=FAMILIES["RTMO"]
-        )
+        offset = (5, -8 if size == "r50" else -5)
+        ax.annotate(size, (row.time_ms, row.AP), offset, fontsize=6, color=FAMILIES["RTMO"], **near)
     others = known[known.family == "others"]
     if len(others):
         at = others.loc[others.AP.idxmin()]
-        ax.annotate("others", (at.time_ms, at.AP), xytext=(6, -3), textcoords="offset points", fontsize=7,
-                    color=style.GREY)  # fmt: skip
+        ax.annotate("others", (at.time_ms, at.AP), (6, -3), fontsize=7, color=style.GREY, **near)
 
 
 def _our_points(ax, ours: pd.DataFrame) -> None:
     """A filled point per weights by PyTorch, hollow ones by other backends, a line between them, names at the right."""
     if not len(ours):
-        ax.text(0.5, 0.5, NOT_RUN, transform=ax.transAxes, ha="center", color=style.GREY)
+        style.not_run(ax)
         return
     top, slowest = max(float(ours.AP.max()), 0.01), float(ours.ms.max())
     ax.set(xlim=(0, 1.9 * slowest), ylim=(-0.06 * top, 1.3 * top))
-    groups = sorted(ours.groupby(["label", "model"], sort=False), key=lambda group: group[1].AP.iloc[0])
-    height = -np.inf
-    for (label, model), rows in groups:
+    names = []
+    for (label, model), rows in ours.groupby(["label", "model"], sort=False):
         ink, rows = style.colour(model), rows.sort_values("ms")
         ax.plot(rows.ms, rows.AP, "-", color=ink, lw=0.6)
         for _, row in rows.iterrows():
             face = ink if row.backend == "eager" else "white"
             ax.plot(row.ms, row.AP, BACKENDS[row.backend][3], color=ink, mfc=face, ms=4.5, mew=0.9)
-        height = max(height + 0.13 * top, rows.AP.iloc[0])  # names of near points stand above each other
-        ax.annotate(
-            f"{label}\nAP {rows.AP.iloc[0]:.3f}",
-            (rows.ms.iloc[-1], rows.AP.iloc[0]),
-            (1.15 * slowest, height),
-            fontsize=6,
-            color=ink,
-            va="center",
-            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": ink, "shrinkA": 1, "shrinkB": 4},
-        )
-    for name in BACKENDS:
-        if name in set(ours.backend):
-            face = style.GREY if name == "eager" else "white"
-            ax.plot([], [], BACKENDS[name][3], color=style.GREY, mfc=face, ms=4, label=BACKENDS[name][0])
+        names.append((rows.ms.iloc[-1], rows.AP.iloc[0], f"{label}\nAP {rows.AP.iloc[0]:.3f}", ink))
+    style.point_names(ax, names, 1.15 * slowest, 0.13 * top)
+    for name in (name for name in BACKENDS if name in set(ours.backend)):
+        face = style.GREY if name == "eager" else "white"
+        ax.plot([], [], BACKENDS[name][3], color=style.GREY, mfc=face, ms=4, label=BACKENDS[name][0])
     ax.legend(fontsize=5.6, loc="upper right", handletextpad=0.1)
 
 
@@ -160,7 +142,7 @@ def fig03_latency(rows: pd.DataFrame, model: str, device: str = "", claim: float
         added.append((share.iloc[-1], f"{share.iloc[-1]:+.1f} %", ink))
     for ax in (left, right):
         ax.set(xlabel="people in the picture", xlim=(-0.3, total.people.max() + 0.3))
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        style.whole_ticks(ax)
     left.set(ylabel="ms per picture", ylim=(0, 1.12 * total.q75.max()))
     right.set(ylabel="more than the empty picture, per cent")
     low, high = right.get_ylim()
@@ -181,35 +163,3 @@ def look(method: str, model: str) -> tuple[str, str, str, str]:
     """(words, colour, line, marker) of `model`_`backend`, or of another method by its name."""
     backend = method.removeprefix(f"{model}_")
     return BACKENDS.get(backend, (style.label(method), style.GREY, "-", "o"))
-
-
-@style.styled
-def ext_minutes(logs: dict[str, pd.DataFrame], dataset: str = "drawn people"):
-    """Not in the paper: AP against minutes of training, dense assignment (RTMO) against set prediction (POET).
-
-    Read in it: the dotted line is the longest time that all runs have had; compare there.
-
-    Args: logs: model name -> log.csv with minutes and AP.
-    """
-    fig = style.figure(style.SINGLE + 0.6, 2.4)
-    ax = fig.subplots()
-    if not logs:
-        ax.text(0.5, 0.5, NOT_RUN, transform=ax.transAxes, ha="center", color=style.GREY)
-        return fig
-    ends = []
-    for model, log in logs.items():
-        rows = log[log.AP.notna()]
-        ax.plot(rows.minutes, rows.AP, "o-", ms=2.5, color=style.colour(model))
-        ends.append((rows.AP.iloc[-1], f"{model}\nAP {rows.AP.iloc[-1]:.3f}", style.colour(model)))
-    ax.axvline(min(log.minutes.max() for log in logs.values()), color="#444444", lw=0.8, ls=(0, (1, 1.5)))
-    ax.set(xlabel="minutes of training", ylabel=f"AP on {dataset}", xlim=(0, None), ylim=(0, None))
-    style.direct_labels(ax, ends, gap_points=18)
-    return fig
-
-
-def at_equal_minutes(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float]:
-    """(minutes, AP of one, AP of the other) at the longest time that both logs reach; AP between rows on a line."""
-    one, other = (log[log.AP.notna()] for log in (one, other))
-    minutes = float(min(one.minutes.max(), other.minutes.max()))
-    first, second = (float(np.interp(minutes, log.minutes, log.AP, left=0.0)) for log in (one, other))
-    return minutes, first, second

@@ -1,7 +1,7 @@
 """RTMO's 1-D heatmaps: on people (Figure 4), with and without bin encoding (Figure 5), by length of training; sigma.
 
-A `Person` is one found person with the heatmaps of all its joints, in pixels of its picture (COCO's frame). A heatmap
-is drawn as probability per bin, at the bin's place: that of x below the picture, that of y on its right.
+A `Person` is one detection with the heatmaps of all its joints, in COCO pixels of its image. A heatmap is drawn as
+probability per bin, at the bin's place: that of x below the picture, that of y on its right.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
 
-from posebook.figures import people, style
+from posebook.figures import maps, people, style
 from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
 
@@ -37,13 +37,18 @@ class Person:
 
     @classmethod
     def of(cls, image, found, i: int, target: dict | None = None, person: int = 0, title: str = "") -> Person:
-        """Person i of what `evaluation.heatmaps.read` found, with person `person` of the annotation."""
+        """Person i of what `analysis.heatmaps.read_heatmaps` found, with person `person` of the annotation."""
         truth = None
         if target is not None:
             labelled = np.asarray(target["visibility"][person]) > 0
             truth = np.where(labelled[:, None], target["keypoints"][person], np.nan)
         parts = (found.heatmap_x[i], found.heatmap_y[i], found.bins_x[i], found.bins_y[i])
         return cls(image, found.poses.select([i]), *parts, truth, title)
+
+    def along(self, axis: str, joint: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """(bins, heatmap) of a joint along "x" or "y", and the annotated coordinate, NaN where there is none."""
+        bins, heat = (self.bins_x, self.heatmap_x) if axis == "x" else (self.bins_y, self.heatmap_y)
+        return bins, heat[joint], np.nan if self.truth is None else self.truth[joint]["xy".index(axis)]
 
 
 @style.styled
@@ -75,8 +80,7 @@ def fig04_heatmaps(crowd: list[Person], joints: list[int], layout: Layout = COCO
         _box(ax, person)
         ax.set_title(person.title, fontsize=7)
         cross(part, person, joints, layout, tint=True)
-    words = fig.text(0.995, 0.995, f"pictures: {dataset}", ha="right", va="top", fontsize=6, color=style.GREY)
-    words.set_in_layout(False)
+    style.corner(fig, f"pictures: {dataset}")
     return fig
 
 
@@ -99,26 +103,25 @@ def fig05_bin_encoding(pairs: list[tuple], joint: int, layout: Layout = COCO, da
             ax.scatter(*both[1].truth[joint], s=22, color=TRUE, marker="x", lw=0.9, zorder=5)
         for column, (person, ink) in enumerate(zip(both, (style.GREY, style.colour("rtmo")), strict=True)):
             ax.scatter(*person.pose.keypoints[0][joint], s=14, color=ink, edgecolors="#FFFFFF", lw=0.6, zorder=6)
-            for axis, name in enumerate("xy"):
-                heat = getattr(person, f"heatmap_{name}")[joint], getattr(person, f"bins_{name}")
-                panel = fig.add_subplot(grid[row, 1 + 2 * column + axis])
-                panel.bar(heat[1], heat[0], width=0.9 * _step(heat[1]), color=ink, lw=0)
-                if person.truth is not None:
-                    panel.axvline(person.truth[joint][axis], color=TRUE, lw=0.8, ls=":")
+            for i, axis in enumerate("xy"):
+                (bins, heat, truth), panel = person.along(axis, joint), fig.add_subplot(grid[row, 1 + 2 * column + i])
+                panel.bar(bins, heat, width=0.9 * _step(bins), color=ink, lw=0)
+                _annotate(panel, truth)
                 panel.set_yticks([])
                 if row == 0:
-                    panel.set_title(f"{('without', 'with')[column]} encoding: ${name}$", fontsize=7.5, color=ink)
+                    panel.set_title(f"{('without', 'with')[column]} encoding: ${axis}$", fontsize=7.5, color=ink)
                 if row == len(pairs) - 1:
-                    panel.set_xlabel(f"${name}$ (px)")
+                    panel.set_xlabel(f"${axis}$ (px)")
         if row == 0:
-            ax.set_title(layout.keypoints[joint].replace("_", " "), fontsize=7.5)
+            ax.set_title(style.joint_name(layout.keypoints[joint]), fontsize=7.5)
     ax.set_xlabel(f"dotted, ×: annotation\n({dataset})", fontsize=6, color=style.GREY)
     return fig
 
 
 @style.styled
-def sharpening(stages: list[tuple], measured: pd.DataFrame, joint: int, layout: Layout = COCO,
-               dataset: str = "drawn people"):  # fmt: skip
+def sharpening(
+    stages: list[tuple], measured: pd.DataFrame, joint: int, layout: Layout = COCO, dataset: str = "drawn people"
+):
     """Heatmaps by length of training: one joint of one person after ever more steps, and the width over many people.
 
     Args:
@@ -128,22 +131,17 @@ def sharpening(stages: list[tuple], measured: pd.DataFrame, joint: int, layout: 
     """
     fig = style.figure(style.DOUBLE, 2.4)
     left, middle, right = fig.subplots(1, 3)
-    shades = np.linspace(0.45, 1.0, len(stages))
-    ink = np.array([int(style.colour("rtmo")[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-    for i, (shade, (steps, person)) in enumerate(zip(shades, stages, strict=True)):
-        tone = tuple(1 - shade * (1 - ink))
-        for ax, name in ((left, "x"), (middle, "y")):
-            bins, heat = getattr(person, f"bins_{name}"), getattr(person, f"heatmap_{name}")[joint]
-            # bins are as wide as the box wants them: compare densities
-            ax.plot(bins, heat / _step(bins), color=tone, lw=0.8 + 0.7 * shade)
-        place = {"transform": left.transAxes, "ha": "right", "va": "top", "fontsize": 6.5}
-        left.text(1.0, 0.98 - 0.09 * i, f"{steps:,} steps", color=tone, **place)
-    for letter, ax, name in (("a", left, "x"), ("b", middle, "y")):
-        truth = stages[-1][1].truth
-        if truth is not None:
-            ax.axvline(truth[joint]["xy".index(name)], color=TRUE, lw=0.8, ls=":")
-        ax.set(xlabel=f"${name}$ (px)", ylim=(0, None))
-        style.panel(ax, letter, f"{layout.keypoints[joint].replace('_', ' ')}, ${name}$")
+    ink, name = maps.rgb(style.colour("rtmo")) / 255, style.joint_name(layout.keypoints[joint])
+    for letter, ax, axis in (("a", left, "x"), ("b", middle, "y")):
+        for i, (shade, (steps, person)) in enumerate(zip(np.linspace(0.45, 1.0, len(stages)), stages, strict=True)):
+            tone, (bins, heat, truth) = tuple(1 - shade * (1 - ink)), person.along(axis, joint)
+            ax.plot(bins, heat / _step(bins), color=tone, lw=0.8 + 0.7 * shade)  # densities: bins differ in width
+            if ax is left:
+                look = {"transform": left.transAxes, "ha": "right", "va": "top", "fontsize": 6.5}
+                left.text(1.0, 0.98 - 0.09 * i, f"{steps:,} steps", color=tone, **look)
+        _annotate(ax, truth)
+        ax.set(xlabel=f"${axis}$ (px)", ylim=(0, None))
+        style.panel(ax, letter, f"{name}, ${axis}$")
     left.set_ylabel("probability per px")
     ends = []
     for name, marker in (("seen", "o"), ("hidden", "s")):
@@ -178,7 +176,7 @@ def sigmas(table: pd.DataFrame, dataset: str = "drawn people"):
     )
     for name, values, marker, edge, face in marks:
         ax.plot(values, y, marker, ms=5, mec=edge, mfc=face, label=name)
-    ax.set_yticks(y, [name.replace("_", " ") for name in table.joint], fontsize=6.5)
+    ax.set_yticks(y, [style.joint_name(name) for name in table.joint], fontsize=6.5)
     ax.set(xlim=(0, None), xlabel=f"relative to the root of the person's area ({dataset})")
     ax.grid(axis="y", visible=False)
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3, handletextpad=0.2, columnspacing=1.2)
@@ -202,10 +200,10 @@ def likelihood(bins: np.ndarray, heatmap: np.ndarray, places: dict, values: np.n
         best = values[np.argmin(curves[name])]
         kernel = np.exp(-np.abs(fine - place) / (2 * best * size))
         left.plot(fine, kernel * heatmap.max(), color=ink, lw=1)
-        left.annotate(
-            name, (place, heatmap.max()), (place, heatmap.max() * (1.07 + 0.1 * len(ends))), color=ink, fontsize=6.5,
-            ha="center", va="center", arrowprops={"arrowstyle": "-", "lw": 0.5, "color": ink, "shrinkB": 0},
-        )  # fmt: skip
+        line = {"arrowstyle": "-", "lw": 0.5, "color": ink, "shrinkB": 0}
+        above = (place, heatmap.max() * (1.07 + 0.1 * len(ends)))
+        look = {"color": ink, "fontsize": 6.5, "ha": "center", "va": "center"}
+        left.annotate(name, (place, heatmap.max()), above, arrowprops=line, **look)
         right.plot(values, curves[name], color=ink)
         right.plot(best, curves[name].min(), "o", ms=4, color=ink)
         ends.append((curves[name][-1], name, ink))
@@ -234,7 +232,7 @@ def cross(main, person: Person, joints: list[int], layout: Layout, tint: bool = 
             x, y = person.truth[joint]
             below.plot([x], [0], "|", ms=7, mew=1.4, color=ink, clip_on=False)
             beside.plot([0], [y], "_", ms=7, mew=1.4, color=ink, clip_on=False)
-        name = layout.keypoints[joint].replace("_", " ")
+        name = style.joint_name(layout.keypoints[joint])
         main.text(1.04, -0.06 - 0.09 * i, name, color=ink, fontsize=5.8, transform=main.transAxes, va="top")
     below.set(xlim=(x0, x1), ylim=(0, None), yticks=[], xlabel="$x$ (px)")
     beside.set(ylim=(y1, y0), xlim=(0, None), xticks=[])
@@ -243,15 +241,14 @@ def cross(main, person: Person, joints: list[int], layout: Layout, tint: bool = 
 
 def fig_data(crowd: list[Person], joints: list[int], layout: Layout = COCO, names: list[str] | None = None):
     """The plotted heatmaps as rows: person, joint, axis, bin, place (px), probability."""
-    rows = []
-    for number, person in enumerate(crowd):
-        who = names[number] if names else str(number + 1)
+    parts = []
+    for name, person in zip(names or [str(i + 1) for i in range(len(crowd))], crowd, strict=True):
         for joint in joints:
             for axis in "xy":
-                bins, heat = getattr(person, f"bins_{axis}"), getattr(person, f"heatmap_{axis}")[joint]
-                name = layout.keypoints[joint]
-                rows += [(who, name, axis, i, place, heat[i]) for i, place in enumerate(bins)]
-    return pd.DataFrame(rows, columns=["person", "joint", "axis", "bin", "place", "probability"])
+                bins, heat, _ = person.along(axis, joint)
+                rows = {"person": name, "joint": layout.keypoints[joint], "axis": axis, "bin": range(len(bins))}
+                parts.append(pd.DataFrame(rows | {"place": bins, "probability": heat}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _box(ax, person: Person) -> None:
@@ -273,17 +270,19 @@ def _window(person: Person) -> tuple:
 def _tinted(person: Person) -> np.ndarray:
     """The picture in grey under the product of the heatmaps, per joint scaled to its maximum, in the joints' orange."""
     height, width = person.image.shape[:2]
-    at = np.arange(width) + 0.5, np.arange(height) + 0.5
-    x, y = (
-        np.stack([np.interp(place, bins, heat, left=0, right=0) for heat in heatmap])
-        for place, bins, heatmap in zip(at, (person.bins_x, person.bins_y), (person.heatmap_x, person.heatmap_y),
-                                        strict=True)
-    )  # fmt: skip
-    x, y = (part / np.maximum(part.max(1, keepdims=True), 1e-12) for part in (x, y))
+    planes = []
+    for count, bins, heatmap in ((width, person.bins_x, person.heatmap_x), (height, person.bins_y, person.heatmap_y)):
+        plane = np.stack([np.interp(np.arange(count) + 0.5, bins, heat, left=0, right=0) for heat in heatmap])
+        planes.append(plane / np.maximum(plane.max(1, keepdims=True), 1e-12))
+    x, y = planes
     heat = np.sqrt((y[:, :, None] * x[:, None]).max(0))[..., None]
-    grey = person.image.mean(2, keepdims=True) * 0.55 + 100
-    ink = np.array([int(INKS[0][i : i + 2], 16) for i in (1, 3, 5)])
-    return (heat * ink + (1 - heat) * grey).clip(0, 255).astype(np.uint8)
+    return maps.tinted(maps.rgb(INKS[0]), heat, person.image.mean(2, keepdims=True) * 0.55 + 100)
+
+
+def _annotate(ax, place: float) -> None:
+    """A dotted line at an annotated coordinate."""
+    if np.isfinite(place):
+        ax.axvline(place, color=TRUE, lw=0.8, ls=":")
 
 
 def _step(bins: np.ndarray) -> float:

@@ -1,29 +1,33 @@
-"""RTMO, Figure 2: the model at a glance; its dense grid of cells, and which of them SimOTA gives to whom (Section 3.3).
+"""RTMO, Figure 2: the model at a glance; its dense grid of cells, and how SimOTA assigns them (Section 3.3).
 
-Frame: pixels of the network's input, COCO's frame. Legend: N cells ("priors") of all levels, G annotated people.
+Coordinates: COCO pixels of the network's input. N cells ("priors") of all levels, G annotated people.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.patches import Rectangle
 
-from posebook.figures import people, style
+from posebook.figures import diagram, maps, people, style
 from posebook.figures.rtmo_heatmaps import Person, cross
 from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
 
-BOX = {"backbone": "#E8F1F8", "neck": "#FBE9D9", "head": "#E2F3EC", "dcc": "#F6E7F0"}
 PERSON_INKS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A5F00")
-SCORE = "cividis"
 MOST = 8  # poses drawn in one picture: a model that has hardly learned finds a crowd everywhere
 
 
 @style.styled
 def fig02_overview(
-    image: np.ndarray, priors: np.ndarray, scores: np.ndarray, poses: Poses, person: Person, joints: list[int],
-    layout: Layout = COCO, dataset: str = "drawn people",
-):  # fmt: skip
+    image: np.ndarray,
+    priors: np.ndarray,
+    scores: np.ndarray,
+    poses: Poses,
+    person: Person,
+    joints: list[int],
+    layout: Layout = COCO,
+    dataset: str = "drawn people",
+):
     """Figure 2: a) from the picture to a score in every cell and to people; b) the coordinate classifier on one person.
 
     Args:
@@ -36,9 +40,8 @@ def fig02_overview(
     left, right = bottom.subfigures(1, 2, width_ratios=(1, 1.15))
     _classifier(left.subplots(), len(layout), len(person.bins_x), len(person.bins_y))
     cross(right.subplots(), person, joints, layout)
-    right.suptitle("$\\bf{c}$  two heatmaps per joint over 1.25 times the box (dotted)", fontsize=8, x=0.02, ha="left")
-    words = fig.text(0.995, 0.995, f"picture: {dataset}", ha="right", va="top", fontsize=6, color=style.GREY)
-    words.set_in_layout(False)
+    style.title(right, "c", "two heatmaps per joint over 1.25 times the box (dotted)")
+    style.corner(fig, f"picture: {dataset}")
     return fig
 
 
@@ -56,8 +59,7 @@ def dense_grid(
     axes = fig.subplots(1, len(strides) + 1)
     shown = None
     for ax, stride in zip(axes, strides, strict=False):
-        people.show(ax, image, grey=True)
-        shown = _scores(ax, priors, scores, stride)
+        shown = _scores(ax, image, priors, scores, stride)
         mine = kept[priors[kept, 2] == stride]
         ax.scatter(priors[mine, 0], priors[mine, 1], s=16, facecolors="none", edgecolors=style.TRUTH, lw=1.1, zorder=5)
         ax.set_title(f"stride {stride:.0f}: {(priors[:, 2] == stride).sum()} cells", fontsize=7.5)
@@ -71,9 +73,14 @@ def dense_grid(
 
 @style.styled
 def assignment(
-    image: np.ndarray, target: dict, priors: np.ndarray, person: np.ndarray, candidate: np.ndarray,
-    overlaps: np.ndarray, overlap: str = "OKS",
-):  # fmt: skip
+    image: np.ndarray,
+    target: dict,
+    priors: np.ndarray,
+    person: np.ndarray,
+    candidate: np.ndarray,
+    overlaps: np.ndarray,
+    overlap: str = "OKS",
+):
     """SimOTA on one picture: a) candidates (small) and positives (large, in their person's colour); b) how many.
 
     Args:
@@ -131,73 +138,47 @@ def encoding(bins: np.ndarray, code: np.ndarray, vectors: np.ndarray):
     return fig
 
 
-def _scores(ax, priors, scores, stride):
-    """The scores of one level as squares over a picture."""
+def _scores(ax, image, priors, scores, stride):
+    """The scores of one level as squares over the pale picture."""
     mine = priors[:, 2] == stride
     rows = len(np.unique(priors[mine, 1]))
     low, high = priors[mine, :2].min(0) - stride / 2, priors[mine, :2].max(0) + stride / 2
-    return ax.imshow(
-        scores[mine].reshape(rows, -1), extent=(low[0], high[0], high[1], low[1]), cmap=SCORE, alpha=0.6, vmin=0,
-        vmax=max(float(scores.max()), 1e-3), interpolation="nearest", zorder=2,
-    )  # fmt: skip
+    look = {"extent": (low[0], high[0], high[1], low[1]), "high": max(float(scores.max()), 1e-3)}
+    return maps.overlay(ax, image, scores[mine].reshape(rows, -1), maps.SIMILARITY, smooth=False, alpha=0.6, **look)
 
 
 def _pipeline(ax, image, priors, scores, poses, layout) -> None:
     """Panel a on a canvas of 100 x 25 units."""
-    ax.set(xlim=(0, 100), ylim=(0, 25), xticks=[], yticks=[])
-    ax.set_axis_off()
+    diagram.canvas(ax, 100, 25)
     style.panel(ax, "a", "every grid cell answers; only survivors are decoded")
-    people.show(_inset(ax, (0, 3, 15, 19)), image)
-    _block(ax, 17.5, 9.5, 4, 17, "CSP-\nDarknet", "backbone")
-    _block(ax, 29.5, 9.5, 4, 17, "hybrid\nencoder\n(neck)", "neck")
-    strides = sorted(set(priors[:, 2].tolist()))
-    for i, stride in enumerate(strides[:2]):
-        inset = _inset(ax, (42.5, 13.2 - 12.2 * i, 10.5, 11))
-        people.show(inset, image, grey=True)
-        _scores(inset, priors, scores, stride)
+    diagram.inset(ax, (0, 3, 15, 19), image)
+    diagram.box(ax, 17.5, 4, 9.5, 17, "CSP-\nDarknet", diagram.BLUE)
+    diagram.box(ax, 29.5, 4, 9.5, 17, "hybrid\nencoder\n(neck)", diagram.ORANGE)
+    for i, stride in enumerate(sorted(set(priors[:, 2].tolist()))[:2]):
+        _scores(diagram.inset(ax, (42.5, 13.2 - 12.2 * i, 10.5, 11)), image, priors, scores, stride)
         ax.text(53.4, 14.2 - 12.2 * i, f"stride {stride:.0f}", fontsize=5.4, rotation=90, color=style.GREY)
-    _block(ax, 57, 15, 4, 17, "heads, per cell:\nscore\nbox\nvisibility\npose features", "head")
-    _block(ax, 75, 8, 4, 17, "DCC\n(b)", "dcc")
+    diagram.box(ax, 57, 4, 15, 17, "heads, per cell:\nscore\nbox\nvisibility\npose features", diagram.GREEN)
+    diagram.box(ax, 75, 4, 8, 17, "DCC\n(b)", diagram.PINK)
     ax.text(73.4, 1.2, "score > 0.1, then NMS", fontsize=5.6, color=style.GREY, ha="center")
-    for start, end in ((15.2, 17.4), (27.1, 29.4), (39.1, 42.3), (54.9, 56.9), (72.1, 74.9), (83.1, 85.1)):
-        _arrow(ax, (start, 12.5), (end, 12.5))
-    inset = _inset(ax, (85.2, 3, 15, 19))
-    people.show(inset, image)
-    people.draw(inset, poses.select(slice(MOST)), layout, size=0.6)
+    spans = ((15.2, 17.4), (27.1, 29.4), (39.1, 42.3), (54.9, 56.9), (72.1, 74.9), (83.1, 85.1))
+    diagram.arrows_along(ax, 12.5, spans)
+    people.draw(diagram.inset(ax, (85.2, 3, 15, 19), image), poses.select(slice(MOST)), layout, size=0.6)
 
 
 def _classifier(ax, joints: int, bins_x: int, bins_y: int) -> None:
     """Panel b: what the Dynamic Coordinate Classifier multiplies with what, on a canvas of 50 x 44 units."""
-    ax.set(xlim=(0, 50), ylim=(0, 44), xticks=[], yticks=[])
-    ax.set_axis_off()
+    diagram.canvas(ax, 50, 44)
     style.panel(ax, "b", "Dynamic Coordinate Classifier")
-    _block(ax, 0.5, 15, 33, 9, "pose features\nof the cell", "head")
-    _block(ax, 0.5, 15, 17, 9, f"linear, GAU over\nthe {joints} joints", "dcc")
-    _block(ax, 20.5, 13.5, 33, 9, "box of the cell", "head")
-    _block(ax, 20.5, 13.5, 17, 9, f"× 1.25, cut into\n{bins_x} and {bins_y} bins", "dcc")
-    _block(ax, 36.5, 13.2, 17, 9, "$\\phi(PE(x_i))$\na vector per bin", "dcc")
-    _block(ax, 8, 32, 1, 9, "", "neck")
+    diagram.box(ax, 0.5, 33, 15, 9, "pose features\nof the cell", diagram.GREEN)
+    diagram.box(ax, 0.5, 17, 15, 9, f"linear, GAU over\nthe {joints} joints", diagram.PINK)
+    diagram.box(ax, 20.5, 33, 13.5, 9, "box of the cell", diagram.GREEN)
+    diagram.box(ax, 20.5, 17, 13.5, 9, f"× 1.25, cut into\n{bins_x} and {bins_y} bins", diagram.PINK)
+    diagram.box(ax, 36.5, 17, 13.2, 9, "$\\phi(PE(x_i))$\na vector per bin", diagram.PINK)
+    diagram.box(ax, 8, 1, 32, 9, "", diagram.ORANGE)
     middle = {"ha": "center", "va": "center", "fontsize": 6.5}
     ax.text(24, 7.4, r"$\hat p_k(x_i) = \mathrm{softmax}_i\; f_k \cdot \phi(PE(x_i))$", **middle)
     ax.text(24, 3.4, r"$\hat x_k = \sum_i\; \hat p_k(x_i)\, x_i$", **middle)
-    _arrow(ax, (8, 32.8), (8, 26.3))
-    _arrow(ax, (27.2, 32.8), (27.2, 26.3))
-    _arrow(ax, (34.2, 21.5), (36.3, 21.5))
-    _arrow(ax, (10, 16.8), (15, 10.3))
-    _arrow(ax, (42, 16.8), (35, 10.3))
+    arrows = (((8, 32.8), (8, 26.3)), ((27.2, 32.8), (27.2, 26.3)), ((34.2, 21.5), (36.3, 21.5)))
+    for start, end in (*arrows, ((10, 16.8), (15, 10.3)), ((42, 16.8), (35, 10.3))):
+        diagram.arrow(ax, start, end)
     ax.text(11.2, 12.6, "$f_k$", fontsize=7, ha="right")
-
-
-def _block(ax, x, width, y, height, text, kind) -> None:
-    style_ = "round,pad=0,rounding_size=0.8"
-    ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style_, fc=BOX[kind], ec="#555555", lw=0.7))
-    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=6.3, linespacing=1.3)
-
-
-def _arrow(ax, start, end) -> None:
-    ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=6, lw=0.8, color="#333333"))
-
-
-def _inset(ax, bounds):
-    """Axes inside axes, `bounds` (x, y, width, height) in data units."""
-    return ax.inset_axes(bounds, transform=ax.transData)

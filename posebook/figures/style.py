@@ -1,5 +1,4 @@
-"""The look of every figure, fixed once: sizes in inches, fonts, one colour per model, and saving with
-repeatable bytes.
+"""The look of every figure, fixed once: sizes in inches, fonts, one colour per model, and saving with repeatable bytes.
 
 Figures are made without pyplot, so nothing is global: a function decorated with `styled` builds a `Figure`,
 `save` writes it as `stem.svg` + `stem.png` + `stem.csv` (the plotted data), `as_image` shows it in a notebook
@@ -19,9 +18,10 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from posekit.files import replacing
+from posekit.files import write_bytes
 
 SINGLE, DOUBLE = 3.4, 7.0  # inches: one column and two columns of a printed page
 DPI = 160
@@ -85,6 +85,7 @@ MODEL_LABELS = {
 }
 TRUTH = "#D55E00"  # ground truth beside predictions
 GREY = "#6E6E6E"
+NOT_RUN = "not run"
 
 
 def colour(model: str) -> str:
@@ -122,8 +123,7 @@ def direct_labels(ax, entries: list[tuple], gap_points: float = 9.0, size: float
     """Write line labels at the right edge of `ax`, pushed apart so that none overlaps.
 
     Args:
-        entries: (y in data units, text, colour) per line, y at the line's right end. Set the axis limits
-        first.
+        entries: (y in data units, text, colour) per line, y at the line's right end. Set the axis limits first.
         gap_points: least distance of two baselines.
     """
     height = ax.figure.get_size_inches()[1] * 72 * ax.get_position().height
@@ -141,19 +141,21 @@ def direct_labels(ax, entries: list[tuple], gap_points: float = 9.0, size: float
         if placed and placed[0] < 0:
             placed[0] = 0.0
     for (_, text, ink), at, y in zip(order, wanted, placed, strict=True):
-        ax.annotate(
-            text,
-            (1.0, at),
-            (1.04, y),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            color=ink,
-            fontsize=size,
-            va="center",
-            ha="left",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": ink, "shrinkA": 1, "shrinkB": 0},
-        )
+        line = {"arrowstyle": "-", "lw": 0.5, "color": ink, "shrinkA": 1, "shrinkB": 0}
+        look = {"color": ink, "fontsize": size, "va": "center", "ha": "left", "annotation_clip": False}
+        ax.annotate(text, (1.0, at), (1.04, y), "axes fraction", "axes fraction", arrowprops=line, **look)
+
+
+def point_names(ax, names: list[tuple], x: float, gap: float, lowest: float = -np.inf) -> None:
+    """Names of points at `x`, in data units, each with a thin line to its point; near ones stand `gap` apart.
+
+    names: (x, y, text, colour) per point.
+    """
+    height = -np.inf
+    for at, y, text, ink in sorted(names, key=lambda name: name[1]):
+        height = max(height + gap, y, lowest)
+        line = {"arrowstyle": "-", "lw": 0.4, "color": ink, "shrinkA": 1, "shrinkB": 4}
+        ax.annotate(text, (at, y), (x, height), fontsize=6, color=ink, va="center", arrowprops=line)
 
 
 def panel(ax, letter: str, title: str = "") -> None:
@@ -161,13 +163,56 @@ def panel(ax, letter: str, title: str = "") -> None:
     ax.set_title(f"$\\bf{{{letter}}}$  {title}", loc="left")
 
 
+def title(fig, letter: str, words: str, x: float = 0.02) -> None:
+    """Letter and title of a (sub)figure with several axes."""
+    fig.suptitle(f"$\\bf{{{letter}}}$  {words}", fontsize=8, x=x, ha="left")
+
+
+def note(fig, words: str, size: float = 6) -> None:
+    """A grey line above a figure: what is shown, and of which data."""
+    fig.suptitle(words, fontsize=size, color=GREY, x=0.01, ha="left")
+
+
+def corner(fig, words: str) -> None:
+    """Small grey words in the upper right corner, outside of the layout."""
+    fig.text(0.995, 0.995, words, ha="right", va="top", fontsize=6, color=GREY).set_in_layout(False)
+
+
+def not_run(ax, height: float = 0.5) -> None:
+    """Say in empty axes that nobody has run what they would show."""
+    ax.text(0.5, height, NOT_RUN, transform=ax.transAxes, ha="center", color=GREY)
+
+
+def joint_name(name: str) -> str:
+    """ "left_knee" -> "left knee"."""
+    return name.replace("_", " ")
+
+
+def whole_ticks(ax) -> None:
+    """Only whole numbers on the x axis."""
+    ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+def plain_log(ax) -> None:
+    """A logarithmic y axis with plain numbers at 1, 2 and 5 of each decade."""
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def bare(ax) -> None:
+    """No grid and no frame."""
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
 def save(fig: Figure, stem: str, data, folder: str | Path, footer: str = "") -> list[Path]:
     """Write `stem.svg`, `stem.png` and `stem.csv` into `folder`; the same input gives the same bytes.
 
-    The footer is printed in small type in a strip added below the figure, so that it covers nothing. Each
-    file replaces its predecessor in one step. Opaque pictures inside the SVG become JPEG, and a PNG above 400
-    kB gets a palette of 256
-    colours: a page of photographs stays below about a megabyte.
+    The footer is printed in small type in a strip added below the figure, so that it covers nothing. Each file replaces
+    its predecessor in one step. Opaque pictures inside the SVG become JPEG, and a PNG above 400 kB gets a palette of
+    256 colours: a page of photographs stays below about a megabyte.
 
     Args:
         data: pandas.DataFrame with everything that is plotted.
@@ -177,19 +222,18 @@ def save(fig: Figure, stem: str, data, folder: str | Path, footer: str = "") -> 
     """
     if not re.fullmatch(r"[a-z0-9_]+", stem):
         raise ValueError(f"figure stem {stem!r}: use small letters, digits and underscores")
-    folder = Path(folder)
     with matplotlib.rc_context(RC):
         svg, png = _render(fig, footer)
     table = data.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
-    contents = {"svg": svg, "png": png, "csv": table}
-    return [write_bytes(folder / f"{stem}.{kind}", content) for kind, content in contents.items()]
+    return write_files(folder, stem, {"svg": svg, "png": png, "csv": table})
 
 
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file in one step and return its path."""
-    with replacing(path) as file:
-        file.write(content)
-    return path
+def write_files(folder: str | Path, stem: str, contents: dict[str, bytes]) -> list[Path]:
+    """Write `stem.KIND` for every kind, each file in one step; returns the paths."""
+    paths = [Path(folder) / f"{stem}.{kind}" for kind in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        write_bytes(path, content)
+    return paths
 
 
 def as_image(fig: Figure, dpi: int = 110, quality: int = 88):
@@ -216,15 +260,8 @@ def _render(fig: Figure, footer: str) -> tuple[bytes, bytes]:
             fig.set_size_inches(width, height + strip)
             share = strip / (height + strip)
             engine.set(rect=(0, share, 1, 1 - share))
-            written = fig.text(
-                0.04 / width,
-                2 / 72 / (height + strip),
-                "\n".join(lines),
-                fontsize=FOOTER_POINTS,
-                color=GREY,
-                va="bottom",
-                linespacing=1.15,
-            )
+            place, look = (0.04 / width, 2 / 72 / (height + strip)), {"fontsize": FOOTER_POINTS, "color": GREY}
+            written = fig.text(*place, "\n".join(lines), va="bottom", linespacing=1.15, **look)
             written.set_in_layout(False)
         fig.draw_without_rendering()
         fig.set_layout_engine("none")
@@ -245,10 +282,8 @@ def _settle(fig) -> None:
     SVG are made from exact coordinates.
     """
     for part in fig.subfigs:
-        part.bbox_relative.p0, part.bbox_relative.p1 = (
-            part.bbox_relative.p0.round(6),
-            part.bbox_relative.p1.round(6),
-        )
+        box = part.bbox_relative
+        box.p0, box.p1 = box.p0.round(6), box.p1.round(6)
         _settle(part)
     for ax in fig.axes:
         if ax.get_axes_locator() is None:
@@ -294,8 +329,7 @@ def _light_png(png: bytes, limit: int = 400_000) -> bytes:
         return png
     buffer = io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    # k-means after the median cut, then dithering: without them the rare colours of a colour map drift
-    # visibly.
+    # k-means after the median cut, then dithering: without them the rare colours of a colour map drift visibly.
     sample = picture.resize((picture.width // 3, picture.height // 3), Image.Resampling.NEAREST)
     palette = sample.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=2)
     colours = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)

@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from posebook.figures import people, style
-from posebook.figures.ablation_table import apart
-from posebook.figures.tables import NOT_RUN
+from posebook.verdicts import ONE_SEED, verdict
 from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
 
@@ -71,8 +70,8 @@ def _curves(ax, rows: pd.DataFrame, names: list[str]) -> None:
             control = own.AP_whole.mean()
             ax.plot(control.index, control, ":", color=ink, lw=1, alpha=0.75)
     counts = rows.groupby("share").people.first()
-    told = f"{counts.min()} to {counts.max()}" if counts.nunique() > 1 else str(counts.iloc[0])
-    ax.text(0.03, 0.97, f"{told} people a point", transform=ax.transAxes, fontsize=5.8, color=style.GREY, va="top")
+    people = f"{counts.min()} to {counts.max()}" if counts.nunique() > 1 else str(counts.iloc[0])
+    ax.text(0.03, 0.97, f"{people} people a point", transform=ax.transAxes, fontsize=5.8, color=style.GREY, va="top")
 
 
 def _gains(ax, rows: pd.DataFrame, names: list[str]) -> None:
@@ -87,7 +86,7 @@ def _gains(ax, rows: pd.DataFrame, names: list[str]) -> None:
         mean = gain.groupby("share").mean()
         ax.plot(mean.index, mean, line, color=ink)
     if len(names) < 2:
-        ax.text(0.5, 0.6, NOT_RUN, transform=ax.transAxes, ha="center", color=style.GREY)
+        style.not_run(ax, 0.6)
 
 
 @style.styled
@@ -98,7 +97,7 @@ def fig_cuts(examples: list, layout: Layout = COCO, dataset: str = "drawn people
     joints; above each crop their number and OKS.
 
     Args:
-        examples: of `evaluation.visible_share.examples`.
+        examples: of `analysis.visible_share.examples`.
     """
     if not examples:
         raise ValueError("no cut to show; pass at least one example")
@@ -117,8 +116,7 @@ def fig_cuts(examples: list, layout: Layout = COCO, dataset: str = "drawn people
         ax.set_title(f"{one.share:.0%}, {count} joints, {one.oks:.2f}", fontsize=6, pad=2)
         if one.share == shares[0]:
             ax.set_ylabel(KEPT.get(one.kept, one.kept), fontsize=7)
-    told = f"share kept, joints left, their OKS; orange: annotated, blue: found; {dataset}"
-    fig.suptitle(told, fontsize=6, color=style.GREY, x=0.01, ha="left")
+    style.note(fig, f"share kept, joints left, their OKS; orange: annotated, blue: found; {dataset}")
     return fig
 
 
@@ -136,8 +134,7 @@ def cut_rows(examples: list, layout: Layout = COCO) -> pd.DataFrame:
 def partial_verdict(rows: pd.DataFrame) -> list[str]:
     """Sentences per kept side: what the missing body costs the first training, and what the others gain there.
 
-    Over shares up to `SMALL`, means per seed; "apart" or "within the spread" as in `ablation_table.apart`. One seed
-    gives numbers and no verdict.
+    Over shares up to `SMALL`, means per seed, with the word of `verdicts.verdict`; one seed has none.
 
     Args: as in `fig_partial`.
     """
@@ -152,9 +149,9 @@ def partial_verdict(rows: pd.DataFrame) -> list[str]:
         for name in names[1:]:
             if name not in mean:
                 continue
-            off, verdict = apart(100 * mean[name], 100 * mean[names[0]])
-            words += f"; “{name}” {off:+.1f}" + ("" if len(verdict) < 2 else f", **{verdict}**")
+            found = verdict(100 * mean[name], 100 * mean[names[0]])
+            words += f"; “{name}” {found.difference:+.1f}" + (f", **{found.word}**" if found.seeds > 1 else "")
         said.append(words + ".")
     if rows.groupby("training").seed.nunique().min() < 2:
-        said.append("One seed: numbers, no verdict.")
+        said.append(ONE_SEED)
     return said

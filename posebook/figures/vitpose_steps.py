@@ -1,8 +1,8 @@
 """ViTPose step by step on one picture: boxes and windows, target and heatmap, decodings, flip test, whose boxes.
 
-Data in, matplotlib Figure out. Frames: pixels of the picture or of the crop, COCO's frame; only `fig_decodings` works
+Data in, matplotlib Figure out. Coordinates: COCO pixels of the picture or of the crop; only `fig_decodings` works
 in heatmap index, where cell (r, c) has its middle at (c, r), as `models.heatmap_decoding.locate` does.
-Legend: n people, K keypoints, (h, w) heatmap.
+n people, K keypoints, (h, w) heatmap.
 """
 
 from __future__ import annotations
@@ -10,22 +10,24 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from posebook.figures import people, style
-from posebook.figures.vitpose_overview import HEAT, heat_extent
+from posebook.figures import diagram, maps, people, style
 from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
 
 LOOKS = {"argmax": ("#000000", "s"), "quarter": ("#0072B2", "^"), "dark": ("#D55E00", "o")}
 NAMES = {"argmax": "highest cell", "quarter": "quarter step", "dark": "DARK"}
-TRUE = "#FFE600"
 MOST = 4  # crops in a row
 
 
 @style.styled
 def fig_windows(
-    image: np.ndarray, boxes: np.ndarray, windows: np.ndarray, crops: list[np.ndarray], followed: int,
+    image: np.ndarray,
+    boxes: np.ndarray,
+    windows: np.ndarray,
+    crops: list[np.ndarray],
+    followed: int,
     dataset: str = "drawn people",
-):  # fmt: skip
+):
     """From boxes to crops: a) each person's box (solid) and what is cut out around it (dashed); b) the crops.
 
     Args:
@@ -58,9 +60,13 @@ def fig_windows(
 
 @style.styled
 def fig_targets(
-    image: np.ndarray, target: np.ndarray, predicted: np.ndarray, joints: list[int], layout: Layout = COCO,
+    image: np.ndarray,
+    target: np.ndarray,
+    predicted: np.ndarray,
+    joints: list[int],
+    layout: Layout = COCO,
     truth: np.ndarray | None = None,
-):  # fmt: skip
+):
     """What a heatmap should be (top) and is (bottom): a column per joint; in the corner, the highest value of a map.
 
     Args:
@@ -70,15 +76,15 @@ def fig_targets(
     column = min(style.DOUBLE / len(joints), 1.5)
     fig = style.figure(column * len(joints) + 0.2, 2 * column * height / width + 0.35)
     axes = fig.subplots(2, len(joints), squeeze=False)
-    for row, (name, maps) in enumerate((("target", target), ("predicted", predicted))):
+    for row, (name, planes) in enumerate((("target", target), ("predicted", predicted))):
         for ax, joint in zip(axes[row], joints, strict=True):
-            heat_map(ax, image, maps[joint])
+            heat_map(ax, image, planes[joint])
             if truth is not None:
-                _cross(ax, truth[joint])
+                _annotated(ax, truth[joint])
             corner = {"transform": ax.transAxes, "fontsize": 6, "ha": "right", "color": "white"}
-            ax.text(0.97, 0.03, f"{maps[joint].max():.2f}", **corner)
+            ax.text(0.97, 0.03, f"{planes[joint].max():.2f}", **corner)
             if row == 0:
-                ax.set_title(layout.keypoints[joint].replace("_", " "), fontsize=7)
+                ax.set_title(style.joint_name(layout.keypoints[joint]), fontsize=7)
         axes[row, 0].set_ylabel(name, fontsize=7.5)
     return fig
 
@@ -96,7 +102,7 @@ def fig_decodings(
     row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
     fig = style.figure(5.6, 2.5)
     left, right = fig.subplots(1, 2, width_ratios=(1, 1.25))
-    shown = left.imshow(heatmap, cmap=HEAT, interpolation="nearest")
+    shown = left.imshow(heatmap, cmap=maps.HEAT, interpolation="nearest")
     left.set(xlim=(column - reach - 0.5, column + reach + 0.5), ylim=(row + reach + 0.5, row - reach - 0.5))
     left.set(xlabel="column of the heatmap", ylabel="row")
     left.grid(False)
@@ -108,10 +114,10 @@ def fig_decodings(
     marks = {name: (places[name], *LOOKS[name]) for name in places}
     known = truth is not None and np.isfinite(truth).all()
     if known and np.abs(truth - (column, row)).max() <= reach + 0.5:
-        marks["annotation"] = (truth, TRUE, "X")
+        marks["annotation"] = (truth, diagram.YELLOW, "X")
     words = {"transform": right.transAxes, "fontsize": 6.5, "va": "top", "ha": "left"}
     for step, (name, (place, ink, marker)) in enumerate(marks.items()):
-        yellow = ink == TRUE  # no colour for a line on white
+        yellow = ink == diagram.YELLOW  # no colour for a line on white
         left.scatter(*place, color=ink, marker=marker, s=34, ec="black" if yellow else "white", lw=0.8, zorder=4 + step)
         line = "#9C8B00" if yellow else ink
         right.axvline(place[0], ymax=0.68, color=line, lw=1.1, ls=(0, (2, 1.5)) if yellow else "-")
@@ -133,13 +139,11 @@ def fig_flip(image: np.ndarray, maps: dict[str, np.ndarray], places: dict[str, n
     known = truth is not None and np.isfinite(truth).all()
     for ax, (name, values) in zip(fig.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
         heat_map(ax, image, values)
-        x, y = places[name]
-        ax.plot(x, y, "+", color="white", ms=9, mew=2.4)
-        ax.plot(x, y, "+", color=style.TRUTH, ms=9, mew=1.2)
+        diagram.cross(ax, places[name], style.TRUTH, "white", "+", 9)
         if known:
-            _cross(ax, truth)
-        told = f"\n{np.hypot(*(places[name] - truth)):.1f} px off" if known else ""
-        ax.set_title(name + told, fontsize=7.5)
+            _annotated(ax, truth)
+        off = f"\n{np.hypot(*(places[name] - truth)):.1f} px off" if known else ""
+        ax.set_title(name + off, fontsize=7.5)
     return fig
 
 
@@ -160,15 +164,11 @@ def fig_boxes(image: np.ndarray, found: dict[str, Poses], layout: Layout = COCO)
 
 def heat_map(ax, image: np.ndarray, values: np.ndarray) -> None:
     """A heatmap (h, w) over the pale crop, every cell in its place."""
-    people.show(ax, image, grey=True)
-    height, width = image.shape[:2]
-    ax.imshow(values, extent=heat_extent(values.shape, (height, width)), cmap=HEAT, alpha=0.72, zorder=2, vmin=0,
-              vmax=max(float(values.max()), 1e-6), interpolation="nearest")  # fmt: skip
-    ax.set(xlim=(0, width), ylim=(height, 0))
+    extent = maps.udp_extent(values.shape, image.shape[:2])
+    maps.overlay(ax, image, values, high=max(float(values.max()), 1e-6), extent=extent, smooth=False, alpha=0.72)
 
 
-def _cross(ax, place) -> None:
-    """The annotated place, readable on dark and light."""
+def _annotated(ax, place) -> None:
+    """The annotated place of a joint, if it has one."""
     if np.isfinite(place).all():
-        ax.plot(*place, "x", color="black", ms=6, mew=2.2, zorder=4)
-        ax.plot(*place, "x", color=TRUE, ms=6, mew=1.1, zorder=4.1)
+        diagram.cross(ax, place, diagram.YELLOW, "black")

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from posebook.figures import people, style
+from posebook.figures import maps, people, style
 
 HEAT, CHANGE = "magma", "RdBu_r"
 PLACE = "#00E5FF"  # where a joint is annotated
 
 
 @dataclass
-class Tokened:
+class TokenEffect:
     """One model on one crop. `name`; `image` uint8 (H, W, 3); `place` (2,) px of the crop, the annotated joint;
     `with_token`, `without` (h, w) heatmaps of the joint; `attention` (D,) share that goes to the token, per block."""
 
@@ -27,7 +27,7 @@ class Tokened:
 
 
 @style.styled
-def fig_token(rows: list[Tokened], joint: str, tokens: int, dataset: str = "drawn people"):
+def fig_token(rows: list[TokenEffect], joint: str, tokens: int, dataset: str = "drawn people"):
     """What the token changes in one heatmap, a row per model; and how much attention it gets in each block.
 
     Read in it: heatmaps of a row are on one scale; the difference has a scale of its own, its largest value is printed.
@@ -48,14 +48,16 @@ def fig_token(rows: list[Tokened], joint: str, tokens: int, dataset: str = "draw
         high = max(float(row.with_token.max()), float(row.without.max()), 1e-9)
         change = row.with_token - row.without
         reach = max(float(np.abs(change).max()), 1e-12)
-        for ax, values, look in ((plain, row.without, (HEAT, 0, high)), (token, row.with_token, (HEAT, 0, high)),
-                                 (off, change, (CHANGE, -reach, reach))):  # fmt: skip
+        panels = (
+            (plain, row.without, (HEAT, 0, high), f"{row.without.max():.3g}"),
+            (token, row.with_token, (HEAT, 0, high), f"{row.with_token.max():.3g}"),
+            (off, change, (CHANGE, -reach, reach), f"±{reach:.2g}"),
+        )
+        for ax, values, look, words in panels:
             _map(ax, row.image, values, *look)
+            ax.set_xlabel(words, fontsize=6, labelpad=2)
         for ax in (crop, plain, token, off):
             ax.plot(*row.place, "+", color=PLACE, ms=6, mew=1.1)
-        for ax, words in ((plain, f"{row.without.max():.3g}"), (token, f"{row.with_token.max():.3g}"),
-                          (off, f"±{reach:.2g}")):  # fmt: skip
-            ax.set_xlabel(words, fontsize=6, labelpad=2)
         share.bar(range(1, len(row.attention) + 1), 100 * row.attention, color=style.colour("vitpose"), width=0.6)
         equal = 100 / (tokens + 1)
         share.axhline(equal, color=style.GREY, lw=0.9)
@@ -64,24 +66,24 @@ def fig_token(rows: list[Tokened], joint: str, tokens: int, dataset: str = "draw
         share.annotate("equal shares", (blocks + 0.6, equal), (0, 2), bbox=white, **look)
         share.set(xticks=range(1, blocks + 1), ylim=(0, 125 * most), xlim=(0.4, blocks + 0.6), ylabel="per cent")
         if line == 0:
-            for ax, words in zip((crop, plain, token, off), ("crop", "without token", "with token", "difference"),
-                                 strict=True):  # fmt: skip
+            titles = ("crop", "without token", "with token", "difference")
+            for ax, words in zip((crop, plain, token, off), titles, strict=True):
                 ax.set_title(words, fontsize=7)
             share.set_title("attention to the token", fontsize=7)
     axes[-1, -1].set_xlabel("block")
-    told = f"{joint.replace('_', ' ')} (+: annotated); highest values below the maps; {dataset}"
-    fig.suptitle(told, fontsize=6, color=style.GREY, x=0.01, ha="left")
+    style.note(fig, f"{style.joint_name(joint)} (+: annotated); highest values below the maps; {dataset}")
     return fig
 
 
-def token_rows(rows: list[Tokened]) -> pd.DataFrame:
+def token_rows(rows: list[TokenEffect]) -> pd.DataFrame:
     """The plotted numbers: model, part ("with", "without": cells of the heatmap; "attention"), row, column, value."""
-    table = []
+    planes = []
     for one in rows:
-        for part, plane in (("with", one.with_token), ("without", one.without)):
-            table += [(one.name, part, *place, float(value)) for place, value in np.ndenumerate(plane)]
-        table += [(one.name, "attention", block, 0, float(value)) for block, value in enumerate(one.attention, 1)]
-    return pd.DataFrame(table, columns=["model", "part", "row", "column", "value"])
+        planes.append(maps.cell_rows([("with", one.with_token), ("without", one.without)], ["part"]))
+        blocks = pd.DataFrame({"part": "attention", "row": range(1, len(one.attention) + 1), "column": 0})
+        planes[-1] = pd.concat([planes[-1], blocks.assign(value=one.attention.astype(float))])
+        planes[-1].insert(0, "model", one.name)
+    return pd.concat(planes, ignore_index=True)
 
 
 def _map(ax, image: np.ndarray, values: np.ndarray, colours: str, low: float, high: float) -> None:
@@ -89,6 +91,4 @@ def _map(ax, image: np.ndarray, values: np.ndarray, colours: str, low: float, hi
     height, width = image.shape[:2]
     ax.imshow(values, extent=(0, width, height, 0), cmap=colours, vmin=low, vmax=high, interpolation="bilinear")
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
-    ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    style.bare(ax)

@@ -1,7 +1,7 @@
 """What ViTPose is trained from, and what its variants cost: data in, matplotlib Figure out, no I/O.
 
-`fig_painted` (a masked autoencoder), `fig_styles` (several data sets, a decoder each), `fig_cost` (memory, time and
-multiply-adds of attention). Crops are in pixels of the crop, COCO's frame.
+`fig_reconstruction` (a masked autoencoder), `fig_datasets` (several data sets, a decoder each), `fig_cost` (memory,
+time and multiply-adds of attention). Coordinates: COCO pixels of the crop.
 """
 
 from __future__ import annotations
@@ -16,53 +16,53 @@ from posekit.layouts import Layout
 from posekit.poses import Poses
 
 if TYPE_CHECKING:
-    from posebook.analysis.crop_views import Closeup, Painted
+    from posebook.analysis.crop_views import CropView, Reconstruction
 
 SCORES, FUSED = "scores", "fused"
 KERNEL_WORDS = {SCORES: "scores kept", FUSED: "fused kernel"}
-ROWS = (("image", "crop"), ("seen", "seen"), ("painted", "painted"), ("plain", "brightness"))
+ROWS = (("image", "crop"), ("visible", "seen"), ("reconstructed", "painted"), ("brightness", "brightness"))
 
 
 @style.styled
-def fig_painted(paintings: list[Painted], dataset: str = "drawn people"):
-    """A masked autoencoder at work: the crop, the patches that it sees, what it paints, and the patches' brightness.
+def fig_reconstruction(found: list[Reconstruction], dataset: str = "drawn people"):
+    """A masked autoencoder at work: the crop, its visible patches, the reconstruction, and the patches' brightness.
 
-    Read in it: the mean brightness and the contrast of a hidden patch are given to it (normalised targets), its colours
+    Read in it: the mean brightness and the contrast of a masked patch are given to it (normalised targets), its colours
     and shapes are not. So what counts is how far “painted” differs from “brightness” towards the crop. Below: the error
-    on the hidden patches; 1 is that of the brightness alone.
+    on the masked patches; 1 is that of the brightness alone.
 
     Raises:
-        ValueError: no painting.
+        ValueError: nothing to show.
     """
-    if not paintings:
-        raise ValueError("nothing was painted: pass at least one crop")
-    height, width = paintings[0].image.shape[:2]
-    side = (style.DOUBLE - 0.3) / max(len(paintings), 6)
-    fig = style.figure(0.3 + side * len(paintings), len(ROWS) * (side * height / width + 0.03) + 0.45)
-    axes = fig.subplots(len(ROWS), len(paintings), squeeze=False)
-    for column, painting in enumerate(paintings):
+    if not found:
+        raise ValueError("nothing was reconstructed: pass at least one crop")
+    height, width = found[0].image.shape[:2]
+    side = (style.DOUBLE - 0.3) / max(len(found), 6)
+    fig = style.figure(0.3 + side * len(found), len(ROWS) * (side * height / width + 0.03) + 0.45)
+    axes = fig.subplots(len(ROWS), len(found), squeeze=False)
+    for column, one in enumerate(found):
         for row, (name, title) in enumerate(ROWS):
             ax = axes[row, column]
-            people.show(ax, getattr(painting, name))
+            people.show(ax, getattr(one, name))
             if column == 0:
                 ax.set_ylabel(title, fontsize=7)
-        axes[-1, column].set_xlabel(f"{painting.error:.2f}", fontsize=7)
-    rows, columns = paintings[0].hidden.shape
-    gone = paintings[0].hidden.mean()
+        axes[-1, column].set_xlabel(f"{one.error:.2f}", fontsize=7)
+    rows, columns = found[0].masked.shape
+    gone = found[0].masked.mean()
     words = f"{gone:.0%} of {rows} x {columns} patches hidden; number: error on them, 1 = brightness alone; {dataset}"
-    fig.suptitle(words, fontsize=6, color=style.GREY, x=0.01, ha="left")
+    style.note(fig, words)
     return fig
 
 
 @style.styled
-def fig_styles(sets: list[tuple[str, Layout, list[Closeup], list[Poses]]]):
+def fig_datasets(sets: list[tuple[str, Layout, list[CropView], list[Poses]]]):
     """Several data sets, a row each: people as they are annotated, and as the decoder of their data set finds them.
 
     Args: sets: (name, its keypoints, people, what was found on them).
     """
     if not sets:
         raise ValueError("no data set to show; pass at least one")
-    count = max(len(closeups) for _, _, closeups, _ in sets)
+    count = max(len(views) for _, _, views, _ in sets)
     height, width = sets[0][2][0].image.shape[:2]
     side = (style.DOUBLE - 0.4) / (2 * count)
     fig = style.figure(style.DOUBLE, len(sets) * (side * height / width + 0.06) + 0.3)
@@ -70,10 +70,10 @@ def fig_styles(sets: list[tuple[str, Layout, list[Closeup], list[Poses]]]):
     for half, title, found in zip(halves, ("annotated", "found by its own decoder"), (False, True), strict=True):
         axes = half.subplots(len(sets), count, squeeze=False)
         half.suptitle(title, fontsize=8)
-        for row, (name, layout, closeups, poses) in enumerate(sets):
-            for ax in axes[row, len(closeups) :]:
+        for row, (name, layout, views, poses) in enumerate(sets):
+            for ax in axes[row, len(views) :]:
                 ax.set_axis_off()
-            for ax, one, pose in zip(axes[row], closeups, poses, strict=False):
+            for ax, one, pose in zip(axes[row], views, poses, strict=False):
                 people.show(ax, one.image)
                 people.draw(ax, pose if found else one.pose, layout, size=0.75)
             if not found:
@@ -81,19 +81,19 @@ def fig_styles(sets: list[tuple[str, Layout, list[Closeup], list[Poses]]]):
     return fig
 
 
-def style_rows(sets: list[tuple[str, Layout, list[Closeup], list[Poses]]]) -> pd.DataFrame:
+def dataset_rows(sets: list[tuple[str, Layout, list[CropView], list[Poses]]]) -> pd.DataFrame:
     """The drawn joints: data set, person, joint, annotated x, y (NaN where it is not), found x, y, px of the crop."""
     rows = []
-    for name, layout, closeups, poses in sets:
-        for i, (one, pose) in enumerate(zip(closeups, poses, strict=True)):
+    for name, layout, views, poses in sets:
+        for i, (one, pose) in enumerate(zip(views, poses, strict=True)):
             pairs = zip(layout.keypoints, one.pose.keypoints[0], pose.keypoints[0], strict=True)
             rows += [(name, i, joint, *map(float, (*truth, *found))) for joint, truth, found in pairs]
     return pd.DataFrame(rows, columns=["data set", "person", "joint", "x", "y", "found x", "found y"])
 
 
-def painted_rows(paintings: list[Painted]) -> pd.DataFrame:
+def reconstruction_rows(found: list[Reconstruction]) -> pd.DataFrame:
     """person, patches, hidden (how many), error."""
-    rows = [(i, one.hidden.size, int(one.hidden.sum()), one.error) for i, one in enumerate(paintings)]
+    rows = [(i, one.masked.size, int(one.masked.sum()), one.error) for i, one in enumerate(found)]
     return pd.DataFrame(rows, columns=["person", "patches", "hidden", "error"])
 
 
@@ -129,7 +129,7 @@ def fig_cost(rows: pd.DataFrame, title: str = ""):
             tall = 0.92 * (thick if len(shown) > 1 else 0.5)
             ax.barh(y, values, tall, lw=0.8, label=KERNEL_WORDS[kernel], **looks[kernel])
             for place, value in zip(y, values, strict=True):
-                ax.text(value, place, f" {_told(value, values.iloc[0])}", fontsize=5.8, va="center")
+                ax.text(value, place, f" {_with_difference(value, values.iloc[0])}", fontsize=5.8, va="center")
         ax.set(xlim=(0, 1.38 * rows[column].max()), xlabel=unit, yticks=range(len(names)), yticklabels=names)
         ax.grid(axis="y", visible=False)
         style.panel(ax, letter, words)
@@ -137,11 +137,11 @@ def fig_cost(rows: pd.DataFrame, title: str = ""):
     if len(kernels) > 1:
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=6.5)
     if title:
-        fig.suptitle(title, fontsize=6, color=style.GREY, x=0.01, ha="left")
+        style.note(fig, title)
     return fig
 
 
-def _told(value: float, base: float) -> str:
+def _with_difference(value: float, base: float) -> str:
     """A number, and its difference from the first variant's in per cent."""
     if pd.isna(value):
         return "not measured"

@@ -1,0 +1,197 @@
+"""CPU time of data: reading and augmenting photographs, mosaics, drawing people, crops and their decoding."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import torch
+
+from posebook.benchmarks.timing import cpu_ms
+from posekit.data.augment import Augment
+from posekit.data.coco import CocoFolder
+from posekit.data.crops import box_matrices, cut_out
+from posekit.data.drawn.scenes import draw
+from posekit.data.heatmaps import heatmap_targets
+from posekit.data.loader import Loader
+from posekit.data.mosaic import Mosaic
+from posekit.data.transforms import invert, normalise
+from posekit.files import root
+from posekit.layouts import COCO, Layout
+from posekit.models.heatmap_decoding import picture_poses
+from posekit.models.spec import IMAGENET
+
+LIMITS = {"photograph": 5.0, "mosaic of photographs": 15.0, "mosaic of drawn scenes": 1.0}  # ms
+CROP, HEATMAP, KEYPOINTS, LEAST_RATIO = (192, 256), (48, 64), 17, 8.0
+GOLDEN = "tests/golden/vitpose/decode.npz"
+
+
+@dataclass
+class InMemory:
+    """Images and targets as a data set: what is left of the time is the augmentation."""
+
+    pixels: list[np.ndarray]
+    targets: list[dict]
+    layout: Layout = COCO
+    name: str = "in memory"
+
+    @property
+    def ids(self) -> list[int]:
+        return list(range(len(self.pixels)))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def image(self, i: int) -> np.ndarray:
+        return self.pixels[i]
+
+    def target(self, i: int) -> dict[str, np.ndarray]:
+        return self.targets[i]
+
+
+def photograph(width: int, height: int, seed: int = 0) -> np.ndarray:
+    """Noise with the 1/f spectrum of natural images: its JPEG is about as large as a photograph's."""
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    frequency[0, 0] = 1
+    planes = []
+    for _ in range(3):
+        spectrum = rng.standard_normal(frequency.shape) + 1j * rng.standard_normal(frequency.shape)
+        planes.append(np.fft.irfft2(spectrum / frequency**1.1, s=(height, width)))
+    grey, *tints = (plane / plane.std() for plane in planes)
+    colour = np.stack([grey + 0.3 * tints[0], grey, grey + 0.3 * tints[1]], axis=2)
+    return np.clip(128 + 50 * colour, 0, 255).astype(np.uint8)
+
+
+def synthetic_folder(folder: Path, count: int = 4) -> CocoFolder:
+    """A folder in COCO's format with `count` synthetic photographs of 640 x 480 and four people each."""
+    rng = np.random.default_rng(1)
+    rows, images = [], []
+    for i in range(count):
+        cv2.imwrite(str(folder / f"{i}.jpg"), photograph(640, 480, i), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        images.append({"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480})
+        for _ in range(4):
+            points = np.column_stack([rng.uniform(50, 590, 17), rng.uniform(50, 430, 17), np.full(17, 2)])
+            row = {"id": len(rows), "image_id": i, "category_id": 1, "iscrowd": 0, "area": 90000}
+            rows.append(row | {"keypoints": points.ravel().tolist(), "bbox": [50, 50, 540, 380]})
+    categories = [{"id": 1, "name": "person", "keypoints": list(COCO.keypoints)}]
+    content = {"images": images, "annotations": rows, "categories": categories}
+    (folder / "people.json").write_text(json.dumps(content))
+    return CocoFolder(folder, with_people=True)
+
+
+def drawn_scenes() -> InMemory:
+    """64 random images of 128 px with four people each: what a cached set of drawn scenes costs."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (64, 128, 128, 3), dtype=np.uint8)
+    target = {"keypoints": rng.uniform(0, 128, (4, 17, 2)).astype(np.float32)}
+    target |= {"visibility": np.full((4, 17), 2, np.uint8), "boxes": np.tile(np.float32([9, 9, 90, 90]), (4, 1))}
+    target |= {"areas": np.full(4, 900, np.float32), "ignore": np.zeros((0, 4), np.float32)}
+    return InMemory(list(pixels), [target] * len(pixels))
+
+
+def loader() -> list[str]:
+    """Decode, augment and collate a photograph of 640 x 480 for an input of 512 px; mosaics with MixUp."""
+    epochs = iter(range(10**6))
+
+    def epoch(dataset, augment: Augment, batch: int):
+        batches = Loader(dataset, augment, batch, seed=0)
+        return lambda: list(batches.epoch(next(epochs)))
+
+    def mosaic(dataset, size: int, centre: str):
+        mix, seeds = Mosaic("rtmo", dataset.layout, size=size, centre=centre), iter(range(10**6))
+        return lambda: mix.mix(dataset, (i := next(seeds)) % len(dataset), np.random.default_rng(i))
+
+    with tempfile.TemporaryDirectory() as folder:
+        files, drawn = synthetic_folder(Path(folder)), drawn_scenes()
+        n = len(files)
+        photographs = InMemory([files.image(i) for i in range(n)], [files.target(i) for i in range(n)])
+        augment = Augment("released", files.layout, longest=512)
+        batches = len(drawn) // 16
+        calls = {"read and decode": lambda: [files.image(i) for i in range(n)], "photograph": epoch(files, augment, n)}
+        ms = {name: value / n for name, value in cpu_ms(calls, rounds=9, repeat=4).items()}
+        calls = {"batch of 16 drawn": epoch(drawn, Augment("scenes", size=128), 16)}
+        ms |= {name: value / batches for name, value in cpu_ms(calls, rounds=9, repeat=4).items()}
+        calls = {f"mosaic of photographs, {c}": mosaic(photographs, 640, c) for c in ("released", "yolox")}
+        calls |= {f"mosaic of drawn scenes, {c}": mosaic(drawn, 128, c) for c in ("released", "yolox")}
+        calls["mosaic with reading, released"] = mosaic(files, 640, "released")
+        ms |= cpu_ms(calls, rounds=9, repeat=24)
+    slow = []
+    for name, value in ms.items():
+        limit = LIMITS.get(name.partition(",")[0], float("inf"))
+        print(f"{name:40s} {value:7.3f} ms" + (f", limit {limit:g} ms" if np.isfinite(limit) else ""))
+        slow += [f"{name} takes {value:.2f} ms, more than {limit:g}"] if value > limit else []
+    return slow
+
+
+def drawing(count: int = 400) -> list[str]:
+    """Images of drawn people per CPU second, without a limit."""
+    for size in (128, 192, 256):
+        indices = iter(range(10**6))
+        ms = cpu_ms({"draw": lambda size=size, indices=indices: draw("people", 1, next(indices), size)}, 1, count)[
+            "draw"
+        ]
+        print(f"{size} px: {1000 / ms:.0f} images per CPU second ({ms:.2f} ms each)")
+    return []
+
+
+def crop_case(people: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
+    """An image, boxes (n, 4) x0 y0 x1 y1 and heatmaps (n, K, h, w) with a noisy peak each."""
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 1, (people, 2)) * (500, 280)
+    extent = rng.uniform(0.5, 1, (people, 2)) * (130, 190)
+    points = rng.uniform(0.1, 0.9, (people, KEYPOINTS, 2)) * CROP
+    maps, _ = heatmap_targets(points, np.ones((people, KEYPOINTS)), CROP, HEATMAP)
+    maps = 0.8 * maps + rng.normal(0, 0.01, maps.shape)
+    return photograph(640, 480), np.hstack([corner, corner + extent]), torch.from_numpy(maps).float()
+
+
+def crop_calls(image: np.ndarray, boxes: np.ndarray, maps: torch.Tensor, processor) -> dict:
+    """Box -> normalised crop and heatmaps -> joints in the image, ours and by transformers' `processor`."""
+    crops, outputs = cut_out(image, boxes, CROP), SimpleNamespace(heatmaps=maps)
+    rows = [np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist()]
+    return {
+        ("ours", "crop"): lambda: normalise(cut_out(image, boxes, CROP).pixels, *IMAGENET),
+        ("ours", "decode"): lambda: picture_poses(maps, crops.to_original, crops.boxes, CROP),
+        ("transformers", "crop"): lambda: processor(image, boxes=rows, return_tensors="pt").pixel_values,
+        ("transformers", "decode"): lambda: processor.post_process_pose_estimation(outputs, boxes=rows),
+    }
+
+
+def decoding_errors(processor) -> dict[str, np.ndarray]:
+    """Distance in pixels (N, K) to the published decoder on the golden maps, of ours and transformers'."""
+    known = np.load(root() / GOLDEN)
+    maps, boxes = torch.from_numpy(known["heatmaps"].astype(np.float32)), known["boxes"]
+    corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+    back = invert(box_matrices(corners, CROP, udp=True)).astype(np.float32)
+    ours = picture_poses(maps, back, corners, CROP).keypoints
+    found = processor.post_process_pose_estimation(SimpleNamespace(heatmaps=maps), boxes=[boxes.tolist()])[0]
+    theirs = np.stack([person["keypoints"].numpy() for person in found])
+    pairs = {"ours": ours, "transformers": theirs}
+    return {name: np.linalg.norm(points - known["pub_udp11"], axis=-1) for name, points in pairs.items()}
+
+
+def crops() -> list[str]:
+    """Cropping and decoding must cost at most an eighth of transformers' and lie closer to the published decoder."""
+    try:
+        import transformers
+    except ImportError:
+        return ["transformers is not installed, so there is nothing to compare with: pip install 'posekit[dev]'"]
+    processor, missed = transformers.VitPoseImageProcessor(), []
+    for people in (1, 20):
+        ms = cpu_ms(crop_calls(*crop_case(people), processor), rounds=7, repeat=4)
+        for (who, part), value in ms.items():
+            print(f"{people:3d} people  {who:13s} {part:7s} {value / people:7.3f} ms per person")
+        ours, theirs = (sum(ms[who, part] for part in ("crop", "decode")) for who in ("ours", "transformers"))
+        print(f"{people:3d} people  {theirs / ours:.1f} times cheaper")
+        missed += [f"{people} people: less than {LEAST_RATIO:g} times cheaper"] if theirs / ours < LEAST_RATIO else []
+    errors = decoding_errors(processor)
+    for name, error in errors.items():
+        print(f"to the published decoder: {name:13s} mean {error.mean():.5f} px, largest {error.max():.4f} px")
+    further = errors["ours"].mean() >= errors["transformers"].mean()
+    return missed + (["ours is further from the published decoder than transformers"] if further else [])

@@ -1,0 +1,133 @@
+"""CPU milliseconds of one training step, part by part, and the share of what is not the network."""
+
+from __future__ import annotations
+
+import tempfile
+
+import numpy as np
+import pandas as pd
+import torch
+
+from posebook.benchmarks.timing import Clock
+from posekit import models
+from posekit.data import open_dataset
+from posekit.data.augment import Augment
+from posekit.data.loader import Loader
+from posekit.layouts import COCO
+from posekit.losses.poet import PoetCriterion
+from posekit.losses.rtmo import RtmoCriterion
+from posekit.training.parameter_groups import two_rates
+
+POET = {  # images, pixels, augmentation, steps, largest share of matching + loss
+    "poet_r50": (2, 512, "paper", 4, 0.03),
+    "poet_tiny": (16, 128, "scenes", 15, 0.05),
+    "poet_tiny_proposals": (16, 128, "scenes", 15, 1.0),
+}
+RTMO_SHARE = 0.10
+
+
+def poet_step() -> list[str]:
+    """POET's matching and loss must stay a small share of the step."""
+    slow = []
+    for name, (images, size, policy, steps, limit) in POET.items():
+        torch.manual_seed(0)
+        model = models.build(name).train().to(memory_format=torch.channels_last)
+        criterion = PoetCriterion()
+        optimizer = torch.optim.AdamW(two_rates(model, 1e-4, 1e-5), fused=True)
+        clocks = []
+        with tempfile.TemporaryDirectory() as cache:
+            dataset = open_dataset("people", "train", count=images * (steps + 2), size=size, cache=cache)
+            dataset.image(0)  # drawn once, before the clock runs
+            batches = Loader(dataset, Augment(policy, size=size), images).epoch(0)
+            for _ in range(steps + 2):
+                clocks.append(Clock())
+                batch = next(batches)
+                clocks[-1].lap("data")
+                outputs = model(batch["images"].contiguous(memory_format=torch.channels_last), batch["padding_mask"])
+                clocks[-1].lap("forward")
+                terms = criterion(outputs, batch["targets"])
+                total = sum(criterion.weights[term] * value for term, value in terms.items())
+                clocks[-1].lap("matching + loss")
+                total.backward()
+                clocks[-1].lap("backward")
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                clocks[-1].lap("optimiser")
+        slow += _report(f"{name}, {images} x 3 x {size} x {size}", clocks[2:], ["matching + loss"], limit)
+    return slow
+
+
+def rtmo_step(images: int = 8, pixels: int = 640, people: int = 30, steps: int = 3) -> list[str]:
+    """RTMO-s's assignment and losses, without the coordinate classifier, must stay below a tenth of the step."""
+    torch.manual_seed(0)
+    model = models.build("rtmo_s").train().to(memory_format=torch.channels_last)
+    criterion = RtmoCriterion(COCO.sigmas).at_stage(2, auxiliary=True)
+    batch = torch.rand(images, 3, pixels, pixels).contiguous(memory_format=torch.channels_last)
+    targets, clocks = _crowd(images, pixels, people), []
+    assign = criterion.assign
+
+    def timed_assign(*inputs):
+        clocks[-1].lap("losses")
+        found = assign(*inputs)
+        clocks[-1].lap("assignment")
+        return found
+
+    criterion.assign = timed_assign
+    model.classifier.register_forward_pre_hook(lambda *_: clocks[-1].lap("losses"))
+    model.classifier.register_forward_hook(lambda *_: clocks[-1].lap("classifier on the positives"))
+    for _ in range(steps):
+        clocks.append(Clock())
+        outputs = _as_trained(model(batch, proxies=True), targets)
+        clocks[-1].lap("forward")
+        terms = criterion(outputs, targets)
+        total = sum(criterion.weights[name] * value for name, value in terms.items())
+        clocks[-1].lap("losses")
+        total.backward()
+        model.zero_grad(set_to_none=True)
+        clocks[-1].lap("backward")
+    title = f"rtmo_s, {images} x 3 x {pixels} x {pixels}, {people} people"
+    return _report(title, clocks[1:], ["assignment", "losses"], RTMO_SHARE)
+
+
+def _report(title: str, clocks: list[Clock], parts: list[str], limit: float) -> list[str]:
+    """Print the median of every part; a sentence when `parts` together take more than `limit` of the step."""
+    laps = [
+        pd.DataFrame(clock.laps, columns=["part", "wall", "cpu"]).groupby("part", sort=False).cpu.sum()
+        for clock in clocks
+    ]
+    ms = 1000 * pd.concat(laps, axis=1).median(axis=1)
+    share = ms[parts].sum() / ms.sum()
+    print(f"{title}, median of {len(clocks)} steps, {torch.get_num_threads()} thread(s)")
+    for name, value in ms.items():
+        print(f"  {name:<28} {value:9.1f} ms {100 * value / ms.sum():6.1f} %")
+    print(f"  {'step':<28} {ms.sum():9.1f} ms; {' + '.join(parts)} {100 * share:.2f} %")
+    return [f"{title}: {' + '.join(parts)} take more than {100 * limit:.0f} % of the step"] if share > limit else []
+
+
+def _crowd(images: int, pixels: int, people: int) -> list[dict[str, torch.Tensor]]:
+    """Targets with `people` spread over the images: boxes of an eighth to a half of the image, joints inside."""
+    targets = []
+    for rows in np.array_split(np.arange(people), images):
+        count = len(rows)
+        size = (torch.rand(count, 2) * 0.375 + 0.125) * pixels
+        low = torch.rand(count, 2) * (pixels - size)
+        target = {"keypoints": low[:, None] + torch.rand(count, len(COCO), 2) * size[:, None]}
+        target |= {"visibility": torch.randint(0, 3, (count, len(COCO))), "boxes": torch.cat([low, low + size], 1)}
+        targets.append(target | {"areas": 0.53 * size.prod(1), "ignore": torch.zeros(0, 4)})
+    return targets
+
+
+def _as_trained(outputs: dict, targets: list) -> dict:
+    """Boxes and proxies where a trained model has them, on the person nearest to the prior, so that all have positives.
+
+    Without it a person of a random model gets a single prior. The graph stays.
+    """
+    places, boxes, poses = outputs["priors"][:, :2], [], []
+    for target in targets:
+        middle = (target["boxes"][:, :2] + target["boxes"][:, 2:]) / 2
+        nearest = torch.cdist(places, middle).argmin(1)
+        boxes.append(target["boxes"][nearest] + torch.randn(4))
+        poses.append(target["keypoints"][nearest] + torch.randn(2))
+    wanted = {"boxes": torch.stack(boxes), "proxy_keypoints": torch.stack(poses)}
+    return outputs | {name: value + (0 * outputs[name]) for name, value in wanted.items()}

@@ -1,0 +1,54 @@
+"""Which images of a data set a page looks into, chosen by their annotation or by what a run scored on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass
+class Subset:
+    """Some images of a data set, in the order of `indices`, as a data set."""
+
+    whole: object
+    indices: list[int]
+
+    def __post_init__(self) -> None:
+        self.name, self.layout, self.category_id = self.whole.name, self.whole.layout, self.whole.category_id
+        self.ids = [self.whole.ids[i] for i in self.indices]
+        self.area_scale = getattr(self.whole, "area_scale", 1.0)
+
+    @property
+    def ground_truth(self) -> dict:
+        """The annotations of these pictures alone, as COCO has them."""
+        whole, chosen = self.whole.ground_truth, set(self.ids)
+        images = [row for row in whole["images"] if row["id"] in chosen]
+        return whole | {"images": images, "annotations": [r for r in whole["annotations"] if r["image_id"] in chosen]}
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def image(self, place: int) -> np.ndarray:
+        return self.whole.image(self.indices[place])
+
+    def target(self, place: int) -> dict[str, np.ndarray]:
+        return self.whole.target(self.indices[place])
+
+
+def by_picture(matches: pd.DataFrame) -> pd.DataFrame:
+    """Mean OKS of the labelled people of each picture, best first: image_id, oks, people."""
+    counted = matches[matches.labelled > 0].groupby("image_id").oks.agg(["mean", "size"]).reset_index()
+    table = counted.set_axis(["image_id", "oks", "people"], axis=1)
+    return table.sort_values(["oks", "image_id"], ascending=[False, True], ignore_index=True)
+
+
+def crowded(data, people: int = 4, first: int = 0) -> int:
+    """Index of the first picture from `first` on with `people` people (or the nearest number, if none has).
+
+    A picture to look into: chosen by its annotation, not by how well a model does on it.
+    """
+    counts = np.array([len(data.target(i)["areas"]) for i in range(len(data))])
+    off = np.abs(np.roll(counts, -first) - people)
+    return int((first + off.argmin()) % len(data))

@@ -1,0 +1,75 @@
+"""The verdict on a difference between runs: what their seeds allow to say, and whether it agrees with the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+NO_VERDICT, WITHIN, TOO_LITTLE = "–", "within the spread", "too little to say"
+ONE_SEED = "One seed: numbers, no verdict."
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What runs over several seeds allow to say about `difference`, the mean of ours minus the mean of the baseline.
+
+    `word`: the ranges over the seeds are "below on every seed" or "above on every seed", or overlap ("within the
+    spread"); one seed is "–". `claim`: "agrees" or "disagrees" with the sign of the paper's difference, or "too little
+    to say".
+    """
+
+    difference: float
+    word: str
+    claim: str
+    seeds: int
+
+
+def verdict(ours: Sequence[float], baseline: Sequence[float], claimed: float = np.nan) -> Verdict:
+    """Compare the runs of two variants, one number per seed; `claimed`: the paper's difference, NaN where it has none.
+
+    Raises:
+        ValueError: one of them has no run.
+    """
+    ours, baseline = np.asarray(ours, float), np.asarray(baseline, float)
+    seeds = min(len(ours), len(baseline))
+    if not seeds:
+        raise ValueError(
+            "a verdict needs a run of either variant, and one has none: compare variants that were trained"
+        )
+    difference = float(ours.mean() - baseline.mean())
+    apart = ours.min() > baseline.max() or ours.max() < baseline.min()
+    side = "below" if difference < 0 else "above"
+    word = NO_VERDICT if seeds < 2 else f"{side} on every seed" if apart else WITHIN
+    decided = seeds >= 2 and apart and not np.isnan(claimed)
+    claim = TOO_LITTLE if not decided else "agrees" if np.sign(claimed) == np.sign(difference) else "disagrees"
+    return Verdict(difference, word, claim, seeds)
+
+
+def against_proposed(
+    ours: pd.DataFrame, keys: Sequence[str], proposed: tuple, measure: str = "AP"
+) -> tuple[str, pd.DataFrame]:
+    """A sentence on the alternatives to the model as proposed, and a row per alternative with its `verdict`, in points.
+
+    Args:
+        ours: one row per run: keys, measure in [0, 1], seed. proposed: the keys' values of the model as proposed.
+    """
+    groups = {key: 100 * runs[measure] for key, runs in ours.groupby(list(keys), sort=False)}
+    name = " with ".join(proposed)
+    if proposed not in groups:
+        return f"{name} was not run: nothing to compare with.", pd.DataFrame()
+    base = groups.pop(proposed)
+    found = {key: verdict(values, base) for key, values in groups.items()}
+    rows = [
+        {**dict(zip(keys, key, strict=True)), "difference": f"{one.difference:+.1f}", "verdict": one.word}
+        for key, one in found.items()
+    ]
+    seeds = min((one.seeds for one in found.values()), default=len(base))
+    if seeds < 2:
+        return ONE_SEED, pd.DataFrame(rows)
+    below, above = (sum(one.word.startswith(side) for one in found.values()) for side in ("below", "above"))
+    counts = f"{below} of {len(rows)} alternatives are below {name} on every seed, {above} above"
+    words = f"{seeds} seeds or more: {counts}, {len(rows) - below - above} within the spread."
+    return words, pd.DataFrame(rows)
