@@ -21,6 +21,7 @@ from posekit.data.image_input import as_array, frames_of, images_in
 from posekit.evaluation.nms import THRESHOLD, gather
 from posekit.layouts import LAYOUTS, layout_for
 from posekit.poses import Poses
+from posekit.protocols import PoseModel
 from posekit.training.build import evaluation_loader, plain_options
 from posekit.training.recipes import from_record
 
@@ -73,7 +74,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: PoseModel,
         *,
         size: int = 0,
         threshold: float = 0.0,
@@ -127,6 +128,7 @@ class Predictor:
 
     def of_crops(self, arrays: list[np.ndarray]) -> list[Poses]:
         """The poses of the people that `people` finds, one pass for the crops of all arrays."""
+        assert self.people is not None
         dataset = Pictures(arrays, self.model.num_keypoints)
         loader = evaluation_loader(dataset, self.model, boxes=self.people(arrays), device=self.device)
         return poses_of_crops(self.model, loader, dataset.ids)
@@ -162,7 +164,7 @@ class Pictures:
 
 
 @torch.inference_mode()
-def poses_of_crops(model: nn.Module, loader, ids: list[int], threshold: float | None = THRESHOLD) -> list[Poses]:
+def poses_of_crops(model: PoseModel, loader, ids: list[int], threshold: float | None = THRESHOLD) -> list[Poses]:
     """A top-down model over a loader of crops: the poses of the pictures `ids`, in that order.
 
     `threshold`: similarity above which the less sure of two poses is dropped; None keeps all.
@@ -177,7 +179,7 @@ def poses_of_crops(model: nn.Module, loader, ids: list[int], threshold: float | 
     return [found[image_id] for image_id in ids]
 
 
-def decode(model: nn.Module, outputs: dict[str, Tensor], batch: dict, layer: int = -1) -> list[Poses]:
+def decode(model: PoseModel, outputs: dict[str, Tensor], batch: dict, layer: int = -1) -> list[Poses]:
     """The poses of a batch in pixels of the original images, in the numbers that the weights learnt."""
     sizes = torch.stack([torch.as_tensor(target["size"]) for target in batch["targets"]])
     poses = model.decode(outputs, sizes, layer=layer)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from posekit.data.augment import Augment, frame_of
 from posekit.data.pictures import DataError
+from posekit.protocols import PoseDataset
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -49,7 +50,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset,
+        dataset: PoseDataset,
         augment=None,
         batch_size: int = 16,
         seed: int = 0,
@@ -206,7 +207,7 @@ class Items:
     """`items[epoch, index]`: (picture, target, to_original, image id, padded size, broken partners), or (index,
     why there is none)."""
 
-    def __init__(self, dataset, augment, seed: int) -> None:
+    def __init__(self, dataset: PoseDataset, augment, seed: int) -> None:
         self.dataset, self.augment, self.seed = dataset, augment, seed
 
     def __getitem__(self, key: tuple[int, int]) -> tuple:

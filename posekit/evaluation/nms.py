@@ -67,8 +67,8 @@ def soft_oks_nms(
         kept.append(best)
         left = left[left != best]
         scores[left] *= factor[best, left]
-    kept = np.array(kept, int)
-    return kept, scores[kept].astype(np.float32)
+    index = np.array(kept, int)
+    return index, scores[index].astype(np.float32)
 
 
 def suppress(

@@ -19,6 +19,7 @@ from posekit.data.mosaic import MIXES, Mosaic
 from posekit.data.topdown import People, Together
 from posekit.layouts import Layout
 from posekit.models.input import Input
+from posekit.protocols import Criterion, PoseDataset, PoseModel
 from posekit.training.datasets import check_people, open_split
 from posekit.training.recipes import Recipe, from_record
 
@@ -34,8 +35,8 @@ class Parts:
     as keyword arguments of `forward`. `still`: the model is trained in evaluation mode.
     """
 
-    model: nn.Module
-    criterion: nn.Module
+    model: PoseModel
+    criterion: Criterion
     train: Loader
     val: dict[str, Loader]
     late: Loader | None = None
@@ -135,7 +136,7 @@ def weights_file(path: str | Path) -> Path:
     return path / "model.safetensors" if path.is_dir() else path
 
 
-def distilled(recipe: Recipe, model: nn.Module, criterion: nn.Module) -> tuple[nn.Module, bool]:
+def distilled(recipe: Recipe, model: nn.Module, criterion: Criterion) -> tuple[Criterion, bool]:
     """Lets the recipe's teacher teach the model, in place: (the criterion, is the model trained in evaluation mode?).
 
     Raises:
@@ -206,7 +207,7 @@ def load_teacher(source: str) -> nn.Module:
     return teacher
 
 
-def poet_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
+def poet_criterion(recipe: Recipe, model: PoseModel, layout: Layout) -> tuple[Criterion, dict]:
     from posekit.losses.poet import PoetCriterion
 
     return with_options(
@@ -216,7 +217,7 @@ def poet_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn
     ), {}  # fmt: skip
 
 
-def rtmo_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
+def rtmo_criterion(recipe: Recipe, model: PoseModel, layout: Layout) -> tuple[Criterion, dict]:
     from posekit.losses.rtmo import RtmoCriterion
 
     check_backbone_steps(recipe)
@@ -226,14 +227,14 @@ def rtmo_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn
     return with_options(RtmoCriterion, recipe.loss_options, layout.sigmas), {"proxies": True}
 
 
-def vitpose_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
+def vitpose_criterion(recipe: Recipe, model: PoseModel, layout: Layout) -> tuple[Criterion, dict]:
     from posekit.losses.heatmap import HeatmapCriterion
 
     check_backbone_steps(recipe)
     return with_options(HeatmapCriterion, recipe.loss_options), {}
 
 
-def mae_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
+def mae_criterion(recipe: Recipe, model: PoseModel, layout: Layout) -> tuple[Criterion, dict]:
     from posekit.losses.reconstruction import ReconstructionCriterion
 
     check_backbone_steps(recipe)
@@ -274,7 +275,7 @@ def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
-def training_loader(recipe: Recipe, dataset, model: nn.Module, policy: str, **share: int) -> Loader:
+def training_loader(recipe: Recipe, dataset: PoseDataset, model: PoseModel, policy: str, **share: int) -> Loader:
     """Shuffled pictures under a policy of augment.py or mosaic.py, at the recipe's size or sizes; or shuffled crops of
     people under one of crop_augment.py."""
     see: Input = model.input
@@ -295,7 +296,7 @@ def training_loader(recipe: Recipe, dataset, model: nn.Module, policy: str, **sh
 
 
 def evaluation_loader(
-    dataset, model: nn.Module, *, boxes="truth", size: int = 0, max_size: int = 1333, batch_size: int = 0,
+    dataset: PoseDataset, model: PoseModel, *, boxes="truth", size: int = 0, max_size: int = 1333, batch_size: int = 0,
     workers: int = 0, device="cpu",
 ) -> Loader:  # fmt: skip
     """Pictures in order, unaugmented, at the size that the model wants (or `size`); for a model that sees crops, the
