@@ -152,7 +152,7 @@ def decode_edge(file: Path, directory: Directory) -> Iterator[Check]:
 def targets(file: Path, directory: Directory) -> Iterator[Check]:
     """`targets.npz`: the four kinds of target, and the loss between UDP's and the maps of decode.npz."""
     known = directory.open(file)
-    joints, visible = known["joints"][None, :, :2] + 0.5, known["visible"][None, :, 0]
+    joints, visible = known["joints"][None, :, :2].astype(np.float64) + 0.5, known["visible"][None, :, 0]
     size, heatmap = crop_size(known["udp_target"]), known["udp_target"].shape[:0:-1]
     styles = {"msra": "msra", "msra_unbiased": "unbiased", "udp": "udp", "udp_combined": "combined"}
     for name, style in styles.items():
