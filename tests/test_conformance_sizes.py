@@ -181,7 +181,7 @@ def test_an_unknown_option_of_a_manifest_is_named(directory, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     failed = [row for row in replay(tmp_path).rows if not row.passed]
     assert {row.file for row in failed} == {"manifest.json", *(path.name for path in directory.glob("hf_*.npz"))}
-    assert all("rotary" in row.note for row in failed)
+    assert all("rotary" in row.error for row in failed)
 
 
 @pytest.mark.parametrize("option, value", [("size", [192, 256]), ("labels", 17)])

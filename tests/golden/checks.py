@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,11 @@ import numpy as np
 class Check:
     """|ours - reference| <= atol + rtol |reference| element by element, or equality of Python values (`atol` None).
 
-    `atol` may be an array. `reference` None: the directory does not hold this value.
+    `atol` may be an array. `reference` None: the directory does not hold this value; `ours` None: it was not replayed.
     """
 
     file: str
-    name: str
+    check: str
     ours: object
     reference: object
     atol: float | np.ndarray | None = 0.0
@@ -28,6 +29,7 @@ class Check:
         """Raises AssertionError where ours differ, have another shape or are NaN."""
         if self.reference is None:
             return
+        assert self.ours is not None, self.note
         if self.atol is None:
             assert self.ours == self.reference, f"ours {self.ours!s:.80}, the reference {self.reference!s:.80}"
             return
@@ -39,24 +41,35 @@ class Check:
         else:
             np.testing.assert_allclose(ours, reference, rtol=self.rtol, atol=self.atol, equal_nan=False)
 
-    def measure(self) -> tuple[float, float]:
-        """The largest difference, relative where only `rtol` is given, and its tolerance.
+    @cached_property
+    def error(self) -> str:
+        """What `verify` raises; "" where the check passes."""
+        try:
+            self.verify()
+        except AssertionError as error:
+            return " ".join(str(error).split())[:160]
+        return ""
 
-        With an array of tolerances: the difference that comes closest to its own. NaN: nothing to measure.
+    @property
+    def passed(self) -> bool:
+        return not self.error
+
+    def measure(self) -> tuple[float, float]:
+        """The largest difference, relative where only `rtol` is given, and its tolerance; NaN: nothing to measure.
+
+        With an array of tolerances: the difference that comes closest to its own.
         """
-        if self.reference is None:
+        if self.reference is None or self.ours is None:
             return np.nan, np.nan
         if self.atol is None:
-            return 0.0 if self.ours == self.reference else np.nan, 0.0
+            return 0.0 if self.passed else np.nan, 0.0
         ours, reference = self._arrays()
-        if ours.shape != reference.shape:
-            return np.nan, np.nan
-        difference = np.abs(ours - reference)
-        if not difference.size:
-            return 0.0, float(np.max(self.atol, initial=0.0))
+        if ours.shape != reference.shape or not ours.size:
+            return 0.0 if self.passed else np.nan, float(np.max(self.atol, initial=0.0))
+        difference, size = np.abs(ours - reference), np.abs(reference)
         if self.rtol and not np.any(self.atol):
-            return float((difference / np.maximum(np.abs(reference), np.finfo(float).tiny)).max()), self.rtol
-        allowed = np.broadcast_to(self.atol + self.rtol * np.abs(reference), difference.shape)
+            return float((difference / np.maximum(size, np.finfo(float).tiny)).max()), self.rtol
+        allowed = np.broadcast_to(self.atol + self.rtol * size, difference.shape)
         worst = np.unravel_index(np.argmax(difference / np.maximum(allowed, 1e-300)), difference.shape)
         return float(difference[worst]), float(allowed[worst])
 
@@ -95,31 +108,28 @@ class Directory:
     """A directory of reference values. Files are named by their path relative to it."""
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.opened: dict[Path, Entries] = {}
+        self.folder, self.opened = Path(folder), {}
 
-    def __contains__(self, file: str | Path) -> bool:
+    def __contains__(self, file: Path) -> bool:
         return (self.folder / file).is_file()
 
-    def open(self, file: str | Path) -> Entries:
+    def open(self, file: Path) -> Entries:
         """The entries of an .npz or .json file; a JSON list becomes the single field `rows`."""
-        file = Path(file)
         if file not in self.opened:
             if file.suffix == ".npz":
-                with np.load(self.folder / file, allow_pickle=False) as archive:
-                    content = {name: archive[name] for name in archive.files}
+                content = dict(np.load(self.folder / file, allow_pickle=False))
             else:
                 content = json.loads((self.folder / file).read_text())
             self.opened[file] = Entries(str(file), content if isinstance(content, dict) else {"rows": content})
         return self.opened[file]
 
     def together(self, *files: Path) -> list[Entries]:
-        """The entries of files that are replayed together.
-
-        Raises:
-            FileNotFoundError: one of them is missing.
-        """
+        """The entries of files that are replayed together. Raises FileNotFoundError where one is missing."""
         if not all(file in self for file in files):
             names = " and ".join(file.name for file in files)
             raise FileNotFoundError(f"{names} belong together; one is missing")
         return [self.open(file) for file in files]
+
+    def unread(self, file: Path) -> list[str]:
+        """The entries of a replayed file that no check has read."""
+        return sorted(self.opened[file].keys() - self.opened[file].read) if file in self.opened else []

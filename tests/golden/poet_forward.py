@@ -6,7 +6,7 @@ B images, Q queries, L decoder layers, C channels.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from golden.checks import Check, Directory, Entries
 from golden.poet_losses import check_losses, criterion_for, named_losses, pack, weighted_total
-from golden.rules import WEIGHT_RULES, images
+from golden.rules import by_rule, hooked, images, shapes_of
 from posekit import models
 from posekit.losses.matching import hungarian
 from posekit.models import checkpoints
 
 # Suggested by the reference: largest absolute difference of the outputs under each weight rule
 OUTPUT = {"plain": 1e-5, "spread": 1e-3}
-# The summaries of whole tensors: name in the json -> name of the capture
+# Tensors whose summaries are in the json: our names
 STAGES = {
     "feature": "feature",
     "position": "position",
@@ -40,11 +40,7 @@ def build_for(options: dict[str, int], dilate_last: bool = False) -> nn.Module:
 
 def fill(model: nn.Module, rule: str) -> None:
     """Load the weights of rule `plain` or `spread` under their published names."""
-    if rule not in WEIGHT_RULES:
-        raise ValueError(f"the weight rule is {rule!r}; known are {', '.join(WEIGHT_RULES)}")
-    tensor = WEIGHT_RULES[rule]
-    published = {name: torch.from_numpy(tensor(name, tuple(value.shape))) for name, value in model.state_dict().items()}
-    checkpoints.load_weights(model, published)
+    checkpoints.load_weights(model, by_rule(shapes_of(model), rule))
 
 
 def forward(file: Path, directory: Directory) -> Iterator[Check]:
@@ -52,15 +48,14 @@ def forward(file: Path, directory: Directory) -> Iterator[Check]:
     name = file.stem.removeprefix("forward_")
     arrays, fields = directory.together(file, file.with_name(f"forward_{name}.json"))
     yield fields.equal("variant", name)
-    rule, tolerance = fields["weight_rule"], OUTPUT.get(fields["weight_rule"], 1e-3)
-    valid = arrays["valid_hw"].tolist()
+    tolerance, valid = OUTPUT.get(fields["weight_rule"], 1e-3), arrays["valid_hw"].tolist()
     pixels, mask = images(fields["image_rule"], fields["image_seed"], fields["shape"], valid)
     yield arrays.equal("valid_hw", valid, fields["valid_hw"])
     yield fields.equal("image_crc32", zlib.crc32(pixels.astype("<f4").tobytes()))
     yield fields.check("image_first5", pixels.ravel()[:5], atol=1e-6)
 
     model = build_for(_options(name, directory, arrays), dilate_last=fields["dilation5"])
-    fill(model, rule)
+    fill(model, fields["weight_rule"])
     parameters = list(model.parameters())
     yield fields.equal("num_queries", arrays["pred_logits"].shape[2])
     yield fields.equal("params_total", sum(p.numel() for p in parameters))
@@ -77,42 +72,30 @@ def forward(file: Path, directory: Directory) -> Iterator[Check]:
     captured = capture(model.double(), torch.from_numpy(pixels).double(), torch.from_numpy(mask))
     note = "ratio: our float64 run is as far from the reference's float32 as its own was"
     for ours, theirs in (("logits", "pred_logits"), ("pose", "pred_kpts")):
-        exact = fields["float64_max_abs_diff"][theirs]
         distance = np.abs(captured[ours].detach().numpy() - arrays[theirs]).max()
-        ratio = max(distance, 1e-7) / max(exact, 1e-7)
+        ratio = max(distance, 1e-7) / max(fields["float64_max_abs_diff"][theirs], 1e-7)
         yield fields.at_most(f"float64_max_abs_diff.{theirs}", max(ratio, 1 / ratio), 3.0, note)
 
 
 def capture(model: nn.Module, pixels: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """The model's outputs and its intermediate tensors (feature maps as (B, C, h, w))."""
-    seen: dict[str, Tensor] = {}
-    handles = [
-        model.backbone.register_forward_hook(lambda module, inputs, out: seen.update(feature=out)),
-        model.input_proj.register_forward_hook(lambda module, inputs, out: seen.update(projected=out)),
-    ]
-    encode, decode = model.transformer.encode, model.transformer.decode
+    seen, states = {}, []
 
-    def spy_encode(tokens, position, attends, *rest):
-        memory, maps = encode(tokens, position, attends, *rest)
-        seen.update(position=position, memory=memory, attends=attends)
-        return memory, maps
+    def keep_memory(inputs, options, out) -> None:
+        seen.update(position=inputs[1], memory=out[0], mask=~options["mask"])
 
-    def spy_decode(*inputs):
-        states, maps = decode(*inputs)
-        seen.update(states=states)
-        return states, maps
-
-    model.transformer.encode, model.transformer.decode = spy_encode, spy_decode
-    try:
+    hooks = {
+        model.backbone: lambda inputs, options, out: seen.update(feature=out),
+        model.input_proj: lambda inputs, options, out: seen.update(projected=out),
+        model.transformer.encoder.layers[-1]: keep_memory,
+        model.transformer.decoder.norm: lambda inputs, options, out: states.append(out),
+    }
+    with hooked(hooks):
         outputs = model(pixels, mask)
-    finally:
-        del model.transformer.encode, model.transformer.decode  # the class's own methods come back
-        for handle in handles:
-            handle.remove()
     h, w = seen["feature"].shape[-2:]
     for name in ("position", "memory"):
         seen[name] = seen[name].transpose(1, 2).unflatten(2, (h, w))
-    seen["mask"] = ~seen.pop("attends").reshape(-1, h, w)
+    seen |= {"mask": seen["mask"].reshape(-1, h, w), "states": torch.stack(states)}
     return seen | {"logits": outputs["logits"], "pose": outputs["pose"]}
 
 
@@ -135,10 +118,8 @@ def _check_arrays(arrays: Entries, captured: dict[str, Tensor], tolerance: float
     yield arrays.check("pred_logits", ours["logits"], atol=tolerance)
     yield arrays.check("pred_kpts", ours["pose"], atol=tolerance)
     yield arrays.check("feature_mask", ours["mask"])
-    for name, value in {
-        "feature_every_64th": ours["feature"][:, ::64],
-        "proj_every_16th": ours["projected"][:, ::16],
-    }.items():  # not normalised: the tolerance goes by their size
+    raw = {"feature_every_64th": ours["feature"][:, ::64], "proj_every_16th": ours["projected"][:, ::16]}
+    for name, value in raw.items():  # not normalised: the tolerance goes by their size
         yield arrays.check(name, value, atol=1e-5 * float(np.abs(arrays.get(name, value)).max(initial=1.0)))
     position = np.broadcast_to(ours["position"], ours["memory"].shape)
     yield arrays.check("pos_every_16th", position[:, ::16], atol=1e-6)
@@ -160,8 +141,7 @@ def _check_summaries(fields: Entries, captured: dict[str, Tensor], tolerance: fl
         yield fields.check(f"{stage}.abs_sum", np.abs(value).sum(), summary["abs_sum"], rtol=tolerance)
     pose = captured["pose"].detach().numpy().astype(np.float64)[-1]
     if len(pose) > 1:
-        between = np.abs(pose[0] - pose[1]).mean()
-        yield fields.check("mean_abs_diff_between_images", between, atol=tolerance / 10)
+        yield fields.check("mean_abs_diff_between_images", np.abs(pose[0] - pose[1]).mean(), atol=tolerance / 10)
     yield fields.check("mean_std_between_queries", pose[0].std(0).mean(), atol=tolerance / 10)
 
 
@@ -180,13 +160,17 @@ def _check_losses(targets: Entries, fields: Entries, model, captured, pixels, ma
     if (np.abs(ours / reference - 1) > tolerance).any():
         # Deep in the network a float32 gradient can be less certain than a percent: measure it on images that
         # differ in their last bit, and allow three times that, at most a tenth.
-        noise = _gradient_noise(model, people, pixels, mask, modules)
+        norms = []
+        for seed in range(RUNS):
+            noisy = pixels * (1 + 1e-7 * np.random.default_rng(seed).standard_normal(pixels.shape))
+            captured = capture(model, torch.from_numpy(noisy.astype(np.float32)), torch.from_numpy(mask))
+            norms.append(gradient_norms(model, losses_of(captured, people)[1], modules))
+        noise = np.ptp(norms, axis=0) / np.mean(norms, axis=0)
         tolerance = np.clip(3 * noise, tolerance, 0.1)
         note = f"by the last bits of the images ours moves by {noise.max():.1%}"
     for i, module in enumerate(modules):
-        limit = float(tolerance[i])
-        wide = note if limit > 1e-2 else ""
-        yield fields.check(f"gradient_l2.{module}", ours[i], reference[i], rtol=limit, note=wide)
+        wide = note if tolerance[i] > 1e-2 else ""
+        yield fields.check(f"gradient_l2.{module}", ours[i], reference[i], rtol=float(tolerance[i]), note=wide)
 
 
 def losses_of(captured: dict[str, Tensor], people: dict) -> tuple[dict[str, Tensor], Tensor]:
@@ -198,7 +182,7 @@ def losses_of(captured: dict[str, Tensor], people: dict) -> tuple[dict[str, Tens
     return named, weighted_total(named, criterion.coefficients)
 
 
-def gradient_norms(model: nn.Module, total: Tensor, modules: Iterable[str]) -> np.ndarray:
+def gradient_norms(model: nn.Module, total: Tensor, modules: list[str]) -> np.ndarray:
     """L2 norm of the gradient of `total` for every module, frozen parameters left out."""
     model.zero_grad()
     total.backward()
@@ -206,13 +190,3 @@ def gradient_norms(model: nn.Module, total: Tensor, modules: Iterable[str]) -> n
         name: p.grad.double().square().sum().item() for name, p in model.named_parameters() if p.grad is not None
     }
     return np.sqrt([sum(x for name, x in squares.items() if name.startswith(f"{module}.")) for module in modules])
-
-
-def _gradient_noise(model: nn.Module, people: dict, pixels: np.ndarray, mask: np.ndarray, modules) -> np.ndarray:
-    """Largest relative distance of float32 runs on images that differ in their last bits, per module."""
-    norms = []
-    for seed in range(RUNS):
-        noisy = pixels * (1 + 1e-7 * np.random.default_rng(seed).standard_normal(pixels.shape))
-        captured = capture(model, torch.from_numpy(noisy.astype(np.float32)), torch.from_numpy(mask))
-        norms.append(gradient_norms(model, losses_of(captured, people)[1], modules))
-    return np.ptp(norms, axis=0) / np.mean(norms, axis=0)

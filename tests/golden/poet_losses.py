@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from golden.checks import Check, Directory, Entries
 from posekit.losses.matching import hungarian
@@ -38,14 +39,10 @@ def criterion_for(num_keypoints: int, weights: dict[str, float] | None = None, e
 
 def pack(vectors: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> dict:
     """Persons of all images one after the other -> the padded batch of `PoetCriterion.pack`."""
-    most, k = int(counts.max(initial=0)), (vectors.shape[1] - 3) // 3
-    padded = torch.zeros(len(counts), most, vectors.shape[1])
-    classes = torch.zeros(len(counts), most, dtype=torch.long)
-    for b, (end, n) in enumerate(zip(np.cumsum(counts), counts, strict=True)):
-        padded[b, :n] = torch.from_numpy(vectors[end - n : end])
-        classes[b, :n] = torch.from_numpy(labels[end - n : end])
-    seen = padded[..., 3:].reshape(len(counts), most, k, 3)[..., 2]
-    return {"labels": classes, "vectors": padded, "seen": (seen == 1).float(), "counts": counts.tolist()}
+    sizes = counts.tolist()
+    padded = pad_sequence(torch.from_numpy(vectors).split(sizes), batch_first=True)
+    classes = pad_sequence(torch.from_numpy(labels).long().split(sizes), batch_first=True)
+    return {"labels": classes, "vectors": padded, "seen": (padded[..., 5::3] == 1).float(), "counts": sizes}
 
 
 def named_losses(terms: dict[str, Tensor], logits: Tensor, people: dict, pairs) -> dict[str, Tensor]:
@@ -75,28 +72,23 @@ def weighted_total(named: dict[str, Tensor], coefficients: dict[str, float]) -> 
 
 def hidden_people(people: dict) -> list[tuple[int, int, int]]:
     """People without a centre: (number over the whole batch, image, place in the image)."""
-    starts = np.cumsum([0, *people["counts"]])
-    return [
-        (int(starts[b]) + n, b, n)
-        for b, count in enumerate(people["counts"])
-        for n in range(count)
-        if people["vectors"][b, n, 2] == 0
-    ]
+    places = [(b, n) for b, count in enumerate(people["counts"]) for n in range(count)]
+    return [(i, b, n) for i, (b, n) in enumerate(places) if people["vectors"][b, n, 2] == 0]
 
 
 def slipped(visibility_cost: Tensor, pose: Tensor, people: dict) -> Tensor:
     """The visibility cost (L, B, Q, N) as the reference's slip leaves it."""
-    cost, queries = visibility_cost.clone(), pose.shape[2]
+    cost, (_, images, queries) = visibility_cost.clone(), pose.shape[:3]
     predicted, wanted = pose[..., 4::3].clone(), people["vectors"][..., 5::3].clone()
     hidden = hidden_people(people)
-    for number, b, n in hidden:
-        if number < pose.shape[1] * queries:
-            predicted[:, number // queries, number % queries] = 0
+    rows = [divmod(number, queries) for number, _, _ in hidden if number < images * queries]
+    for b, query in rows:
+        predicted[:, b, query] = 0
+    for _, b, n in hidden:
         wanted[b, n] = 0
-    for number, b, n in hidden:
-        row_b, row_q = divmod(number, queries)
-        if row_b < pose.shape[1]:
-            cost[:, row_b, row_q] = (predicted[:, row_b, row_q, None] - wanted[row_b]).square().sum(-1).sqrt()
+    for b, query in rows:
+        cost[:, b, query] = (predicted[:, b, query, None] - wanted[b]).square().sum(-1).sqrt()
+    for _, b, n in hidden:
         cost[:, b, :, n] = (predicted[:, b] - wanted[b, n]).square().sum(-1).sqrt()
     return cost
 

@@ -22,18 +22,27 @@ from posekit.losses.poet import encode_targets
 from posekit.models.input import IMAGENET
 
 RESAMPLED = 0.05  # mean difference of resampled images in [0, 1]: image libraries resample differently
+INPUTS = ("image_wh", "annotations", "prepared")
 
 
 def targets(file: Path, directory: Directory) -> Iterator[Check]:
-    """All steps of one `targets*.json`."""
+    """The annotations as prepared, and after all steps of one `targets*.json`."""
     fields = directory.open(file)
-    people = _people(fields["annotations"])
-    image_id = fields["prepared"]["image_id"]
+    rows = [row for row in fields["annotations"] if not row["iscrowd"]]
+    triples = np.array([row["keypoints"] for row in rows], np.float32).reshape(len(rows), -1, 3)
+    boxes = np.array([row["bbox"] for row in rows], np.float32).reshape(-1, 4)
+    people = {
+        "keypoints": triples[..., :2],
+        "visibility": triples[..., 2].astype(np.uint8),
+        "boxes": np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]),
+        "areas": np.array([row["area"] for row in rows], np.float32),
+        "ignore": np.zeros((0, 4), np.float32),
+    }
     yield from _check_step(fields, "prepared", people, "identity", fields["prepared"], None)
-    for name in _steps(fields):
-        target, encoded = fields[name]["target"], fields[name]["encoded"]
-        yield fields.equal(f"{name} image_id", image_id, target["image_id"])
-        yield from _check_step(fields, name, people, name, target, encoded)
+    for name in [name for name in fields if name not in INPUTS]:
+        target = fields[name]["target"]
+        yield fields.equal(f"{name} image_id", fields["prepared"]["image_id"], target["image_id"])
+        yield from _check_step(fields, name, people, name, target, fields[name]["encoded"])
 
 
 def target_images(file: Path, directory: Directory) -> Iterator[Check]:
@@ -41,45 +50,20 @@ def target_images(file: Path, directory: Directory) -> Iterator[Check]:
     arrays, fields = directory.together(file, file.with_name(f"{file.stem.removesuffix('_images')}.json"))
     image, size = arrays["image"], tuple(fields["image_wh"])
     yield arrays.equal("image", list(image.shape), [size[1], size[0], 3])
-    for name in _steps(fields):
+    for name in [name for name in fields if name not in INPUTS]:
         matrix, new_size, _, _ = _geometry(name, size, fields)
-        ours = affine.warp(image, matrix, new_size).astype(float)
-        reference = arrays.get(f"image_{name}")
+        ours, reference = affine.warp(image, matrix, new_size).astype(float), arrays.get(f"image_{name}")
         exact = np.array_equal(np.abs(matrix[:, :2]), np.eye(2)) and np.array_equal(matrix, matrix.round())
         if exact or reference is None or ours.shape != reference.shape:
             yield arrays.check(f"image_{name}", ours)
         else:
-            difference = np.abs(ours - reference.astype(float)).mean() / 255
             note = "mean difference of resampled pixels, of 1"
-            yield arrays.at_most(f"image_{name}", difference, RESAMPLED, note)
-    mean, std = IMAGENET
+            yield arrays.at_most(f"image_{name}", np.abs(ours - reference).mean() / 255, RESAMPLED, note)
     for name in [name for name in arrays if name.startswith("normalised_")]:
         step, rows = re.fullmatch(r"normalised_(.*)_first(\d+)rows", name).groups()
         matrix, new_size, _, _ = _geometry(step, size, fields)
-        pixels = affine.warp(image, matrix, new_size)[: int(rows)] / 255
-        yield arrays.check(name, ((pixels - mean) / std).transpose(2, 0, 1), atol=1e-5)
-
-
-def _steps(fields: Entries) -> list[str]:
-    return [name for name in fields if name not in ("image_wh", "annotations", "prepared")]
-
-
-def _people(annotations: list[dict]) -> dict[str, np.ndarray]:
-    """The target of one image as a data set gives it: crowds are regions, not people."""
-    rows = [row for row in annotations if not row["iscrowd"]]
-    triples = np.array([row["keypoints"] for row in rows], np.float32).reshape(len(rows), -1, 3)
-    return {
-        "keypoints": triples[..., :2],
-        "visibility": triples[..., 2].astype(np.uint8),
-        "boxes": _corners([row["bbox"] for row in rows]),
-        "areas": np.array([row["area"] for row in rows], np.float32),
-        "ignore": _corners([row["bbox"] for row in annotations if row["iscrowd"]]),
-    }
-
-
-def _corners(boxes: list) -> np.ndarray:
-    boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+        pixels = (affine.warp(image, matrix, new_size)[: int(rows)] / 255 - IMAGENET[0]) / IMAGENET[1]
+        yield arrays.check(name, pixels.transpose(2, 0, 1), atol=1e-5)
 
 
 def _geometry(name: str, size: tuple[int, int], fields: Entries) -> tuple[np.ndarray, tuple[int, int], bool, bool]:
@@ -87,8 +71,7 @@ def _geometry(name: str, size: tuple[int, int], fields: Entries) -> tuple[np.nda
     chain = name.removeprefix("chain_").split("_") if name.startswith("chain_") else [name]
     matrices, flips, cuts = [affine.identity()], False, False
     for step in chain:
-        options = fields.get(step, {}) | fields.get(name, {})
-        kind = re.match("[a-z]+", step).group()
+        options, kind = fields.get(step, {}) | fields.get(name, {}), re.match("[a-z]+", step).group()
         if kind == "hflip":
             matrices.append(affine.hflip(size[0]))
             flips = not flips
@@ -110,28 +93,26 @@ def _geometry(name: str, size: tuple[int, int], fields: Entries) -> tuple[np.nda
 def _check_step(fields: Entries, name: str, people: dict, step: str, theirs: dict, encoded) -> Iterator[Check]:
     """One step: pixels in `theirs`, and in `encoded` the vector that the loss sees."""
     old_size = tuple(fields["image_wh"])
-    matrix, (width, height), flips, cuts = _geometry(step, old_size, fields)
+    matrix, size, flips, cuts = _geometry(step, old_size, fields)
     order = layout_for(people["keypoints"].shape[1]).flip if flips else None
-    ours = transform_target(people, matrix, old_size, (width, height), order, cuts)
+    ours = transform_target(people, matrix, old_size, size, order, cuts)
+    rows = np.array(theirs["keypoints"], np.float64).reshape(len(theirs["labels"]), -1)
     yield fields.equal(f"{name} size", ours["size"].tolist(), theirs["size"][::-1])
     yield fields.equal(f"{name} orig_size", list(old_size[::-1]), theirs["orig_size"])
-    rows = np.array(theirs["keypoints"], np.float64).reshape(len(theirs["labels"]), -1)
     yield fields.equal(f"{name} people", len(ours["keypoints"]), len(rows))
     if len(rows) != len(ours["keypoints"]):
         return
     keypoints, visibility = torch.from_numpy(ours["keypoints"]), torch.from_numpy(ours["visibility"])
-    labels, vectors = encode_targets(keypoints, visibility, torch.tensor([width, height]).float())
+    labels, vectors = encode_targets(keypoints, visibility, torch.tensor(size).float())
     vectors, seen, labelled = vectors.double().numpy(), ours["visibility"] == 2, ours["visibility"] > 0
+    has_center, joints = rows[:, 2:3] == 1, rows[:, 3:].reshape(len(rows), -1, 3)
+    center, position = np.where(has_center, rows[:, :2], 0), joints[..., :2] + rows[:, None, :2]
     yield fields.equal(f"{name} labels", labels.tolist(), theirs["labels"])
     yield fields.equal(f"{name} iscrowd", [0] * len(rows), theirs["iscrowd"])
     yield fields.check(f"{name} area", ours["areas"], theirs["area"], rtol=1e-5)
-    has_center = rows[:, 2:3] == 1
     yield fields.check(f"{name} vc", vectors[:, 2], rows[:, 2])
-    center = np.where(has_center, vectors[:, :2] * [width, height], 0)
-    yield fields.check(f"{name} centre", center, np.where(has_center, rows[:, :2], 0), atol=1e-3)
-    joints = rows[:, 3:].reshape(len(rows), -1, 3)
+    yield fields.check(f"{name} centre", np.where(has_center, vectors[:, :2] * size, 0), center, atol=1e-3)
     yield fields.check(f"{name} v", seen.astype(float), joints[..., 2])
-    position = joints[..., :2] + rows[:, None, :2]
     yield fields.check(f"{name} labelled joints, px", ours["keypoints"][labelled], position[labelled], atol=1e-3)
     if encoded is not None:
         person = np.hstack([has_center, has_center, np.ones_like(has_center)])

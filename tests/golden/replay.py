@@ -16,24 +16,7 @@ from golden import poet, rtmo, vitpose
 from golden.checks import Check, Directory
 
 FORMATS = {"POET": poet.FILES, "RTMO": rtmo.FILES, "ViTPose": vitpose.FILES}
-IGNORED = ("README*", ".*", "__pycache__")
-
-
-@dataclass
-class Row:
-    """One line of the report; NaN where there is nothing to measure."""
-
-    file: str
-    check: str
-    difference: float = np.nan
-    tolerance: float = np.nan
-    passed: bool = False
-    note: str = ""
-
-    @property
-    def absent(self) -> bool:
-        """Whether the directory does not hold the value."""
-        return self.passed and np.isnan(self.tolerance)
+IGNORED = ("README*", ".*")
 
 
 @dataclass
@@ -41,7 +24,7 @@ class Report:
     """All comparisons of one directory."""
 
     directory: Directory
-    rows: list[Row]
+    rows: list[Check]
 
     @property
     def passed(self) -> bool:
@@ -50,11 +33,11 @@ class Report:
     def table(self, only_failures: bool = False) -> str:
         """The rows as aligned text, failures marked, then one line of summary."""
         lines = [("file", "check", "difference", "tolerance", "verdict")]
-        for row in self.rows:
-            if not (only_failures and row.passed):
-                numbers = ["-" if np.isnan(x) else f"{x:.2e}" for x in (row.difference, row.tolerance)]
-                verdict = ("pass" if row.passed else "FAIL") + (f"  {row.note}" if row.note else "")
-                lines.append((row.file, row.check, *numbers, verdict))
+        for row in [row for row in self.rows if not (only_failures and row.passed)]:
+            numbers = ["-" if np.isnan(x) else f"{x:.2e}" for x in row.measure()]
+            words = ["pass" if row.passed else "FAIL", row.error, "" if row.error == row.note else row.note]
+            words = ["not in this directory"] if row.reference is None else filter(None, words)
+            lines.append((row.file, row.check, *numbers, "  ".join(words)))
         widths = [max(len(line[column]) for line in lines) for column in range(4)] + [0]
         text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         failed, files = sum(not row.passed for row in self.rows), len({row.file for row in self.rows})
@@ -67,7 +50,7 @@ def data_files(folder: Path) -> list[Path]:
     return sorted(path for path in inside if not any(path.match(pattern) for pattern in IGNORED))
 
 
-def functions_for(known: dict, file: Path):
+def functions_for(known: dict, file: Path) -> tuple | str | None:
     """The functions that replay a file, the pattern of the file that it is replayed with, or None."""
     return next((functions for pattern, functions in known.items() if file.match(pattern)), None)
 
@@ -81,40 +64,29 @@ def checks_of(known: dict, file: Path, directory: Directory) -> Iterator[Check]:
 
 def replay(folder: str | Path) -> Report:
     """Replay every file of a directory; what cannot be replayed is a failed row."""
-    directory = Directory(folder)
-    files, rows = data_files(directory.folder), []
+    report = Report(Directory(folder), [])
+    files = data_files(report.directory.folder)
+
+    def fail(file: Path | str, name: str, reason: str) -> None:
+        report.rows.append(Check(str(file), name, None, "", note=reason))
+
     known = max(FORMATS.values(), key=lambda known: sum(functions_for(known, file) is not None for file in files))
     if not any(functions_for(known, file) for file in files):
-        return Report(directory, [Row(".", "format", note=f"no file fits a known format ({', '.join(FORMATS)})")])
+        fail(".", "format", f"no file fits a known format ({', '.join(FORMATS)})")
+        return report
     for file in files:
         try:
-            for check in checks_of(known, file, directory):
-                rows.append(measured(check))
+            for check in checks_of(known, file, report.directory):
+                report.rows.append(check)
         except Exception as error:  # one broken file must not hide the others
-            rows.append(Row(str(file), "replay", note=f"{type(error).__name__}: {error}"))
+            fail(file, "replay", f"{type(error).__name__}: {error}")
     for file in files:
         partner = functions_for(known, file)
-        if not any(row.file == str(file) and not row.absent for row in rows):
-            note = f"{file.name} and {partner} belong together; one is missing" if isinstance(partner, str) else ""
-            rows.append(Row(str(file), "replay", note=note or "this file was not replayed"))
+        if any(row.file == str(file) and row.reference is not None for row in report.rows):
+            for entry in report.directory.unread(file):
+                fail(file, entry, "this entry was not replayed")
+        elif isinstance(partner, str):
+            fail(file, "replay", f"{file.name} and {partner} belong together; one is missing")
         else:
-            rows += [Row(str(file), entry, note="this entry was not replayed") for entry in unread(file, directory)]
-    return Report(directory, rows)
-
-
-def unread(file: Path, directory: Directory) -> list[str]:
-    """The entries of a replayed file that no check has read."""
-    entries = directory.opened.get(file)
-    return sorted(entries.keys() - entries.read) if entries else []
-
-
-def measured(check: Check) -> Row:
-    """The row of a check."""
-    row = Row(check.file, check.name, *check.measure(), passed=True, note=check.note)
-    if check.reference is None:
-        row.note = "not in this directory"
-    try:
-        check.verify()
-    except AssertionError as error:
-        row.passed, row.note = False, f"{' '.join(str(error).split())[:160]}. {check.note}".removesuffix(". ")
-    return row
+            fail(file, "replay", "this file was not replayed")
+    return report

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou, nms
 
 from golden.checks import Check, Directory, Entries
-from golden.rules import plain_tensor
+from golden.rules import hooked, plain_tensor
 from posekit import models
 from posekit.models import checkpoints
 from posekit.models.checkpoints_rtmo import CONSTANTS, published_name
@@ -58,9 +58,7 @@ def forward(file: Path, directory: Directory) -> Iterator[Check]:
     yield from check_summary(known, "input", torch.from_numpy(pixels), 1e-6)
     with torch.inference_mode():
         seen = capture(model, torch.from_numpy(pixels).flip(1))
-        for name in ("backbone.c3", "backbone.c4", "backbone.c5", "neck.input_proj2", "neck.pos_enc"):
-            yield from check_summary(known, name, seen[name])
-        for name in ("neck.encoder_out", "neck.p4", "neck.p5"):
+        for name in [name for name in seen if "." in name]:
             yield from check_summary(known, name, seen[name])
         yield from _check_outputs(known, seen)
         yield from _check_classifier(known, model, seen["outputs"])
@@ -105,10 +103,10 @@ def check_summary(known: Entries, name: str, value: Tensor, tolerance: float = O
 
     `tolerance` is relative to the largest value of the tensor (the shape is exact).
     """
-    if f"{name}.stats" not in known:
-        yield known.check(f"{name}.stats", None)
+    ours, expected = value.numpy().astype(np.float64), known.get(f"{name}.stats")
+    if expected is None:
+        yield known.check(f"{name}.stats", ours)
         return
-    ours, expected = value.numpy().astype(np.float64), known[f"{name}.stats"]
     yield known.equal(f"{name}.shape", list(ours.shape), known[f"{name}.shape"].tolist())
     size = max(abs(float(expected[2])), abs(float(expected[3])))
     stats = [ours.mean(), ours.std(), ours.min(), ours.max(), np.abs(ours).sum()]
@@ -136,14 +134,11 @@ def pixels_for(meta: dict, shape: tuple[int, ...]) -> np.ndarray:
 
 def published(model: nn.Module, salt: str = "", gain: float = 1.0) -> dict[str, Tensor]:
     """A published state dict for the model, filled by rule `plain`; `gain` for entries of two and more dimensions."""
-    state = {}
-    for name, value in model.state_dict().items():
-        key, shape = published_name(name), tuple(value.shape)
-        if name.endswith(KEPT):
-            state[key] = value
-        else:
-            tensor = torch.from_numpy(np.asarray(plain_tensor(key, shape, salt)))
-            state[key] = tensor * gain if len(shape) >= 2 and gain != 1 else tensor
+    state = {published_name(name): value for name, value in model.state_dict().items()}
+    for key, value in state.items():
+        if not key.endswith(KEPT):
+            tensor = torch.from_numpy(np.asarray(plain_tensor(key, tuple(value.shape), salt)))
+            state[key] = tensor * gain if value.ndim >= 2 and gain != 1 else tensor
     return state
 
 
@@ -152,27 +147,23 @@ def capture(model: nn.Module, images: Tensor) -> dict:
     seen: dict = {}
 
     def keep(*names: str):
-        def hook(module, inputs, out) -> None:
+        def hook(inputs, options, out) -> None:
             seen.update(zip(names, out if isinstance(out, list) else [out], strict=True))
 
         return hook
 
-    def keep_position(module, inputs, out) -> None:
-        seen["neck.pos_enc"] = inputs[1][None]
+    def keep_encoder(inputs, options, out) -> None:
+        seen.update({"neck.pos_enc": inputs[1][None], "neck.encoder_out": out})
 
-    handles = [
-        model.backbone.register_forward_hook(keep("backbone.c3", "backbone.c4", "backbone.c5")),
-        model.neck.input_proj[2].register_forward_hook(keep("neck.input_proj2")),
-        model.neck.encoder.register_forward_hook(keep("neck.encoder_out")),
-        model.neck.encoder.register_forward_hook(keep_position),
-        model.neck.register_forward_hook(keep("neck.p4", "neck.p5")),
-        model.head.register_forward_hook(keep("raw")),
-    ]
-    try:
+    hooks = {
+        model.backbone: keep("backbone.c3", "backbone.c4", "backbone.c5"),
+        model.neck.input_proj[2]: keep("neck.input_proj2"),
+        model.neck.encoder: keep_encoder,
+        model.neck: keep("neck.p4", "neck.p5"),
+        model.head: keep("raw"),
+    }
+    with hooked(hooks):
         seen["outputs"] = model(images, proxies=True)
-    finally:
-        for handle in handles:
-            handle.remove()
     return seen
 
 
@@ -255,18 +246,14 @@ def _check_people(known: Entries, meta: dict, model: nn.Module, outputs: dict) -
         keypoints = people.keypoints[:first] - 0.5
         yield known.check(f"{name}.keypoints", keypoints, atol=PIXELS)
         yield known.check(f"{name}.keypoint_scores", people.visibility[:first], atol=1e-5)
-        yield from _check_margins(known, name, outputs, threshold, iou)
+        # Margins: were scores and overlaps closer to their thresholds than our error, the selection would not hold.
+        scores = outputs["cls_logits"][0].sigmoid()
+        yield known.check(f"{name}.min_score_margin", (scores - threshold).abs().min(), atol=1e-5)
+        candidates = outputs["boxes"][0, scores > threshold]
+        overlaps = box_iou(candidates, candidates)[*torch.triu_indices(len(candidates), len(candidates), 1)]
+        yield known.check(f"{name}.min_iou_margin", (overlaps - iou).abs().min(), atol=1e-5)
         if name == "predict":
             yield from _check_image_space(known, edge[:2].astype(np.float64), boxes, keypoints)
-
-
-def _check_margins(known: Entries, name: str, outputs: dict, threshold: float, iou: float) -> Iterator[Check]:
-    """How close scores and overlaps come to their thresholds: were they closer than our error, nothing would hold."""
-    scores, boxes = outputs["cls_logits"][0].sigmoid(), outputs["boxes"][0]
-    yield known.check(f"{name}.min_score_margin", (scores - threshold).abs().min(), atol=1e-5)
-    candidates = boxes[scores > threshold]
-    overlaps = box_iou(candidates, candidates)[*torch.triu_indices(len(candidates), len(candidates), 1)]
-    yield known.check(f"{name}.min_iou_margin", (overlaps - iou).abs().min(), atol=1e-5)
 
 
 def _check_image_space(known: Entries, frame: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray) -> Iterator[Check]:

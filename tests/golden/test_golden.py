@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from golden.checks import Directory
-from golden.replay import FORMATS, checks_of, data_files, functions_for, unread
+from golden.replay import FORMATS, checks_of, data_files, functions_for
 
 HERE = Path(__file__).parent
 ROWS = {"schedule.json": 9, "layer_decay.json": 8, "geometry.json": 103, "manifest.json": 12}  # lists in single fields
@@ -26,10 +26,10 @@ def test_agrees_with_the_published_code(name, file):
     checks = list(checks_of(FORMATS[name], file, directory))
     assert len(checks) >= ROWS.get(file.name, 1)
     for check in checks:
-        assert check.reference is not None, f"{check.file} has no {check.name}"
+        assert check.reference is not None, f"{check.file} has no {check.check}"
         check.verify()
     for other in {Path(check.file) for check in checks}:
-        assert unread(other, directory) == []
+        assert directory.unread(other) == []
 
 
 def test_every_file_is_replayed_or_belongs_to_one_that_is():
