@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Recipes read the variables from the environment: "$$PROFILE" stays one word whatever it holds.
 export PROFILE BOOK
 
-.PHONY: setup reproduce test kernels drills book lab lock bench clean
+.PHONY: setup reproduce lint test kernels drills book lab lock bench clean
 
 setup: .venv/.stamp                # .venv with every locked version and the package itself
 
@@ -24,6 +24,12 @@ setup: .venv/.stamp                # .venv with every locked version and the pac
 
 reproduce: setup                   # runs, figures and executed notebooks of a profile: only what is missing
 	$(BIN)/python ci/reproduce.py --profile "$$PROFILE" --book "$$BOOK"
+
+lint: setup                        # style, format, types, and which package may import which
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
 
 test: setup                        # the test suite
 	$(BIN)/python -m pytest -q
@@ -53,4 +59,4 @@ bench: setup                       # cost of the parts, as CPU time and ratios
 	OMP_NUM_THREADS=1 $(BIN)/python -m posebook.benchmarks all
 
 clean:                             # what can be made again; trained runs (data/runs) stay
-	rm -rf build .snakemake .pytest_cache .ruff_cache figures/smoke figures/quick figures/paper data/cache
+	rm -rf build .snakemake .pytest_cache .ruff_cache .mypy_cache .grimp_cache figures/smoke figures/quick figures/paper data/cache

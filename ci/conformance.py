@@ -1,4 +1,4 @@
-"""Replay golden directories: does this code compute what the published implementations compute?
+"""Replay directories of reference values: does this code compute what the published implementations compute?
 
     python ci/conformance.py DIR [DIR ...]
 
@@ -12,22 +12,20 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # `golden` lies beside this file whatever the working directory is
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # whatever the working directory is
 
-from golden import replay  # noqa: E402
+from golden.replay import replay  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a folder of golden files")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a folder of reference values")
     parser.add_argument("--failures", action="store_true", help="print only the rows that fail")
     options = parser.parse_args(arguments)
     missing = [folder for folder in options.folders if not folder.is_dir()]
     if missing:
-        print(
-            f"There is no folder {', '.join(map(str, missing))}: name a directory of golden files.",
-            file=sys.stderr,
-        )
+        names = ", ".join(map(str, missing))
+        print(f"There is no folder {names}: name a directory of reference values.", file=sys.stderr)
         return 2
     passed = True
     for folder in options.folders:

@@ -107,7 +107,7 @@ class Deployed(nn.Module):
         take_bytes(self.backbone, model.input.std)
         self.eval()
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """images (B, 3, H, W) -> dets (B, N, 5), keypoints (B, N, K, 3)."""
         # The mean cannot join the first convolution: zeros around the picture are what it pads with
         maps = self.backbone(images if self.mean is None else images - self.mean)

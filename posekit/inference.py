@@ -11,11 +11,11 @@ from itertools import islice
 
 import numpy as np
 import torch
-from torch import nn
 
 from posekit.data.image_input import as_array, frames_of, images_in
 from posekit.data.transforms import decode, make_batch
 from posekit.poses import Poses, drop_not_finite
+from posekit.protocols import PoseModel
 
 
 class Predictor:
@@ -31,7 +31,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: PoseModel,
         *,
         size: int = 0,
         threshold: float = 0.0,

@@ -237,7 +237,7 @@ class Run:
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{relative(folder)} is a file, and a run needs a folder: choose another run_dir")
         made = provenance(parameters, **facts)
-        record = {"folder": relative(folder), "status": "running", "reason": None, "sessions": 1}
+        record: dict[str, Any] = {"folder": relative(folder), "status": "running", "reason": None, "sessions": 1}
         record |= {"results": {}, "parameters": made.pop("parameters"), "provenance": made}
 
         def standing() -> tuple[dict[str, Any] | None, list[str], bool]:

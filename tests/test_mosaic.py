@@ -72,16 +72,6 @@ def test_published_pastes():
         assert list(shown) == row["paste_xyxy"] and list(cut) == row["crop_xyxy"]
 
 
-def test_the_golden_file_is_replayed_whole():
-    from golden.report import Report
-    from golden.rtmo_geometry import geometry
-
-    report = Report(ROOT / "tests/golden/rtmo")
-    geometry(Path("geometry.json"), report)
-    report.close([Path("geometry.json")])
-    assert report.passed and len(report.rows) > 90, report.table(only_failures=True)
-
-
 @given(seed=seeds, policy=st.sampled_from(sorted(MIXES)), centre=st.sampled_from(["released", "yolox"]))
 @settings(max_examples=60, deadline=None)
 def test_every_person_lies_on_a_disc(seed, policy, centre):

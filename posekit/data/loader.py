@@ -19,6 +19,7 @@ from posekit.data.augment import Augment
 from posekit.data.pictures import DataError
 from posekit.data.transforms import frame_of, mask_padding, normalise, stack
 from posekit.models.spec import IMAGENET
+from posekit.protocols import PoseDataset
 
 WHOLE = {"sizes": "size", "to_original": "to_original"}  # what a batch holds of all its targets
 
@@ -52,7 +53,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset,
+        dataset: PoseDataset,
         augment=None,
         batch_size: int = 16,
         seed: int = 0,
@@ -200,7 +201,7 @@ class Items:
     """`items[epoch, index]`: (picture, target, to_original, image id, padded size, broken partners), or (index,
     why there is none)."""
 
-    def __init__(self, dataset, augment, seed: int) -> None:
+    def __init__(self, dataset: PoseDataset, augment, seed: int) -> None:
         self.dataset, self.augment, self.seed = dataset, augment, seed
 
     def __getitem__(self, key: tuple[int, int]) -> tuple:

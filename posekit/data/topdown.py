@@ -23,6 +23,7 @@ from posekit.data.coco_results import as_rows, check_categories, normalise_rows
 from posekit.data.coco_values import Notes, load
 from posekit.data.crops import box_faults
 from posekit.data.pictures import DataError, read_or_skip
+from posekit.protocols import PoseDataset
 
 
 class PersonCrops:
@@ -41,7 +42,7 @@ class PersonCrops:
     data set; `notes`: its own, and what was left out of the boxes' file.
     """
 
-    def __init__(self, dataset, boxes="truth", min_score: float = 0.0, on_bad: str = "drop") -> None:
+    def __init__(self, dataset: PoseDataset, boxes="truth", min_score: float = 0.0, on_bad: str = "drop") -> None:
         if on_bad not in ("raise", "drop"):
             raise ValueError(f"on_bad is {on_bad!r}; choose 'raise' or 'drop'")
         self.dataset, self.layout = dataset, dataset.layout
@@ -203,7 +204,7 @@ def _given(boxes: Sequence, pictures: int) -> list[Found]:
     return found
 
 
-def read_detections(path: str | Path, dataset, notes: Notes) -> list[Found]:
+def read_detections(path: str | Path, dataset: PoseDataset, notes: Notes) -> list[Found]:
     """A COCO detections file, sorted by the pictures of the data set; other pictures and categories are left out, and
     counted in `notes`.
 
@@ -241,5 +242,5 @@ def read_detections(path: str | Path, dataset, notes: Notes) -> list[Found]:
     return [(table[:, :4], table[:, 4], np.full(len(table), -1)) for table in tables]
 
 
-def _name_of(dataset) -> str:
+def _name_of(dataset: PoseDataset) -> str:
     return dataset.ground_truth["categories"][0].get("name", "") if hasattr(dataset, "ground_truth") else ""

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from posekit.models.spec import InputSpec
 from posekit.poses import HALF_PIXEL, Poses
+from posekit.protocols import PoseModel
 
 
 def identity() -> np.ndarray:
@@ -292,7 +293,7 @@ def mask_padding(images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor | N
     return mask
 
 
-def decode(model, outputs: dict, batch: dict, layer: int = -1) -> list[Poses]:
+def decode(model: PoseModel, outputs: dict, batch: dict, layer: int = -1) -> list[Poses]:
     """The poses of a batch in pixels of the original images.
 
     `outputs`: the model's; `batch`: `sizes` (B, 2) and `to_original` (B, 2, 3), as `make_batch` and `Loader` give them.

@@ -70,9 +70,11 @@ def pair_people(predictions: Sequence[Poses], targets: Sequence[dict], sigmas=No
     columns: list[tuple] = []
     people = 0
     for number, (poses, target) in enumerate(zip(predictions, targets, strict=True)):
-        truth = [target[name] for name in ("keypoints", "visibility", "areas")]
-        found, person, oks = match_people(poses.keypoints, *truth, sigmas, target["boxes"], poses.scores, min_oks)
-        people += len(truth[0])
+        keypoints, visibility, areas = (target[name] for name in ("keypoints", "visibility", "areas"))
+        found, person, oks = match_people(
+            poses.keypoints, keypoints, visibility, areas, sigmas, target["boxes"], poses.scores, min_oks
+        )
+        people += len(keypoints)
         columns.append(
             (
                 np.full(len(found), number),
@@ -87,7 +89,7 @@ def pair_people(predictions: Sequence[Poses], targets: Sequence[dict], sigmas=No
             )
         )
     joined = [np.concatenate(column) for column in zip(*columns, strict=True)]
-    return Pairs(*joined, unpaired=people - len(joined[0]))
+    return Pairs(*joined, unpaired=people - len(joined[0]))  # type: ignore[misc]
 
 
 def surplus(poses: Poses, target: dict, sigmas) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -98,10 +100,10 @@ def surplus(poses: Poses, target: dict, sigmas) -> tuple[np.ndarray, np.ndarray,
     Returns: index of the pose, index of the person that it is most like (-1: nobody is annotated) and their OKS,
         each (E,) for E poses too many.
     """
-    truth = [target[name] for name in ("keypoints", "visibility", "areas")]
-    paired, _, _ = match_people(poses.keypoints, *truth, sigmas, target["boxes"], poses.scores)
+    keypoints, visibility, areas = (target[name] for name in ("keypoints", "visibility", "areas"))
+    paired, _, _ = match_people(poses.keypoints, keypoints, visibility, areas, sigmas, target["boxes"], poses.scores)
     extra = np.setdiff1d(np.arange(len(poses)), paired)
-    if not len(truth[0]):
+    if not len(keypoints):
         return extra, np.full(len(extra), -1), np.zeros(len(extra))
-    table = oks(poses.keypoints[extra], *truth, sigmas, target["boxes"])
+    table = oks(poses.keypoints[extra], keypoints, visibility, areas, sigmas, target["boxes"])
     return extra, table.argmax(1), table.max(1)

@@ -31,7 +31,8 @@ def accumulate(people, found, match, ignored, ignored_people, images=None) -> tu
     category = np.repeat(np.arange(several), people.images)
     chosen = np.ones(len(category), bool) if images is None else images
     tables = zip(*(_one_category(*columns, chosen & (category == c)) for c in range(several)), strict=True)
-    return tuple(_mean(np.stack(table)) for table in tables)
+    precision, recall = (_mean(np.stack(table)) for table in tables)
+    return precision, recall
 
 
 def _mean(tables: np.ndarray) -> np.ndarray:

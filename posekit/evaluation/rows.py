@@ -27,7 +27,7 @@ try:
 except ImportError:
     import json
 
-    DecodeError, decode_ground_truth, decode_rows = ValueError, json.loads, json.loads
+    DecodeError, decode_ground_truth, decode_rows = ValueError, json.loads, json.loads  # type: ignore[misc]
 
 MARK = b"\xef\xbb\xbf"  # Windows' byte order mark
 PIECE = 1 << 16  # bytes

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from posekit.losses.heatmap import heatmap_loss
+from posekit.protocols import Criterion
 
 
 def output_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ class DistillationCriterion(nn.Module):
     `output_weight`: of that term beside the distance to the truth, 1 in the paper.
     """
 
-    def __init__(self, criterion: nn.Module, output_weight: float = 1.0) -> None:
+    def __init__(self, criterion: Criterion, output_weight: float = 1.0) -> None:
         super().__init__()
         self.criterion, self.output_weight = criterion, output_weight
         self.weights: dict[str, float] = {}

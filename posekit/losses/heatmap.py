@@ -71,11 +71,11 @@ class HeatmapCriterion(nn.Module):
         keypoints = [len(target["weights"]) for target in targets]
         shape = tuple(predicted.shape[1:])
         for one in targets:
-            maps = tuple(one["heatmaps"].shape)
-            if maps[0] > shape[0] or maps[1:] != shape[1:]:
+            given = tuple(one["heatmaps"].shape)
+            if given[0] > shape[0] or given[1:] != shape[1:]:
                 raise ValueError(
-                    f"a target has heatmaps of shape {maps} and the model gives {shape}: build the model with "
-                    f"num_keypoints={maps[0]}, or make targets of {shape[2]} x {shape[1]} cells"
+                    f"a target has heatmaps of shape {given} and the model gives {shape}: build the model with "
+                    f"num_keypoints={given[0]}, or make targets of {shape[2]} x {shape[1]} cells"
                 )
         device = predicted.device
         if min(keypoints) == shape[0]:

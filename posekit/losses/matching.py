@@ -37,4 +37,5 @@ def hungarian(cost: Tensor, people: list[int]) -> tuple[Tensor, Tensor, Tensor, 
             query, person = linear_sum_assignment(table[layer, b, :, :n])
             pairs.append((np.full(len(query), layer), np.full(len(query), b), query, person))
     columns = np.concatenate([np.stack(p) for p in pairs], axis=1) if pairs else np.zeros((4, 0), np.int64)
-    return tuple(torch.from_numpy(columns).to(cost.device).unbind(0))
+    layers, images, queries, persons = torch.from_numpy(columns).to(cost.device).unbind(0)
+    return layers, images, queries, persons

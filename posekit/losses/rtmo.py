@@ -226,4 +226,5 @@ def pose_centers(keypoints: Tensor, vis_logits: Tensor, priors: Tensor) -> Tenso
 
 
 def _pair(value: float | tuple[float, float]) -> tuple[float, float]:
-    return tuple(value) if isinstance(value, Sequence) else (value, value)
+    first, second = value if isinstance(value, Sequence) else (value, value)
+    return first, second

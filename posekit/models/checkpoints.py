@@ -206,7 +206,8 @@ def _read_pickle(path: Path):
 
     # POET's and DETR's files keep their arguments, mmpose's the data set's numbers as NumPy 1 writes arrays
     dtypes = {type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64, np.uint8, np.bool_)}
-    arrays = [(np._core.multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    rebuild = np.empty(0).__reduce__()[0]
+    arrays = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
     try:
         return read_torch(path, [argparse.Namespace, np.ndarray, np.dtype, *dtypes, *arrays])
     except ForeignObjects as error:

@@ -100,7 +100,7 @@ class POET(nn.Module):
         if self.wiring == "paper":
             tokens = tokens + position
         memory, encoder_maps = self.transformer.encode(tokens, position, mask, attention)
-        if self.proposals is not None:
+        if self.proposals is not None and self.dense_head is not None:
             dense = self.dense_head(memory, hidden)
             logits, pose, decoder_maps = self.proposals(self, dense, memory, position, mask, attention)
             outputs = {"logits": logits, "pose": pose, "dense_logits": dense[0], "dense_pose": dense[1].sigmoid()}

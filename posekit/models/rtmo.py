@@ -200,7 +200,7 @@ class RTMO(nn.Module):
         parts = {name: value.float().cpu().split(counts) for name, value in people.items() if name != "keypoints"}
         return poses, [{name: part[i].numpy() for name, part in parts.items()} for i in range(len(counts))]
 
-    def fuse(self) -> RTMO:
+    def fuse(self) -> nn.Module:
         """A copy for deployment: batch norms and RepVGG branches folded into convolutions, same results."""
         fused = fuse_batch_norms(self)
         for module in fused.modules():

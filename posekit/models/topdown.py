@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
 from posekit.data.crops import crop_people, window_matrices, windows
 from posekit.data.transforms import invert, normalise
 from posekit.poses import Poses, drop_not_finite, join
+from posekit.protocols import PoseModel
 
 BATCH = 64  # crops
 THRESHOLD = 0.9
@@ -25,7 +25,7 @@ THRESHOLD = 0.9
 
 @torch.inference_mode()
 def poses_of_boxes(
-    model: nn.Module,
+    model: PoseModel,
     people: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
     sigmas: np.ndarray,
     threshold: float | None = THRESHOLD,

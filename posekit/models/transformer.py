@@ -78,6 +78,8 @@ class Layer(nn.Module):
         Positions join queries and keys, never values. The mask hides padded image tokens.
         """
 
+        attention = None
+
         def attend_self(y: Tensor) -> Tensor:
             nonlocal attention
             key = y + position
@@ -92,7 +94,6 @@ class Layer(nn.Module):
         def feed_forward(y: Tensor) -> Tensor:
             return self.linear2(self.dropout(torch.relu(self.linear1(y))))
 
-        attention = None
         if self.cross:
             parts = [(attend_self, self.norm1), (attend_image, self.norm2), (feed_forward, self.norm3)]
         else:

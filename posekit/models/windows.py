@@ -73,15 +73,15 @@ class Attention(nn.Module):
         seen_everywhere = []
         if self.pool:
             share = None if plan.share is None else plan.share.to(x)
-            seen_everywhere.append([_means(part, plan.count, share) for part in (own_k, own_v)])
+            seen_everywhere.append([_means(part, plan.windows, share) for part in (own_k, own_v)])
         if others.shape[1]:
             other_q, other_k, other_v = self._split(self.qkv(others))
             seen_everywhere.append([other_k, other_v])
         if seen_everywhere:
             q = q.contiguous()  # a view would keep keys and values alive that are copied below
         for more_k, more_v in seen_everywhere:
-            k = torch.cat([k, _to_every_window(more_k, plan.count)], 2)
-            v = torch.cat([v, _to_every_window(more_v, plan.count)], 2)
+            k = torch.cat([k, _to_every_window(more_k, plan.windows)], 2)
+            v = torch.cat([v, _to_every_window(more_v, plan.windows)], 2)
             if mask is not None:
                 mask = F.pad(mask, (0, more_k.shape[2]), value=True)
         if mask is not None:
@@ -89,8 +89,8 @@ class Attention(nn.Module):
         out = _joined(F.scaled_dot_product_attention(q, k, v, mask))
         result = out_of_windows(self.proj(out), plan, batch)
         if others.shape[1]:
-            all_k = torch.cat([_all_cells(own_k, plan.count), other_k], 2)
-            all_v = torch.cat([_all_cells(own_v, plan.count), other_v], 2)
+            all_k = torch.cat([_all_cells(own_k, plan.windows), other_k], 2)
+            all_v = torch.cat([_all_cells(own_v, plan.windows), other_v], 2)
             real = None
             if plan.real is not None:
                 real = F.pad(plan.real.to(x.device).flatten(), (0, others.shape[1]), value=True)[None]
@@ -116,7 +116,7 @@ class Plan(NamedTuple):
     share: Tensor | None
 
     @property
-    def count(self) -> int:
+    def windows(self) -> int:
         return (self.padded[0] // self.window[0]) * (self.padded[1] // self.window[1])
 
 

@@ -19,6 +19,7 @@ from posekit.data.mosaic import MIXES, Mosaic
 from posekit.data.topdown import ConcatDataset, PersonCrops
 from posekit.layouts import Layout
 from posekit.models.spec import InputSpec
+from posekit.protocols import Criterion, PoseDataset, PoseModel
 from posekit.training.datasets import check_people, open_split
 from posekit.training.recipes import Recipe, from_record, plain_options
 from posekit.training.weights import weights_file
@@ -35,8 +36,8 @@ class Parts:
     criterion cannot be computed. `train_in_eval_mode`: the model is trained in evaluation mode.
     """
 
-    model: nn.Module
-    criterion: nn.Module
+    model: PoseModel
+    criterion: Criterion
     train: Loader
     val: dict[str, Loader]
     late: Loader | None = None
@@ -122,7 +123,7 @@ def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> nn.Modu
     return model
 
 
-def distilled(recipe: Recipe, model: nn.Module, criterion: nn.Module) -> tuple[nn.Module, bool]:
+def distilled(recipe: Recipe, model: nn.Module, criterion: Criterion) -> tuple[Criterion, bool]:
     """Lets the recipe's teacher teach the model, in place: (the criterion, is the model trained in evaluation mode?).
 
     Raises:
@@ -193,13 +194,13 @@ def load_teacher(source: str) -> nn.Module:
     return teacher
 
 
-def poet_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
+def poet_criterion(recipe: Recipe, model: PoseModel, layout: Layout) -> tuple[Criterion, dict]:
     from posekit.losses.poet import PoetCriterion
 
     return with_options(PoetCriterion, recipe.loss_options, len(layout)), {}
 
 
-def rtmo_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
+def rtmo_criterion(recipe: Recipe, model: PoseModel, layout: Layout) -> tuple[Criterion, dict]:
     from posekit.losses.rtmo import RtmoCriterion
 
     check_backbone_steps(recipe)
@@ -209,14 +210,14 @@ def rtmo_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn
     return with_options(RtmoCriterion, recipe.loss_options, layout.sigmas), {"proxies": True}
 
 
-def vitpose_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
+def vitpose_criterion(recipe: Recipe, model: PoseModel, layout: Layout) -> tuple[Criterion, dict]:
     from posekit.losses.heatmap import HeatmapCriterion
 
     check_backbone_steps(recipe)
     return with_options(HeatmapCriterion, recipe.loss_options), {}
 
 
-def mae_criterion(recipe: Recipe, model: nn.Module, layout: Layout) -> tuple[nn.Module, dict]:
+def mae_criterion(recipe: Recipe, model: PoseModel, layout: Layout) -> tuple[Criterion, dict]:
     from posekit.losses.reconstruction import ReconstructionCriterion
 
     check_backbone_steps(recipe)
@@ -252,7 +253,7 @@ def with_options(make: Callable, options: Mapping[str, Any], *first, field: str 
         raise ValueError(f"{field} of the recipe names {word[1]!r}, which {what} does not know") from error
 
 
-def training_loader(recipe: Recipe, dataset, model: nn.Module, policy: str, **share: int) -> Loader:
+def training_loader(recipe: Recipe, dataset: PoseDataset, model: PoseModel, policy: str, **share: int) -> Loader:
     """Shuffled pictures under a policy of augment.py or mosaic.py, at the recipe's size or sizes; or shuffled crops of
     people under one of crop_augment.py."""
     spec: InputSpec = model.input
@@ -273,7 +274,7 @@ def training_loader(recipe: Recipe, dataset, model: nn.Module, policy: str, **sh
 
 
 def evaluation_loader(
-    dataset, model: nn.Module, *, boxes="truth", size: int = 0, max_size: int = 1333, batch_size: int = 0,
+    dataset: PoseDataset, model: PoseModel, *, boxes="truth", size: int = 0, max_size: int = 1333, batch_size: int = 0,
     workers: int = 0, device="cpu",
 ) -> Loader:  # fmt: skip
     """Pictures in order, unaugmented, at the size that the model wants (or `size`); for a model that sees crops, the

@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from posekit.data import DRAWN, open_dataset
 from posekit.data.pictures import DataError
+from posekit.data.topdown import People
+from posekit.protocols import PoseDataset, PoseModel
 from posekit.training.recipe_fields import DATA_OPTIONS
 from posekit.training.recipes import Recipe
 
 
-def open_split(recipe: Recipe, spec: str, split: str, images: int = 0, on_error: str = "raise"):
+def open_split(recipe: Recipe, spec: str, split: str, images: int = 0, on_error: str = "raise") -> PoseDataset:
     """One of the recipe's data sets, `spec`, with its number of images or `images`; the same for every seed."""
     count = images or (recipe.images if split == "train" else recipe.val_images) or None
     if spec in DRAWN:
@@ -24,7 +25,7 @@ def open_split(recipe: Recipe, spec: str, split: str, images: int = 0, on_error:
     return open_folder(spec, split, count, skip, recipe.data_options)
 
 
-def open_folder(spec: str, split: str, count: int | None, on_error: str, options: Mapping[str, Any]):
+def open_folder(spec: str, split: str, count: int | None, on_error: str, options: Mapping[str, Any]) -> PoseDataset:
     """A folder in COCO's format with a recipe's `data_options`, which a refusal names where they are the remedy."""
     try:
         return open_dataset(spec, split, count=count, on_error=on_error, **folder_options(options, split))
@@ -52,7 +53,7 @@ def folder_options(options: Mapping[str, Any], split: str) -> dict[str, Any]:
     return chosen
 
 
-def check_people(recipe: Recipe, model: nn.Module, data, family: str) -> None:
+def check_people(recipe: Recipe, model: PoseModel, data: PoseDataset | People, family: str) -> None:
     """Stops before the first step where a folder shows nobody from whom the model could learn.
 
     POET learns from people with a joint that its recipe calls visible, RTMO from those with a labelled joint and a box

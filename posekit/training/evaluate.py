@@ -28,6 +28,7 @@ from posekit.evaluation.run_tables import annotation_ids, columns, joints, match
 from posekit.layouts import Layout
 from posekit.models.topdown import THRESHOLD, poses_of_boxes
 from posekit.poses import Poses, drop_not_finite
+from posekit.protocols import PoseDataset, PoseModel
 from posekit.training.build import family_of, names_of
 from posekit.training.datasets import open_folder, open_split
 from posekit.training.loop import WEIGHTS
@@ -163,7 +164,7 @@ def open_data(
     return open_folder(spec, split, images or None, on_error, data_options or {})
 
 
-def trained_model(recipe: Recipe, run: str | Path, data, dataset: str = ""):
+def trained_model(recipe: Recipe, run: str | Path, data: PoseDataset, dataset: str = ""):
     """The network of a run folder in evaluation mode, for the keypoints of `data`.
 
     A ViTPose that learned from several data sets becomes the plain one of `dataset`, one of their names or paths; for
@@ -250,12 +251,12 @@ def examples(folder: str | Path, count: int = 4, people: int = 2) -> tuple[list[
     return [example(i) for i in good], [example(i) for i in bad], data.layout
 
 
-def box_parameters(model, boxes: str) -> dict[str, str]:
+def box_parameters(model: PoseModel, boxes: str) -> dict[str, str]:
     """What the record says about boxes: nothing for a model that needs none."""
     return {"boxes": boxes} if model.input.fit == "crop" else {}
 
 
-def boxes_of(boxes: str, data) -> str | list[Poses]:
+def boxes_of(boxes: str, data: PoseDataset) -> str | list[Poses]:
     """`boxes` of `evaluate_run` as `posekit.data.topdown.PersonCrops` takes them."""
     if boxes == "truth" or runs.resolve(boxes).is_file():
         return boxes if boxes == "truth" else str(runs.resolve(boxes))
@@ -308,7 +309,9 @@ def forward(
     return seen, layers
 
 
-def score(data, seen: list[int], layers: list[list[Poses]], visible: str = "released") -> tuple[dict, dict]:
+def score(
+    data: PoseDataset, seen: list[int], layers: list[list[Poses]], visible: str = "released"
+) -> tuple[dict, dict]:
     """(metrics, {file name: table}) of the poses of every layer; `seen`: which images of `data` they belong to.
 
     visible: of which joints an annotated centre is the mean (`centers.true_centers`). Numbers are None where there is

@@ -82,7 +82,7 @@ class Recipe:
         for name, spec in self.__dataclass_fields__.items():
             if spec.type == "str" and isinstance(getattr(self, name), Path):
                 object.__setattr__(self, name, str(getattr(self, name)))
-        recipe_fields.check({name: spec.type for name, spec in self.__dataclass_fields__.items()}, vars(self))
+        recipe_fields.check({name: str(spec.type) for name, spec in self.__dataclass_fields__.items()}, vars(self))
         if self.distil in ("token", "both", "learn_token"):
             object.__setattr__(self, "model_options", {**self.model_options, "knowledge_token": True})
 

@@ -1,14 +1,14 @@
-"""Weights and images that golden files define by rule instead of storing them.
-
-Weights come from the name of the tensor, so two implementations with the same names have the same weights
-without a checkpoint. Images come from a seed.
-"""
+"""Weights and images that the files define by rule: from the name of a tensor, and from a seed."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 
 def plain_tensor(key: str, shape: tuple[int, ...], salt: str = "") -> np.ndarray:
@@ -20,9 +20,7 @@ def plain_tensor(key: str, shape: tuple[int, ...], salt: str = "") -> np.ndarray
         return np.zeros(shape, np.int64)
     if name == "running_var":
         return np.float32(1) + np.float32(0.1) * np.abs(z)
-    if name == "running_mean":
-        return np.float32(0.1) * z
-    if len(shape) >= 2:
+    if name != "running_mean" and len(shape) >= 2:
         return z / np.float32(np.sqrt(np.prod(shape[1:])))
     if name == "weight":
         return np.float32(1) + np.float32(0.1) * z
@@ -41,12 +39,19 @@ def spread_tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
         return tensor * np.float32(0.3)
     if key.startswith("kpt_embed") and len(shape) == 2:
         return tensor * np.float32(2)
-    if len(shape) == 4:
-        return tensor * np.float32(1.25)
-    return tensor
+    return tensor * np.float32(1.25) if len(shape) == 4 else tensor
 
 
 WEIGHT_RULES = {"plain": plain_tensor, "spread": spread_tensor}
+
+
+def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def by_rule(shapes: dict[str, tuple[int, ...]], rule: str = "plain") -> dict[str, Tensor]:
+    """A state dict of these names and shapes by rule `plain` or `spread`."""
+    return {name: torch.from_numpy(np.asarray(WEIGHT_RULES[rule](name, shape))) for name, shape in shapes.items()}
 
 
 def images(rule: str, seed: int, shape: list[int], valid_hw) -> tuple[np.ndarray, np.ndarray]:
@@ -57,16 +62,29 @@ def images(rule: str, seed: int, shape: list[int], valid_hw) -> tuple[np.ndarray
     """
     batch, channels, height, width = shape
     rng = np.random.Generator(np.random.PCG64(seed))
-    if rule == "normal":
-        pixels = rng.standard_normal(shape, dtype=np.float32)
-    elif rule == "blocks":
-        low = rng.standard_normal((batch, channels, height // 32, width // 32), dtype=np.float32)
-        fine = rng.standard_normal(shape, dtype=np.float32)
-        pixels = np.kron(low, np.ones((32, 32), np.float32)) + np.float32(0.25) * fine
-    else:
+    if rule not in ("normal", "blocks"):
         raise ValueError(f"the image rule is {rule!r}; known are 'normal' and 'blocks'")
+    if rule == "blocks":
+        low = rng.standard_normal((batch, channels, height // 32, width // 32), dtype=np.float32)
+    pixels = rng.standard_normal(shape, dtype=np.float32)
+    if rule == "blocks":
+        pixels = np.kron(low, np.ones((32, 32), np.float32)) + np.float32(0.25) * pixels
     mask = np.ones((batch, height, width), bool)
     for index, (valid_height, valid_width) in enumerate(valid_hw):
         mask[index, :valid_height, :valid_width] = False
     pixels[np.broadcast_to(mask[:, None], pixels.shape)] = 0
     return pixels, mask
+
+
+@contextmanager
+def hooked(hooks: dict[nn.Module, Callable]) -> Iterator[None]:
+    """Calls hook(inputs, options, output) after every forward pass of a module."""
+    handles = [
+        module.register_forward_hook(lambda _, *values, hook=hook: hook(*values), with_kwargs=True)
+        for module, hook in hooks.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
