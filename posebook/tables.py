@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from posebook.figures.style import NOT_RUN, write_files
 from posebook.verdicts import verdict
-from posekit.files import resolve
+from posekit.files import resolve, write_bytes
 
-NOT_PRINTED = "–"
+NOT_PRINTED, NOT_RUN = "–", "not run"
 BASELINE, OTHER_BUDGET = "compared with", "other budget"
 PAPER, OURS = "paper: ", "ours: "
 MADE = ("data set", "scaled down", "seeds", "command")
@@ -260,6 +259,14 @@ def write(table: pd.DataFrame, stem: str, folder: str | Path, caption: str = "",
     contents = {"csv": table.to_csv(index=False, lineterminator="\n")}
     contents |= {"md": markdown(table, caption, footer), "tex": latex(table, caption, footer)}
     return write_files(folder, stem, {kind: words.encode() for kind, words in contents.items()})
+
+
+def write_files(folder: str | Path, stem: str, contents: dict[str, bytes]) -> list[Path]:
+    """Write `stem.KIND` for every kind, each file in one step; returns the paths."""
+    paths = [Path(folder) / f"{stem}.{kind}" for kind in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        write_bytes(path, content)
+    return paths
 
 
 def markdown(table: pd.DataFrame, caption: str = "", footer: str = "") -> str:

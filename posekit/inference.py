@@ -87,7 +87,7 @@ class Predictor:
         """
         from posekit.data.crops import box_faults
         from posekit.layouts import LAYOUTS, sigmas_for
-        from posekit.models.topdown import poses_of_boxes
+        from posekit.topdown import poses_of_boxes
 
         count, people = self.model.num_keypoints, []
         sigmas = next(

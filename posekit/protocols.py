@@ -15,7 +15,7 @@ from posekit.layouts import Layout
 from posekit.poses import Poses
 
 if TYPE_CHECKING:
-    from posekit.models.spec import InputSpec
+    from posekit.input_spec import InputSpec
 
 
 class PoseDataset(Protocol):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.inference import Predictor
-from posekit.models.spec import InputSpec
+from posekit.input_spec import InputSpec
 from posekit.poses import Poses, from_pixel_index
 
 FACTS = "posekit"  # the name of our entry in the file's metadata

@@ -23,8 +23,8 @@ from posekit.data.loader import Loader
 from posekit.data.pictures import DataError
 from posekit.data.topdown import ConcatDataset, PersonCrops
 from posekit.data.transforms import invert, normalise, opencv_matrix
+from posekit.input_spec import IMAGENET
 from posekit.layouts import COCO, CROWDPOSE, LAYOUTS
-from posekit.models.spec import IMAGENET
 from posekit.poses import Poses
 
 ROOT = Path(__file__).parents[1]

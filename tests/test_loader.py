@@ -12,8 +12,8 @@ from posekit.data.augment import Augment
 from posekit.data.loader import Loader, resize_batch
 from posekit.data.mosaic import Mosaic
 from posekit.data.pictures import DataError
+from posekit.input_spec import IMAGENET
 from posekit.layouts import COCO, CROWDPOSE
-from posekit.models.spec import IMAGENET
 
 
 class Pictures:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from posekit.evaluation.oks import oks
 from posekit.layouts import COCO
 from posekit.models.heatmap_decoding import rescore
-from posekit.models.topdown import merge_crops, oks_nms
 from posekit.poses import Poses, join
+from posekit.topdown import merge_crops, oks_nms
 
 SIGMAS = COCO.sigmas
 

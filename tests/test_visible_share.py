@@ -18,9 +18,9 @@ from posebook.analysis import visible_share
 from posebook.figures import vitpose_partial
 from posekit import models
 from posekit.evaluation import evaluate
+from posekit.input_spec import InputSpec
 from posekit.layouts import COCO, Layout
 from posekit.models.heatmap_decoding import crop_poses
-from posekit.models.spec import InputSpec
 
 RGB = Layout("rgb", ("top", "left_hand", "right_foot"), np.full(3, 0.08), ())
 

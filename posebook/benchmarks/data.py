@@ -22,9 +22,9 @@ from posekit.data.loader import Loader
 from posekit.data.mosaic import Mosaic
 from posekit.data.transforms import invert, normalise
 from posekit.files import root
+from posekit.input_spec import IMAGENET
 from posekit.layouts import COCO, Layout
 from posekit.models.heatmap_decoding import picture_poses
-from posekit.models.spec import IMAGENET
 
 LIMITS = {"photograph": 5.0, "mosaic of photographs": 15.0, "mosaic of drawn scenes": 1.0}  # ms
 CROP, HEATMAP, KEYPOINTS, LEAST_RATIO = (192, 256), (48, 64), 17, 8.0

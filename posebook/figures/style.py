@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from posekit.files import write_bytes
+from posebook.tables import NOT_RUN, write_files
 
 SINGLE, DOUBLE = 3.4, 7.0  # inches: one column and two columns of a printed page
 DPI = 160
@@ -85,7 +85,6 @@ MODEL_LABELS = {
 }
 TRUTH = "#D55E00"  # ground truth beside predictions
 GREY = "#6E6E6E"
-NOT_RUN = "not run"
 
 
 def colour(model: str) -> str:
@@ -226,14 +225,6 @@ def save(fig: Figure, stem: str, data, folder: str | Path, footer: str = "") -> 
         svg, png = _render(fig, footer)
     table = data.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
     return write_files(folder, stem, {"svg": svg, "png": png, "csv": table})
-
-
-def write_files(folder: str | Path, stem: str, contents: dict[str, bytes]) -> list[Path]:
-    """Write `stem.KIND` for every kind, each file in one step; returns the paths."""
-    paths = [Path(folder) / f"{stem}.{kind}" for kind in contents]
-    for path, content in zip(paths, contents.values(), strict=True):
-        write_bytes(path, content)
-    return paths
 
 
 def as_image(fig: Figure, dpi: int = 110, quality: int = 88):

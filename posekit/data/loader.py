@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from posekit.data.augment import Augment
 from posekit.data.pictures import DataError
 from posekit.data.transforms import frame_of, mask_padding, normalise, stack
-from posekit.models.spec import IMAGENET
+from posekit.input_spec import IMAGENET
 from posekit.protocols import PoseDataset
 
 WHOLE = {"sizes": "size", "to_original": "to_original"}  # what a batch holds of all its targets

@@ -3,7 +3,7 @@
 `Loader(PersonCrops(dataset), CropAugment("vitpose"), batch_size)` gives batches as of any other data set, each a pure
 function of (seed, epoch, index). Besides the usual, a crop's target holds `heatmaps` (K, h, w) and `weights` (K,), what
 the loss compares, and `box` (4,), `window` (2,) = (width, height) of what was cut out, both in pixels of the picture,
-and `box_score`, which `posekit.models.topdown.merge_crops` needs to make a picture's poses of its crops.
+and `box_score`, which `posekit.topdown.merge_crops` needs to make a picture's poses of its crops.
 
 Frame: COCO's, of the crop. K keypoints, n people.
 """

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posekit.models.spec import InputSpec
+from posekit.input_spec import InputSpec
 from posekit.poses import HALF_PIXEL, Poses
 from posekit.protocols import PoseModel
 

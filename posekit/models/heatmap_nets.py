@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posekit.models.spec import InputSpec
+from posekit.input_spec import InputSpec
 from posekit.poses import Poses
 
 

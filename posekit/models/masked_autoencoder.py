@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from posekit.input_spec import InputSpec
 from posekit.models.experts import FeedForward
-from posekit.models.spec import InputSpec
 from posekit.models.vit import SIZES, Block, ViT
 from posekit.models.windows import Attention
 

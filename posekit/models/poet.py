@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from posekit.input_spec import InputSpec
 from posekit.models.backbones import ResNet50, TinyResNet
 from posekit.models.proposals import DenseHead, Proposals
-from posekit.models.spec import InputSpec
 from posekit.models.transformer import Transformer, image_position, sine_position
 from posekit.poses import Poses
 

@@ -15,11 +15,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from posekit.input_spec import InputSpec
 from posekit.models.backbones import ResNet50Pyramid
 from posekit.models.coordinate_classifier import classifier
 from posekit.models.csp_darknet import ConvBN, CSPDarknet, csp_darknet, fuse_batch_norms
 from posekit.models.hybrid_encoder import HybridEncoder, RepVGG
-from posekit.models.spec import InputSpec
 from posekit.poses import Poses, from_pixel_index
 
 GREY = {"pad": 114, "align": "centre"}  # a picture lies in the middle of grey

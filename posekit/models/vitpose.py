@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from posekit.input_spec import InputSpec
 from posekit.models.experts import Experts
 from posekit.models.heatmap_decoding import crop_poses, flip_merge
 from posekit.models.masked_autoencoder import places
-from posekit.models.spec import InputSpec
 from posekit.models.vit import SIZES, ViT
 from posekit.models.vitpose_heads import decoder_for
 from posekit.poses import Poses

@@ -17,8 +17,8 @@ from posekit.data.crop_augment import CropAugment
 from posekit.data.loader import Loader
 from posekit.data.mosaic import MIXES, Mosaic
 from posekit.data.topdown import ConcatDataset, PersonCrops
+from posekit.input_spec import InputSpec
 from posekit.layouts import Layout
-from posekit.models.spec import InputSpec
 from posekit.protocols import Criterion, PoseDataset, PoseModel
 from posekit.training.datasets import check_people, open_split
 from posekit.training.recipes import Recipe, from_record, plain_options

@@ -26,9 +26,9 @@ from posekit.evaluation.centers import VISIBLE, compare_centers
 from posekit.evaluation.pairing import pair_people
 from posekit.evaluation.run_tables import annotation_ids, columns, joints, matches, result_rows, visibility_numbers
 from posekit.layouts import Layout
-from posekit.models.topdown import THRESHOLD, poses_of_boxes
 from posekit.poses import Poses, drop_not_finite
 from posekit.protocols import PoseDataset, PoseModel
+from posekit.topdown import THRESHOLD, poses_of_boxes
 from posekit.training.build import family_of, names_of
 from posekit.training.datasets import open_folder, open_split
 from posekit.training.loop import WEIGHTS

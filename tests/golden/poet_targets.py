@@ -17,9 +17,9 @@ import torch
 from golden.checks import Check, Directory, Entries
 from posekit.data import transforms
 from posekit.data.augment import transform_target
+from posekit.input_spec import IMAGENET
 from posekit.layouts import layout_for
 from posekit.losses.poet import encode_targets
-from posekit.models.spec import IMAGENET
 
 RESAMPLED = 0.05  # mean difference of resampled images in [0, 1]: image libraries resample differently
 INPUTS = ("image_wh", "annotations", "prepared")

@@ -19,10 +19,10 @@ from posekit.data.crop_augment import half_body, random_scale, random_turn, uppe
 from posekit.data.crops import box_matrices, crop_people, window_matrices, windows
 from posekit.data.heatmaps import heatmap_targets
 from posekit.data.transforms import normalise, opencv_matrix
+from posekit.input_spec import IMAGENET
 from posekit.layouts import COCO, LAYOUTS, layout_for
 from posekit.losses.heatmap import heatmap_loss
 from posekit.models.heatmap_decoding import flip_merge, locate, to_crop
-from posekit.models.spec import IMAGENET
 
 PUBLISHED = 0.0  # where the published code has the centre of an image's first pixel
 SIZE = (192, 256)
