@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
-from torch import Tensor
 
 from posekit.layouts import Layout
 from posekit.poses import Poses
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from posekit.input_spec import InputSpec
 
 
