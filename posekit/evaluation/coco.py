@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from posekit.data.coco_categories import named
+from posekit.data.crowdpose import BANDS, BORDERS, band_of
 from posekit.evaluation.columns import People, read_people
-from posekit.evaluation.crowdpose import BANDS, BORDERS, band_of
 from posekit.evaluation.detections import Detections, read_detections
 from posekit.evaluation.matching import THRESHOLDS, best_of_images, match_people, similarity_of
 from posekit.evaluation.oks import oks_per_joint

@@ -17,7 +17,7 @@ import numpy as np
 from posekit.data.coco_categories import Category, choose, read_categories, tell_left_out
 from posekit.data.coco_json import normalise
 from posekit.data.coco_values import Notes, load
-from posekit.evaluation.crowdpose import areas_of_boxes, crowd_index
+from posekit.data.crowdpose import areas_of_boxes, crowd_index
 from posekit.evaluation.rows import (
     ID,
     NUMBER,
