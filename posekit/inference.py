@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit import models, runs
-from posekit.data.image_input import as_array, frames_of, images_in
+from posekit.data.images import as_array, frames_of, images_in
 from posekit.evaluation.nms import THRESHOLD, gather
 from posekit.layouts import LAYOUTS, layout_for
 from posekit.poses import Poses
@@ -96,7 +96,7 @@ class Predictor:
 
         Raises:
             ValueError: something else, the frames of a video for example: these go to `stream`. `DataError`: a file
-                that cannot be read, or is too large (`posekit.data.pictures.MAX_PIXELS`).
+                that cannot be read, or is too large (`posekit.data.images.MAX_PIXELS`).
         """
         if isinstance(images, str | os.PathLike) and os.path.isdir(images):
             images = images_in(images)

@@ -23,8 +23,8 @@ from posekit.data.crops import (
     window_matrices,
     windows,
 )
+from posekit.data.images import DataError
 from posekit.data.loader import IMAGENET_MEAN, IMAGENET_STD, Loader
-from posekit.data.pictures import DataError
 from posekit.data.topdown import People, Together
 from posekit.layouts import COCO, CROWDPOSE, LAYOUTS
 from posekit.poses import Poses

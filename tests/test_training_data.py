@@ -9,7 +9,7 @@ import torch
 
 from posekit import runs
 from posekit.data import notes, open_dataset
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 from posekit.layouts import COCO
 from posekit.training.build import prepare
 from posekit.training.datasets import folder_options

@@ -21,7 +21,7 @@ import numpy as np
 
 from posekit.data.coco_json import normalise
 from posekit.data.folder import Inside, find_annotations, find_images, find_layout, known_layout, place
-from posekit.data.pictures import DataError, check_size, quick_check, read_image
+from posekit.data.images import DataError, check_file, check_size, read_image
 from posekit.layouts import Layout
 
 
@@ -207,7 +207,7 @@ class CocoFolder:
                     continue
             try:
                 if self.on_error == "skip":
-                    quick_check(row, path)
+                    check_file(row, path)
                 keep.append(row)
             except DataError as error:
                 self._problem(str(error))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from posekit.data.coco_json import Truth, parts
 from posekit.data.coco_values import load
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 from posekit.layouts import LAYOUTS, SYNONYMS, Layout, layout_for, sigmas_for
 
 PARTS = {"train": ("train",), "val": ("valid", "val", "validation", "test")}  # folders of their own, as Roboflow writes

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from posekit.data.augment import Augment, frame_of
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

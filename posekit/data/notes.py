@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 
 SHOWN = 5  # sentences about entries that were left out; the others are counted
 

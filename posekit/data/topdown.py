@@ -21,7 +21,7 @@ from posekit.data.coco_categories import Category
 from posekit.data.coco_results import as_rows, check_categories, normalise_rows
 from posekit.data.coco_values import Notes, load
 from posekit.data.crops import box_faults
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 
 
 class People:

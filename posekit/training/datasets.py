@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from posekit.data import DRAWN, open_dataset
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 from posekit.training.recipe_fields import DATA_OPTIONS
 from posekit.training.recipes import Recipe
 

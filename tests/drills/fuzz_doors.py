@@ -21,8 +21,7 @@ from safetensors.torch import save
 
 from posekit import models, runs
 from posekit.data import open_dataset
-from posekit.data.image_input import as_array
-from posekit.data.pictures import MAX_PIXELS, read_image
+from posekit.data.images import MAX_PIXELS, as_array, read_image
 from posekit.data.topdown import People
 from posekit.evaluation import evaluate
 from posekit.inference import load

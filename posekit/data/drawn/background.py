@@ -95,9 +95,8 @@ def occluder(rng: np.random.Generator, style: Style, extent: tuple[float, float]
     elif kind < 0.62:
         shapes = [at + np.array([long * axis, wide * across, -0.5 * wide * axis - 0.4 * long * across])]
     elif kind < 0.78:
-        end = at + 2.0 * long * axis
         width = np.array(0.06 * long + 2)
-        shapes = [capsules(at, end, width, width)]
+        shapes = [capsules(at, at + 2.0 * long * axis, width, width)]
     else:
         if u[6] < 0.5:
             colour = np.array(style.skins[int(u[7] * len(style.skins))], float)
