@@ -11,8 +11,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from posekit.data.coco_json import Truth, parts
-from posekit.data.coco_values import load
+from posekit.data.coco_json import Truth, load, parts
 from posekit.data.images import DataError
 from posekit.layouts import LAYOUTS, SYNONYMS, Layout, layout_for, sigmas_for
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from posekit.data.coco_categories import named
+from posekit.data.coco_rows import named
 from posekit.data.crowdpose import BANDS, BORDERS, band_of
-from posekit.evaluation.columns import People, read_people
 from posekit.evaluation.detections import Detections, read_detections
+from posekit.evaluation.ground_truth import GroundTruth, read_ground_truth
 from posekit.evaluation.matching import THRESHOLDS, best_of_images, match_people, similarity_of
 from posekit.evaluation.oks import oks_per_joint
 from posekit.evaluation.precision import AREAS, accumulate, beyond, summary, threshold_place
@@ -62,7 +62,7 @@ class Result:
     stats: dict[str, float]
     precision: np.ndarray
     recall: np.ndarray
-    people: People
+    people: GroundTruth
     detections: Detections
     match: np.ndarray
     ignored_detections: np.ndarray
@@ -160,7 +160,7 @@ def evaluate(
     """
     if max_detections < 1 or area_scale <= 0:
         raise ValueError(f"max_detections ({max_detections}) must be at least 1, area_scale ({area_scale}) above 0")
-    people = read_people(ground_truth, category_id, image_ids, convention)
+    people = read_ground_truth(ground_truth, category_id, image_ids, convention)
     found = read_detections(detections, people)
     sigmas, source = _sigmas(sigmas, people, found)
     found = found.select(best_of_images(found, max_detections))
@@ -235,7 +235,7 @@ def per_joint_oks(result: Result, threshold: float = 0.5) -> np.ndarray:
     return np.where(labelled > 0, np.nansum(joints, 0) / np.maximum(labelled, 1), np.nan)
 
 
-def _sigmas(sigmas, people: People, found: Detections) -> tuple[np.ndarray, str]:
+def _sigmas(sigmas, people: GroundTruth, found: Detections) -> tuple[np.ndarray, str]:
     k = people.keypoints.shape[1] if len(people) else found.keypoints.shape[1]
     if sigmas is not None:
         sigmas = np.asarray(sigmas, float)
