@@ -138,66 +138,65 @@ def normalise(
     notes, faults = Notes(), []
     images, rows = parts(data, where)
     listed = read_categories(data.get("categories"), where, notes, strict=complete)
-    kinds = [_category_of(row, notes) for row in rows]
-    used = Counter(kind for kind, row in zip(kinds, rows, strict=True) if kind is not None and _has_keypoints(row))
+    entries = [
+        _Entry(row, place, _category_of(row, notes)) for place, row in enumerate(rows, 1) if isinstance(row, dict)
+    ]
+    used = Counter(one.category for one in entries if one.category is not None and one.row.get("keypoints") is not None)
     kept = choose_categories(listed, used, category, where, remedy, key=tuple if complete else len)
     images, bad = _images(images, where, complete, notes, faults)
-    for place, row in enumerate(rows):
-        unnamed = isinstance(row, dict) and row.get("category_id") is None and (complete or len(kept) == 1)
-        if unnamed and (row.get("keypoints") or len(listed) < 2):
-            which = "the only one" if len(kept) == 1 else "the one that is kept"
-            notes.count(f"{{n}} annotation{{s}} {{have}} no category: {which} is taken", _name_of(row, place))
-            kinds[place] = kept[0].id
-        elif not isinstance(row, dict):
-            kinds[place] = kept[0].id  # to be named as a fault
-    check_categories(kinds, kept, listed, where, notes, "annotations")
+    for place, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            faults.append(f"{where}: annotation number {place} of the file is {described(row)}, not an object")
+    which = "the only one" if len(kept) == 1 else "the one that is kept"
+    for entry in entries if complete or len(kept) == 1 else ():
+        if entry.row.get("category_id") is None and (entry.row.get("keypoints") or len(listed) < 2):
+            notes.place, entry.category = entry, kept[0].id
+            notes.count(f"{{n}} annotation{{s}} {{have}} no category: {which} is taken")
+    check_categories((one.category for one in entries), kept, listed, where, notes, "annotations")
     if len(kept) > 1 and complete:
         notes.say(f"categories {named(kept)} have the same keypoints and are read as one")
     own = {one.id for one in kept}
-    mine = [place for place, kind in enumerate(kinds) if kind in own]
+    entries = [one for one in entries if one.category in own]
     if k is None:
-        names = kept[0].keypoints if complete else ()
-        k = len(names) or most_keypoints(rows[place] for place in mine)
+        k = len(kept[0].keypoints if complete else ()) or most_keypoints(one.row for one in entries)
     reader = AnnotationReader(complete, ImageIds(row["id"] for row in images), k, of, need, notes)
     annotations = []
-    for place in mine:
-        row, name = rows[place], _name_of(rows[place], place)
-        if (
-            bad
-            and isinstance(row, dict)
-            and isinstance(row.get("image_id"), int | float | str)
-            and row["image_id"] in bad
-        ):
+    for entry in entries:
+        image_id = entry.row.get("image_id")
+        if bad and isinstance(image_id, int | float | str) and image_id in bad:
             continue
+        notes.place = entry
         try:
-            made = reader.read(row, name)
+            made = reader.read(entry.row)
         except Fault as fault:
-            faults.append(f"{where}: {name} {fault}")
+            faults.append(f"{where}: {entry} {fault}")
             continue
         if made is not None:
-            made["category_id"] = kinds[place]
+            made["category_id"] = entry.category
             annotations.append(made)
     _number_anew(annotations, notes)
     return Truth(images, annotations, kept, k, listed, faults, notes)
 
 
-def _category_of(row: Any, notes: Notes) -> int | None:
-    value = row.get("category_id") if isinstance(row, dict) else None
+@dataclass
+class _Entry:
+    """An annotation of a file, its place, counted from 1, and its category. `str` is what a sentence calls it."""
+
+    row: dict
+    place: int
+    category: int | None
+
+    def __str__(self) -> str:
+        if self.row.get("id") is None:
+            return f"annotation number {self.place} of the file"
+        return f"annotation {short(self.row['id'])} (image {short(self.row.get('image_id', '?'))})"
+
+
+def _category_of(row: dict, notes: Notes) -> int | None:
     try:
-        return None if value is None else whole(value, "category_id", notes)
+        return None if row.get("category_id") is None else whole(row["category_id"], "category_id", notes)
     except Fault:
         return None
-
-
-def _has_keypoints(row: Any) -> bool:
-    return isinstance(row, dict) and row.get("keypoints") is not None
-
-
-def _name_of(row: Any, place: int) -> str:
-    """What a sentence calls an annotation."""
-    if not isinstance(row, dict) or row.get("id") is None:
-        return f"annotation number {place + 1} of the file"
-    return f"annotation {short(row['id'])} (image {short(row.get('image_id', '?'))})"
 
 
 def most_keypoints(rows: Iterable) -> int:
@@ -216,11 +215,11 @@ def _images(rows: list, where: str, complete: bool, notes: Notes, faults: list[s
     images, bad = {}, set()
     for place, row in enumerate(rows, 1):
         known = isinstance(row, dict) and row.get("id") is not None
-        name = f"image {short(row['id'])}" if known else f"image number {place} of the file"
+        notes.place = f"image {short(row['id'])}" if known else f"image number {place} of the file"
         try:
-            made = _image(row, complete, notes, name)
+            made = _image(row, complete, notes)
         except Fault as fault:
-            faults.append(f"{where}: {name} {fault}")
+            faults.append(f"{where}: {notes.place} {fault}")
             if known and isinstance(row["id"], int | float | str):
                 bad.add(row["id"])
             continue
@@ -231,11 +230,11 @@ def _images(rows: list, where: str, complete: bool, notes: Notes, faults: list[s
                 "ids must be unique"
             )
         if first is not made:
-            notes.count("{n} image{s} {are} listed with an id that another one has: counted once", name)
+            notes.count("{n} image{s} {are} listed with an id that another one has: counted once")
     return list(images.values()), bad - images.keys()
 
 
-def _image(row: Any, complete: bool, notes: Notes, name: str) -> dict:
+def _image(row: Any, complete: bool, notes: Notes) -> dict:
     if not isinstance(row, dict):
         raise Fault(f"is {described(row)}, not an object")
     for field in ("id", "file_name", "width", "height") if complete else ("id",):
@@ -244,7 +243,7 @@ def _image(row: Any, complete: bool, notes: Notes, name: str) -> dict:
     made = dict(row)
     if complete:
         for field in ("id", "width", "height"):
-            made[field] = whole(row[field], field, notes, name)
+            made[field] = whole(row[field], field, notes)
         if min(made["width"], made["height"]) < 1:
             raise Fault(f"is {made['width']} x {made['height']} pixels large in the file")
         file = row["file_name"]
@@ -253,7 +252,7 @@ def _image(row: Any, complete: bool, notes: Notes, name: str) -> dict:
     elif not isinstance(row["id"], str):
         made["id"] = whole(row["id"], "id", notes)
     if row.get("crowdIndex") is not None:
-        made["crowdIndex"] = number(row["crowdIndex"], "crowdIndex", notes, name)
+        made["crowdIndex"] = number(row["crowdIndex"], "crowdIndex", notes)
         if not math.isfinite(made["crowdIndex"]):
             raise Fault("has a crowdIndex that is not finite")
     return made
@@ -308,9 +307,9 @@ def normalise_rows(
     needed = ("image_id", "score", *([] if boxes else ["keypoints"]), *(["bbox"] if boxed else []))
     made = []
     for place, row in enumerate(rows):
-        name = f"{word} {place}"
+        notes.place = f"{word} {place}"
         try:
-            made.append(detection(row, needed, ids, kept, k, notes, name))
+            made.append(detection(row, needed, ids, kept, k, notes))
         except Fault as fault:
-            raise ValueError(f"{where}: {name} {fault}") from None
+            raise ValueError(f"{where}: {notes.place} {fault}") from None
     return made

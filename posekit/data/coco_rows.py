@@ -29,14 +29,23 @@ class Fault(ValueError):
 
 
 class Notes:
-    """Sentences for the reader. Those of one kind are counted, and the first example is named."""
+    """Sentences for the reader. Those of one kind are counted, and the first example is named.
+
+    `place`: what is being read, to name in them: text, or an object that makes it when it is needed.
+    """
 
     def __init__(self) -> None:
+        self.place: Any = ""
         self._kinds: dict[str, list] = {}
 
-    def count(self, kind: str, example: str = "") -> None:
-        """One more of a kind, a sentence with {n}, and {s}, {have}, {are} for its number."""
-        self._kinds.setdefault(kind, [0, example])[0] += 1
+    def count(self, kind: str, value: Any = None) -> None:
+        """One more of a kind, a sentence with {n}, and {s}, {have}, {are} for its number; `value`: for the example."""
+        if kind not in self._kinds:
+            example = str(self.place)
+            if value is not None:
+                example = described(value) + (f" of {example}" if example else "")
+            self._kinds[kind] = [0, example]
+        self._kinds[kind][0] += 1
 
     def say(self, sentence: str) -> None:
         self._kinds.setdefault(sentence, [0, ""])
@@ -51,7 +60,7 @@ class Notes:
         return lines
 
 
-def whole(value: Any, name: str, notes: Notes, place: str = "") -> int:
+def whole(value: Any, name: str, notes: Notes) -> int:
     """A whole number, written as one, as 3.0, "3", or (with a note) true.
 
     Raises:
@@ -68,37 +77,35 @@ def whole(value: Any, name: str, notes: Notes, place: str = "") -> int:
         raise Fault(f"has the {name} {described(value)}, not a whole number")
     notes.count(
         f"'{name}' is written {{n}} time{{s}} as text, with a decimal point or as true or false: read as a number",
-        described(value) + (f" of {place}" if place else ""),
+        value,
     )
     return int(match[1] if match else value)
 
 
-def number(value: Any, name: str, notes: Notes, place: str) -> float:
+def number(value: Any, name: str, notes: Notes) -> float:
     """A number, or text that is one. NaN and infinity pass: the caller knows whether they matter.
 
     Raises:
         Fault: anything else; it tells value and type.
     """
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if type(value) is float or isinstance(value, Real) and not isinstance(value, bool):
         try:
             return float(value)
         except OverflowError:
             return math.inf
     if not isinstance(value, str) or not NUMBER.fullmatch(value):
         raise Fault(f"holds something other than numbers in '{name}': {described(value)}")
-    notes.count(
-        f"numbers in '{name}' are written {{n}} time{{s}} as text: read as numbers", f"{described(value)} of {place}"
-    )
+    notes.count(f"numbers in '{name}' are written {{n}} time{{s}} as text: read as numbers", value)
     return float(value)
 
 
 def finite(value: float, where: str) -> float:
     """The value. Raises Fault: it is not finite, or no number of pixels."""
-    if not math.isfinite(value):
-        raise Fault(f"holds a number that is not finite (NaN or infinity) {where}")
-    if not -FAR < value < FAR:
+    if -FAR < value < FAR:
+        return value
+    if math.isfinite(value):
         raise Fault(f"holds {described(value)} {where}, which is too large for pixels")
-    return value
+    raise Fault(f"holds a number that is not finite (NaN or infinity) {where}")
 
 
 def as_list(value: Any) -> list | None:
@@ -131,8 +138,9 @@ def printable(text: str) -> str:
 
 def short(value: Any) -> str:
     """An id as it is; anything else with its type."""
-    usual = isinstance(value, int) and abs(value) < 10**20 or isinstance(value, str) and len(value) < 60
-    return printable(str(value)) if usual else described(value)
+    if type(value) is int and -(10**20) < value < 10**20:
+        return str(value)
+    return printable(value) if isinstance(value, str) and len(value) < 60 else described(value)
 
 
 def named(values: Iterable) -> str:
@@ -147,7 +155,7 @@ class ImageIds:
     def __init__(self, ids: Iterable) -> None:
         self.known = {one: one for one in ids}
 
-    def find(self, value: Any, notes: Notes, place: str):
+    def find(self, value: Any, notes: Notes):
         """The file's own id, or None. Raises Fault for what is no id."""
         try:
             found = None if isinstance(value, bool) else self.known.get(value)
@@ -157,8 +165,7 @@ class ImageIds:
             found = self._by_number.get(_as_number(value))
         if found is not None and (found != value or isinstance(value, float)):
             notes.count(
-                "{n} image id{s} {are} of another type than in the list of images: read as the same image",
-                f"{described(value)} of {place}",
+                "{n} image id{s} {are} of another type than in the list of images: read as the same image", value
             )
         return found
 
@@ -188,57 +195,52 @@ class AnnotationReader:
     need: str
     notes: Notes
 
-    def read(self, row: Any, name: str) -> dict | None:
+    def read(self, row: dict) -> dict | None:
         """A copy of the row in COCO's types, or None: it holds nothing. Raises Fault."""
-        if not isinstance(row, dict):
-            raise Fault(f"is {described(row)}, not an object")
         notes = self.notes
         made = {key: value for key, value in row.items() if key not in ("segmentation", "bbox", "area")}
-        made["image_id"] = self.ids.find(row.get("image_id"), notes, name)
+        made["image_id"] = self.ids.find(row.get("image_id"), notes)
         if made["image_id"] is None:
             if self.complete:
                 raise Fault("belongs to an image that the file does not list")
-            notes.count("{n} annotation{s} of images that the file does not list {are} left out", name)
+            notes.count("{n} annotation{s} of images that the file does not list {are} left out")
             return None
         crowd, count, area = row.get("iscrowd"), row.get("num_keypoints"), row.get("area")
-        made["iscrowd"] = int(crowd is not None and whole(crowd, "iscrowd", notes, name) != 0)
-        made["keypoints"], labelled = self._keypoints(row.get("keypoints"), name)
-        box = self._box(row.get("bbox"), name)
-        area = None if area is None else finite(number(area, "area", notes, name), "as its area")
+        made["iscrowd"] = int(crowd is not None and whole(crowd, "iscrowd", notes) != 0)
+        made["keypoints"], labelled = self._keypoints(row.get("keypoints"))
+        box = self._box(row.get("bbox"))
+        area = None if area is None else finite(number(area, "area", notes), "as its area")
         if self.complete:
             made["num_keypoints"] = labelled
         else:
-            made["num_keypoints"] = None if count is None else whole(count, "num_keypoints", notes, name)
+            made["num_keypoints"] = None if count is None else whole(count, "num_keypoints", notes)
         sized = box is not None and min(box[2:]) > 0
         if not labelled and not (sized if self.complete else box):
-            notes.count("{n} annotation{s} {have} neither a labelled joint nor a box: left out", name)
+            notes.count("{n} annotation{s} {have} neither a labelled joint nor a box: left out")
             return None
         if self.complete:
-            box, area = self._filled_in(made["keypoints"], box, area, name)
+            box, area = self._filled_in(made["keypoints"], box, area)
         elif (box if self.need == "bbox" else area) is None:
             raise Fault(
                 f"has no '{self.need}', which OKS needs: open the file as a data set, which fills it in, or write it"
             )
         return made | {field: value for field, value in (("bbox", box), ("area", area)) if value is not None}
 
-    def _filled_in(self, keypoints: list, box: list | None, area: float | None, name: str) -> tuple[list, float]:
+    def _filled_in(self, keypoints: list, box: list | None, area: float | None) -> tuple[list, float]:
         """Box and area, also where the file has none of any size."""
         if box is None or min(box[2:]) <= 0:
             what = "no box" if box is None else "a box without width or height"
-            self.notes.count(
-                f"{{n}} annotation{{s}} {{have}} {what}: the box around the labelled joints is taken", name
-            )
+            self.notes.count(f"{{n}} annotation{{s}} {{have}} {what}: the box around the labelled joints is taken")
             box = box_around(keypoints)
         if area is None or area <= 0:
             what = "no area" if area is None else "an area of 0 or less"
             self.notes.count(
-                f"{{n}} annotation{{s}} {{have}} {what}: {AREA_OF_BOX} of the box is taken, as CrowdPose's scorer does",
-                name,
+                f"{{n}} annotation{{s}} {{have}} {what}: {AREA_OF_BOX} of the box is taken, as CrowdPose's scorer does"
             )
             area = box[2] * box[3] * AREA_OF_BOX
         return box, area
 
-    def _box(self, value: Any, name: str) -> list[float] | None:
+    def _box(self, value: Any) -> list[float] | None:
         """x, y, width, height; None if there is none. Raises Fault."""
         if value is None or (box := as_list(value)) == []:
             return None
@@ -247,29 +249,29 @@ class AnnotationReader:
             raise Fault(f"has a bbox of {count}; it needs x, y, width and height")
         if None in box:
             return None
-        return [finite(number(one, "bbox", self.notes, name), "in its bbox") for one in box]
+        return [finite(number(one, "bbox", self.notes), "in its bbox") for one in box]
 
-    def _keypoints(self, value: Any, name: str) -> tuple[list[float], int]:
+    def _keypoints(self, value: Any) -> tuple[list[float], int]:
         """(3K numbers, how many joints are labelled); null and [] mean that nobody was labelled. Raises Fault."""
         if value is None or as_list(value) == []:
-            self.notes.count("{n} annotation{s} {have} no keypoints: read as people of whom no joint is labelled", name)
+            self.notes.count("{n} annotation{s} {have} no keypoints: read as people of whom no joint is labelled")
             return [0] * (3 * self.k), 0
-        values = flat_keypoints(value, self.k, f"the {self.k} keypoints{self.of}", (3,), self.notes, name)
+        values = flat_keypoints(value, self.k, f"the {self.k} keypoints{self.of}", (3,), self.notes)
         if _are_plain(values):
             flags = values[2::3]
         else:
             joints = zip(values[0::3], values[1::3], values[2::3], strict=True)
-            joints = [self._joint(*one, f"at its labelled keypoint {i}", name) for i, one in enumerate(joints, 1)]
+            joints = [self._joint(*one, f"at its labelled keypoint {i}") for i, one in enumerate(joints, 1)]
             flags, values = [joint[2] for joint in joints], [value for joint in joints for value in joint]
         if self.complete and not set(flags) <= {0, 1, 2}:
             raise Fault(f"has visibility flags {sorted(set(flags))[:5]}; COCO knows 0, 1 and 2")
         return values, sum(flag > 0 for flag in flags)
 
-    def _joint(self, x: Any, y: Any, flag: Any, where: str, name: str) -> tuple[float, float, float]:
+    def _joint(self, x: Any, y: Any, flag: Any, where: str) -> tuple[float, float, float]:
         """Three numbers; where an unlabelled joint lies does not matter, and anything but a number becomes 0."""
 
         def as_number(value: Any) -> float:
-            return value if type(value) in (int, float) else number(value, "keypoints", self.notes, name)
+            return value if type(value) in (int, float) else number(value, "keypoints", self.notes)
 
         flag = 0 if (x, y, flag) == (None, None, None) else finite(as_number(flag), "as a visibility")
         if flag > 0:
@@ -286,7 +288,7 @@ def _are_plain(values: list) -> bool:
         return False
 
 
-def flat_keypoints(value: Any, k: int, who: str, sizes: tuple[int, ...], notes: Notes, name: str, of: str = "") -> list:
+def flat_keypoints(value: Any, k: int, who: str, sizes: tuple[int, ...], notes: Notes, of: str = "") -> list:
     """The 3K values of keypoints, flat or nested in lists of one of `sizes`; `who`, `of`: parts of the sentences.
 
     Raises:
@@ -299,7 +301,7 @@ def flat_keypoints(value: Any, k: int, who: str, sizes: tuple[int, ...], notes: 
         found = sorted({len(as_list(one)) for one in values})
         if len(found) > 1 or found[0] not in sizes:
             raise Fault(f"has nested keypoints of {found} numbers each; each needs x, y and visibility")
-        notes.count(f"{{n}} row{{s}}{of} {{have}} nested keypoints, [[x, y, v], ...]: read as the flat list", name)
+        notes.count(f"{{n}} row{{s}}{of} {{have}} nested keypoints, [[x, y, v], ...]: read as the flat list")
         values = [number for one in values for number in (*as_list(one), 1)[:3]]
     if len(values) != 3 * k:
         raise Fault(f"has {len(values)} keypoint numbers; {who} need {3 * k} (x, y, visibility each)")
@@ -318,7 +320,7 @@ def box_around(keypoints: list) -> list[float]:
     return [float(value) for value in (*low, *size)]
 
 
-def detection(row: Any, needed: tuple, ids: ImageIds, kept: Sequence, k: int, notes: Notes, name: str) -> dict:
+def detection(row: Any, needed: tuple, ids: ImageIds, kept: Sequence, k: int, notes: Notes) -> dict:
     """A copy of a detection, which needs these fields, in COCO's types; an unknown image stays as it is. Raises Fault.
 
     kept: the categories that detections can have; a row that names none has the only one.
@@ -327,23 +329,23 @@ def detection(row: Any, needed: tuple, ids: ImageIds, kept: Sequence, k: int, no
     if lacking:
         kind = "" if isinstance(row, dict) else f": it is {described(row)}, not an object"
         raise Fault(f"has no '{lacking[0]}'{kind}")
-    image = ids.find(row["image_id"], notes, name)
+    image = ids.find(row["image_id"], notes)
     made = row | {"image_id": row["image_id"] if image is None else image}
     if row.get("category_id") is not None:
-        made["category_id"] = whole(row["category_id"], "category_id", notes, name)
+        made["category_id"] = whole(row["category_id"], "category_id", notes)
     elif len(kept) > 1:
         raise Fault(f"has no 'category_id', and there are several categories: {named(kept)}")
     else:
-        notes.count("{n} row{s} of the detections {have} no category: the only one is taken", name)
+        notes.count("{n} row{s} of the detections {have} no category: the only one is taken")
         made["category_id"] = kept[0].id
-    made["score"] = number(row["score"], "score", notes, name)
+    made["score"] = number(row["score"], "score", notes)
     if "keypoints" in needed:
-        values = flat_keypoints(row["keypoints"], k, f"{k} keypoints", (2, 3), notes, name, " of the detections")
+        values = flat_keypoints(row["keypoints"], k, f"{k} keypoints", (2, 3), notes, " of the detections")
         # What a detection says about visibility is never read.
-        made["keypoints"] = [1 if i % 3 == 2 else number(v, "keypoints", notes, name) for i, v in enumerate(values)]
+        made["keypoints"] = [1 if i % 3 == 2 else number(v, "keypoints", notes) for i, v in enumerate(values)]
     if "bbox" in needed:
         box = as_list(row["bbox"])
         if box is None or len(box) != 4:
             raise Fault(f"has the bbox {described(row['bbox'])}; it needs x, y, width and height")
-        made["bbox"] = [number(one, "bbox", notes, name) for one in box]
+        made["bbox"] = [number(one, "bbox", notes) for one in box]
     return made

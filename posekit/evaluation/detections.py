@@ -89,7 +89,8 @@ def read_detections(detections, people: GroundTruth) -> Detections:
     image_ids, kinds, found = read(detections, k, where, people)
     index = {image_id: i for i, image_id in enumerate(people.image_ids[: people.images])}
     unknown, ids = set(image_ids) - people.known, ImageIds(people.known)
-    meant = {one: ids.find(one, people.notes, "a row") for one in unknown}
+    people.notes.place = "a row"
+    meant = {one: ids.find(one, people.notes) for one in unknown}
     if unknown := [one for one in unknown if meant[one] is None]:
         unknown = named(sorted(unknown, key=lambda one: (len(str(one)), str(one))))
         raise ValueError(f"{where}: image {unknown} not in the ground truth: of another data set or split?")

@@ -124,7 +124,6 @@ def scores(result) -> None:
     must(all(v == -1 or (math.isfinite(v) and 0 <= v <= 1) for v in result.stats.values()), f"shares: {result.stats}")
     str(result)
     result.matches()
-    result.missed()
 
 
 def boxes(folder: Path) -> None:
