@@ -68,15 +68,15 @@ def train(
         with run:
             if run.before == "done":
                 report(f"{runs.relative(run.folder)} is done: nothing to train")
-                notes.tell(parts, run.record, report)
+                notes.report_notes(parts, run.record, report)
                 return runs.read_json(run.path("metrics.json"))
             try:
                 loop = Loop(recipe, run, fabric, parts, stop, report)
                 loop.resume(report)
-                notes.tell(parts, run.record, report)
+                notes.report_notes(parts, run.record, report)
                 loop.fit(report, checkpoint_seconds, validate_every)
                 metrics = loop.finish()
-                notes.tell_left_out(parts, run.record, report)
+                notes.report_left_out(parts, run.record, report)
             except KeyboardInterrupt as error:
                 report(str(error) or interruption.AT_ONCE)
                 raise
@@ -187,7 +187,7 @@ class Loop:
                 if stopping:
                     self.check()
             if not self.batch:
-                raise notes.unreadable(loader.dataset)
+                raise notes.unreadable_error(loader.dataset)
             self.epoch, self.batch = self.epoch + 1, 0
         bar.close()
 
