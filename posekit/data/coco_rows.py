@@ -1,8 +1,6 @@
 """Values and rows of COCO's JSON as other programs write them (numbers as text, 3.0 for 3, nested keypoints, null), in
-the types that COCO documents (cocodataset.org, "Data format" and "Results format").
-
-What is changed, left out or filled in is counted in `Notes`; what cannot be read is a `Fault`. Coordinates: pixels of
-the image. K keypoints.
+the types that COCO documents (cocodataset.org, "Data format" and "Results format"). What is changed, left out or filled
+in is counted in `Notes`; what cannot be read is a `Fault`. Coordinates: pixels of the image. K keypoints.
 """
 
 from __future__ import annotations
@@ -205,15 +203,13 @@ class AnnotationReader:
                 raise Fault("belongs to an image that the file does not list")
             notes.count("{n} annotation{s} of images that the file does not list {are} left out")
             return None
-        crowd, count, area = row.get("iscrowd"), row.get("num_keypoints"), row.get("area")
+        crowd, area = row.get("iscrowd"), row.get("area")
         made["iscrowd"] = int(crowd is not None and whole(crowd, "iscrowd", notes) != 0)
         made["keypoints"], labelled = self._keypoints(row.get("keypoints"))
         box = self._box(row.get("bbox"))
         area = None if area is None else finite(number(area, "area", notes), "as its area")
-        if self.complete:
-            made["num_keypoints"] = labelled
-        else:
-            made["num_keypoints"] = None if count is None else whole(count, "num_keypoints", notes)
+        count = labelled if self.complete else row.get("num_keypoints")
+        made["num_keypoints"] = None if count is None else whole(count, "num_keypoints", notes)
         sized = box is not None and min(box[2:]) > 0
         if not labelled and not (sized if self.complete else box):
             notes.count("{n} annotation{s} {have} neither a labelled joint nor a box: left out")
