@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 import torch
 
-from posekit.data.image_input import as_array, frames_of, images_in
+from posekit.data.images import as_array, frames_of, images_in
 from posekit.data.transforms import decode, make_batch
 from posekit.poses import Poses, drop_not_finite
 from posekit.protocols import PoseModel
@@ -54,7 +54,7 @@ class Predictor:
 
         Raises:
             ValueError: something else, the frames of a video for example: these go to `stream`. `DataError`: a file
-                that cannot be read, or is too large (`posekit.data.pictures.MAX_PIXELS`).
+                that cannot be read, or is too large (`posekit.data.images.MAX_PIXELS`).
         """
         if isinstance(images, str | os.PathLike) and os.path.isdir(images):
             images = images_in(images)

@@ -10,7 +10,7 @@ from coco_files import found, person, pose, said, truth, write
 from test_evaluation import reference
 
 from posekit.data.coco import CocoFolder
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 from posekit.evaluation import evaluate
 from posekit.evaluation.__main__ import main
 from posekit.layouts import COCO

@@ -11,7 +11,7 @@ from PIL import Image
 
 from posekit.data import open_dataset
 from posekit.data.coco import CocoFolder
-from posekit.data.pictures import DataError, is_truncated
+from posekit.data.images import DataError, is_truncated
 from posekit.layouts import COCO
 
 W, H = 60, 40

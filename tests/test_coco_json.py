@@ -13,7 +13,7 @@ from test_evaluation import problems, reference
 
 from posekit.data.coco import CocoFolder
 from posekit.data.coco_json import normalise
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 from posekit.data.topdown import PersonCrops
 from posekit.evaluation import evaluate
 from posekit.layouts import layout_for

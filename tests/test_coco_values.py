@@ -9,7 +9,7 @@ from coco_files import BOX, H, W, found, person, pose, said, truth, write
 from test_evaluation import reference
 
 from posekit.data.coco import CocoFolder
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 from posekit.data.topdown import PersonCrops
 from posekit.evaluation import evaluate
 

@@ -19,8 +19,8 @@ from posekit.data.crops import (
     window_matrices,
     windows,
 )
+from posekit.data.images import DataError
 from posekit.data.loader import Loader
-from posekit.data.pictures import DataError
 from posekit.data.topdown import ConcatDataset, PersonCrops
 from posekit.data.transforms import invert, normalise, opencv_matrix
 from posekit.input_spec import IMAGENET

@@ -10,7 +10,7 @@ import torch
 from posekit import models, runs
 from posekit.data import open_dataset
 from posekit.data.drawn.scenes import Scenes
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 from posekit.evaluation import evaluate
 from posekit.evaluation.centers import true_centers
 from posekit.evaluation.run_tables import result_rows

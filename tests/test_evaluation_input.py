@@ -3,14 +3,16 @@
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from coco_rows import folder, found, person, pose
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posekit.data import coco_json
+from posekit.evaluation import detections as reading
 from posekit.evaluation import evaluate
-from posekit.evaluation import rows as reading
 from posekit.evaluation.__main__ import main
 
 GOLDEN = Path(__file__).parent / "golden" / "poet_evaluation.json"
@@ -43,16 +45,19 @@ def test_pieces_add_up_to_the_file(tmp_path, monkeypatch, piece, indent):
 def test_numbers_are_read_to_the_last_bit(values):
     row = {"image_id": 1, "category_id": 1, "score": 1, "keypoints": values}
     (read,) = reading.decode_rows(json.dumps([row]).encode())
-    assert (read["keypoints"] if isinstance(read, dict) else read.keypoints) == values
+    assert read.keypoints == values
 
 
-def test_without_the_fast_reader_the_numbers_are_the_same(tmp_path, monkeypatch):
+def test_without_the_typed_readers_the_numbers_are_the_same(tmp_path, monkeypatch):
     golden = json.loads(GOLDEN.read_text())
     for name in ("ground_truth", "detections"):
         (tmp_path / name).write_text(json.dumps(golden[name]))
-    for name in ("decode_ground_truth", "decode_rows"):
-        monkeypatch.setattr(reading, name, json.loads)
-    monkeypatch.setattr(reading, "DecodeError", ValueError)
+
+    def misfit(*_):
+        raise msgspec.DecodeError
+
+    monkeypatch.setattr(coco_json, "_decode_to_score", misfit)
+    monkeypatch.setattr(reading, "decode_rows", misfit)
     result = evaluate(tmp_path / "ground_truth", tmp_path / "detections")
     np.testing.assert_allclose(list(result.stats.values()), golden["stats"], rtol=0, atol=1e-12)
 

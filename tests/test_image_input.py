@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from posekit import models
-from posekit.data import open_dataset, pictures
-from posekit.data.image_input import as_array, images_in
-from posekit.data.pictures import DataError, header_size, jpeg_size, read_image
+from posekit.data import images as image_files
+from posekit.data import open_dataset
+from posekit.data.images import DataError, as_array, header_size, images_in, jpeg_size, read_image
 from posekit.inference import Predictor
 from posekit.layouts import LAYOUTS
 
@@ -188,9 +188,9 @@ def test_too_large_images_are_refused_by_their_header(tmp_path, monkeypatch, num
     suffix = (".jpg", ".png", ".webp", ".tif", ".gif", ".bmp", ".ppm", ".jp2", ".avif")[number]
     path = tmp_path / f"a{suffix}"
     Image.fromarray(SCENE).save(path)
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 32 * 48)
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 32 * 48)
     assert read_image(path).shape == as_array(Image.open(path)).shape == SCENE.shape
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 32 * 48 - 1)
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 32 * 48 - 1)
     monkeypatch.setattr(cv2, "imdecode", never)
     monkeypatch.setattr(Image.Image, "convert", never)
     for given_as in (path, Image.open(path)):
@@ -216,7 +216,7 @@ def test_a_bomb_is_refused_by_default_and_skipped_in_a_folder(tmp_path):
 
 
 def test_the_environment_raises_the_limit():
-    code = "from posekit.data.pictures import MAX_PIXELS; print(MAX_PIXELS)"
+    code = "from posekit.data.images import MAX_PIXELS; print(MAX_PIXELS)"
     run = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "POSEKIT_MAX_PIXELS": "1000"}, capture_output=True, text=True
     )

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from posekit.data.augment import Augment
+from posekit.data.images import DataError
 from posekit.data.loader import Loader, resize_batch
 from posekit.data.mosaic import Mosaic
-from posekit.data.pictures import DataError
 from posekit.input_spec import IMAGENET
 from posekit.layouts import COCO, CROWDPOSE
 

@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from posekit.data import transforms
+from posekit.data.images import DataError
 from posekit.data.mosaic import CORNERS, MIXES, Mix, Mosaic, Pane, merge, outline, paint, paste, quarter, visible
-from posekit.data.pictures import DataError
 from posekit.layouts import COCO, layout_for
 
 ROOT = Path(__file__).parents[1]

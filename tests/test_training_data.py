@@ -9,7 +9,7 @@ import torch
 
 from posekit import runs
 from posekit.data import notes, open_dataset
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 from posekit.layouts import COCO
 from posekit.training.build import prepare
 from posekit.training.datasets import folder_options
@@ -187,7 +187,7 @@ def test_notes_of_several_data_sets_are_said_once():
             self.notes, self.skipped = list(told), [*told, *told]
 
     data = {"training": Data("a", "b"), "validation": Data("b")}
-    assert notes.gather(data, notes.notes_of) == ["training: a", "training and validation: b"]
-    assert notes.gather(data, notes.left_out_of) == ["training: a", "training and validation: b"]
+    assert notes.merged(data, notes.notes_of) == ["training: a", "training and validation: b"]
+    assert notes.merged(data, notes.left_out_of) == ["training: a", "training and validation: b"]
     assert notes.summary([]) == [] and notes.summary(list("abcdefg"))[0] == "left out: 7"
     assert notes.summary(list("abcdefg"))[-1] == "  and 2 more"

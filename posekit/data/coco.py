@@ -1,12 +1,11 @@
-"""Any folder in COCO's keypoint format: pictures and one JSON (Lin et al. 2014,
-cocodataset.org/#format-data).
+"""Any folder in COCO's keypoint format: images and one JSON (Lin et al. 2014, cocodataset.org/#format-data).
 
-Real COCO (`annotations/person_keypoints_val2017.json`, `val2017/`) or a folder that somebody made (one JSON
-with keypoints, pictures in `images/` or beside it). The number of keypoints comes from the file. A problem is
-one sentence that names the file and the id.
+Real COCO (`annotations/person_keypoints_val2017.json`, `val2017/`) or a folder that somebody made (one JSON with
+keypoints, images in `images/` or beside it). The number of keypoints comes from the file. A problem is one sentence
+that names the file and the id.
 
-Frame: COCO's pixels, (0, 0) the top-left corner of the picture as stored: the EXIF orientation is ignored,
-because COCO annotated the stored pixels. n people, K keypoints, m crowd regions.
+Coordinates: COCO pixels, (0, 0) the top-left corner of the image as stored: the EXIF orientation is ignored, because
+COCO annotated the stored pixels. n people, K keypoints, m crowd regions.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from posekit.data.coco_json import normalise
-from posekit.data.folder import Inside, find_annotations, find_images, find_layout, known_layout, place
-from posekit.data.pictures import DataError, check_size, quick_check, read_image
+from posekit.data.folder import find_annotations, find_images, find_layout, image_path, is_inside, known_layout
+from posekit.data.images import DataError, check_file, check_size, read_image
 from posekit.layouts import Layout
 
 
@@ -32,10 +31,10 @@ class CocoFolder:
     usually found. `layout`: a `Layout` or the name of one, if the file's own keypoint names are not to be
     used. `with_people`: keep only images with at least one labelled, non-crowd person (for training).
     `count`: only the first so many images. `category`: id or name of the only category to keep; None: all that have
-    the same keypoints. `outside`: pictures may lie outside the folder (absolute paths, `..`, symbolic links).
+    the same keypoints. `outside`: images may lie outside the folder (absolute paths, `..`, symbolic links).
 
     `on_error="raise"`: the first bad entry stops with a `DataError`. `"skip"`: bad annotations and images are
-    left out, and `skipped` lists a sentence for each; pictures are then looked at (header and end, not
+    left out, and `skipped` lists a sentence for each; images are then looked at (header and end, not
     decoded) at once.
 
     Attributes: `name`, `layout`, `sigmas_from` (where the layout's sigmas come from), `category_id` (the one category
@@ -114,12 +113,11 @@ class CocoFolder:
         return digest.hexdigest()[:12]
 
     def path(self, i: int) -> Path:
-        """Where the picture of image i lies."""
-        return place(self.folder, self._images[i]["file_name"])
+        """Where image i lies."""
+        return image_path(self.folder, self._images[i]["file_name"])
 
     def image(self, i: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB. Raises DataError for a missing, truncated, unreadable or wrongly sized
-        picture."""
+        """(H, W, 3) uint8 RGB. Raises DataError for a missing, truncated, unreadable or wrongly sized image."""
         row, path = self._images[i], self.path(i)
         pixels = read_image(path, f"image {row['id']}")
         check_size(row, path, pixels.shape[1], pixels.shape[0])
@@ -144,8 +142,7 @@ class CocoFolder:
 
     @property
     def ground_truth(self) -> dict:
-        """The COCO dictionary of the images in use: images, annotations (crowds too) and categories, in image
-        pixels.
+        """The COCO dictionary of the images in use: images, annotations (crowds too) and categories, in image pixels.
 
         Segmentations are left out: keypoint scoring does not use them, and they are most of the file.
         """
@@ -188,18 +185,18 @@ class CocoFolder:
         return labelled
 
     def _check_files(self, outside: bool) -> None:
-        """Every picture is there (one listing of the folder) and lies in the folder; with on_error="skip", also that
-        it looks whole."""
+        """Every image is there (one listing of the folder) and lies in the folder; with on_error="skip", also that it
+        looks complete."""
         with os.scandir(self.folder) as entries:
             present = {entry.name for entry in entries if not entry.is_symlink()}
-        inside, keep = Inside(self.root, self.folder), []
+        keep = []
         for i, row in enumerate(self._images):
             path = self.path(i)
             if row["file_name"] not in present:
                 if not os.path.isfile(path):
                     self._problem(f"image {row['id']}: there is no picture '{path}'")
                     continue
-                if not outside and not inside(path):
+                if not outside and not is_inside(path, [self.root, self.folder]):
                     self._problem(
                         f"image {row['id']}: its picture '{path}' lies outside '{self.root}': "
                         "move it there, or allow it with outside=True"
@@ -207,7 +204,7 @@ class CocoFolder:
                     continue
             try:
                 if self.on_error == "skip":
-                    quick_check(row, path)
+                    check_file(row, path)
                 keep.append(row)
             except DataError as error:
                 self._problem(str(error))

@@ -6,11 +6,11 @@ Format: cocodataset.org, "Data format": a category has an id, a name, the names 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from posekit.data.coco_values import Fault, Notes, clean, listed, told, whole
+from posekit.data.coco_rows import Fault, Notes, as_list, described, named, printable, whole
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Category:
 
 def read_categories(rows: Any, where: str, notes: Notes, strict: bool = True) -> list[Category]:
     """The categories of a file; null or nothing is an empty list. Not strict: one that cannot be read is left out with
-    a note, as pycocotools scores without them.
+    a note, as pycocotools scores without them, and skeletons are not read.
 
     Raises:
         ValueError: rows that cannot be read; one sentence.
     """
-    rows = [] if rows is None else listed(rows)
+    rows = [] if rows is None else as_list(rows)
     if rows is None:
         raise ValueError(f"{where}: 'categories' must be a list")
     found: dict[int, Category] = {}
@@ -41,12 +41,12 @@ def read_categories(rows: Any, where: str, notes: Notes, strict: bool = True) ->
         number, names, limbs = None, (), ()
         try:
             if not isinstance(row, dict):
-                raise Fault(f"is {told(row)}, not an object")
+                raise Fault(f"is {described(row)}, not an object")
             if row.get("id") is None:
                 raise Fault("has no 'id', so no annotation can belong to it")
             number = whole(row["id"], "category id", notes)
-            names = _names(row.get("keypoints"), notes)
-            limbs = _limbs(row.get("skeleton"), names, notes)
+            names = _keypoint_names(row.get("keypoints"), notes)
+            limbs = _limbs(row.get("skeleton"), names, notes) if strict else ()
         except Fault as fault:
             sentence = f"category number {place} of the file {fault}"
             if strict:
@@ -54,64 +54,57 @@ def read_categories(rows: Any, where: str, notes: Notes, strict: bool = True) ->
             notes.say(f"left out: {sentence}" if number is None else f"{sentence}: the keypoints' names are not used")
             if number is None:
                 continue
-        name = clean(row["name"]) if isinstance(row.get("name"), str) else ""
-        category = Category(number, name, names, limbs)
-        if strict and number in found and found[number].keypoints != names:
+        name = printable(row["name"]) if isinstance(row.get("name"), str) else ""
+        first = found.setdefault(number, Category(number, name, names, limbs))
+        if strict and first.keypoints != names:
             raise ValueError(
                 f"{where}: two categories have the id {number} and different keypoints; ids must be unique"
             )
-        found.setdefault(number, category)
     return list(found.values())
 
 
-def _names(value: Any, notes: Notes) -> tuple[str, ...]:
-    names = [] if value is None else listed(value)
+def _keypoint_names(value: Any, notes: Notes) -> tuple[str, ...]:
+    names = [] if value is None else as_list(value)
     if names is None:
-        raise Fault(f"has the keypoints {told(value)}, not a list of names")
+        raise Fault(f"has the keypoints {described(value)}, not a list of names")
     for name in names:
         if not isinstance(name, str | int) or isinstance(name, bool):
-            raise Fault(f"names a keypoint {told(name)}, which is not text")
+            raise Fault(f"names a keypoint {described(name)}, which is not text")
         if not isinstance(name, str):
             notes.say(f"keypoint names are numbers in the file, the first {name}: read as text")
-    names = tuple(clean(str(name)) for name in names)
-    if len(set(names)) < len(names):
-        twice = next(name for name, n in Counter(names).items() if n > 1)
-        raise Fault(f"name a keypoint twice: '{twice}'; names must differ")
+    names = tuple(printable(str(name)) for name in names)
+    for name, n in Counter(names).items():
+        if n > 1:
+            raise Fault(f"name a keypoint twice: '{name}'; names must differ")
     return names
 
 
 def _limbs(value: Any, names: tuple[str, ...], notes: Notes) -> tuple[tuple[int, int], ...]:
     """The skeleton as index pairs counted from 0. COCO counts from 1; a 0 in it shows that the file does not."""
-    pairs = [listed(pair) or [] for pair in listed(value) or []]
     places = {name: i for i, name in enumerate(names, 1)}
+    pairs = [as_list(pair) or [] for pair in as_list(value) or []]
     pairs = [[places.get(end, end) if isinstance(end, str) else end for end in pair] for pair in pairs]
     ends = [end for pair in pairs for end in pair]
-    pure = all(len(pair) == 2 for pair in pairs) and all(type(end) is int for end in ends)
-    if not ends and not value:
+    if not pairs and not value:
         return ()
-    if pure and ends and min(ends) == 0 and max(ends) < len(names):
-        notes.say("the skeleton counts keypoints from 0, COCO from 1: read as it is meant")
-        return tuple((a, b) for a, b in pairs)
-    if pure and ends and min(ends) >= 1 and max(ends) <= len(names):
-        return tuple((a - 1, b - 1) for a, b in pairs)
+    if ends and all(len(pair) == 2 for pair in pairs) and all(type(end) is int for end in ends):
+        first = min(min(ends), 1)
+        if first >= 0 and max(ends) < len(names) + first:
+            if first == 0:
+                notes.say("the skeleton counts keypoints from 0, COCO from 1: read as it is meant")
+            return tuple((a - first, b - first) for a, b in pairs)
     if names:
-        notes.say(f"the skeleton {told(value)} does not fit the {len(names)} keypoints: no limbs are drawn")
+        notes.say(f"the skeleton {described(value)} does not fit the {len(names)} keypoints: no limbs are drawn")
     return ()
 
 
-def choose(
-    categories: list[Category],
-    used: Counter,
-    wanted: int | str | None,
-    where: str,
-    remedy: str = "category",
-    key: Callable | None = None,
+def choose_categories(
+    categories: list[Category], used: Counter, wanted: int | str | None, where: str, remedy: str, key: Callable
 ) -> list[Category]:
     """The categories that are kept: the one wanted (id or name), else all that share the layout of the keypoints.
 
     `used`: how many annotations with keypoints have which category id. A file that lists no category has those that it
-    uses. `remedy`: how the reader says which one is meant. `key`: what must be equal of their keypoints' names: they
-    themselves, or what this function makes of them.
+    uses. `remedy`: how the reader says which one is meant. `key`: what of their keypoints' names must be equal.
 
     Raises:
         ValueError: the wanted one is not there, or their keypoints differ; one sentence.
@@ -122,7 +115,6 @@ def choose(
         if not found and categories:
             raise ValueError(f"{where} has no category {wanted}; it has {named(categories)}: give {remedy}")
         return found or [Category(wanted if isinstance(wanted, int) else 1)]
-    key = key or tuple
     with_names = [one for one in listing if one.keypoints]
     if len({key(one.keypoints) for one in with_names}) > 1:
         with_names = [one for one in with_names if used[one.id]] or with_names
@@ -135,30 +127,30 @@ def choose(
     return with_names or [one for one in listing if used[one.id]] or listing
 
 
-def named(categories: Iterable) -> str:
-    """Up to five categories, for a sentence."""
-    texts = [str(one) for one in categories]
-    return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")
-
-
-def counted(numbers: Counter, categories: list[Category]) -> str:
-    """How many rows have which category: "3 of category 5 'dog', 2 without a category id"."""
-    names = {one.id: str(one) for one in categories}
-    texts = [
-        f"{n:,} without a category id" if key is None else f"{n:,} of category {names.get(key, key)}"
-        for key, n in numbers.most_common(5)
-    ]
-    rest = sum(numbers.values()) - sum(n for _, n in numbers.most_common(5))
-    return ", ".join(texts) + (f" and {rest:,} of others" if rest else "")
-
-
-def tell_left_out(
-    left_out: Counter, kept: list[Category], categories: list[Category], where: str, notes: Notes, everything: bool
+def check_categories(
+    kinds: Iterable, kept: Sequence[Category], listed: Sequence[Category], where: str, notes: Notes, what="detections"
 ) -> None:
-    """Note how many annotations are of other categories than those kept. Raises ValueError: all of them are."""
-    if everything:
-        raise ValueError(
-            f"{where}: no annotation has category {named(kept)}, which was looked for; they are "
-            f"{counted(left_out, categories)}"
+    """Note how many rows are of other categories than those kept; `kinds`: the category id of every row.
+
+    Raises:
+        ValueError: all of them are.
+    """
+    numbers, names = Counter(kinds), {one.id: str(one) for one in listed}
+    others = Counter({kind: n for kind, n in numbers.items() if kind not in {one.id for one in kept}})
+    if not others:
+        return
+    texts = [
+        f"{n:,} without a category id" if kind is None else f"{n:,} of category {names.get(kind, kind)}"
+        for kind, n in others.most_common(5)
+    ]
+    rest = others.total() - sum(n for _, n in others.most_common(5))
+    counted = ", ".join(texts) + (f" and {rest:,} of others" if rest else "")
+    detections = what == "detections"
+    if len(others) == len(numbers):
+        row, remedy = (
+            ("row", ": write the annotations' category_id into the rows") if detections else ("annotation", "")
         )
-    notes.say(f"left out: annotations, {counted(left_out, categories)} (kept: {named(kept)})")
+        raise ValueError(
+            f"{where}: no {row} has category {named(kept)}, which was looked for; they are {counted}{remedy}"
+        )
+    notes.say(f"left out: {what}, {counted} ({'looked for' if detections else 'kept'}: {named(kept)})")

@@ -1,8 +1,6 @@
-"""What lies where in a folder of COCO's format: the annotation file, the pictures, and which keypoints they
-have.
+"""What lies where in a folder of COCO's format: the annotation file, the images, and which keypoints they have.
 
-Real COCO is found by its own names; a folder that somebody made by looking for the one JSON that holds
-keypoints.
+Real COCO is found by its own names; a folder that somebody made by looking for the one JSON that holds keypoints.
 """
 
 from __future__ import annotations
@@ -11,17 +9,16 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from posekit.data.coco_json import Truth, parts
-from posekit.data.coco_values import load
-from posekit.data.pictures import DataError
+from posekit.data.coco_json import Truth, load, parts
+from posekit.data.images import DataError
 from posekit.layouts import LAYOUTS, SYNONYMS, Layout, layout_for, sigmas_for
 
-PARTS = {"train": ("train",), "val": ("valid", "val", "validation", "test")}  # folders of their own, as Roboflow writes
+# Folders of their own, as Roboflow writes
+SPLIT_FOLDERS = {"train": ("train",), "val": ("valid", "val", "validation", "test")}
 
 
 def find_annotations(root: Path, split: str, given: str | Path | None, notes: list[str]) -> tuple[Path, dict]:
-    """The annotation file and its content: the one given, COCO's own name, or the only JSON with
-    keypoints."""
+    """The annotation file and its content: the one given, COCO's own name, or the only JSON with keypoints."""
     if given is not None:
         paths = [path for path in (root / given, root / "annotations" / given, Path(given)) if path.is_file()]
         if not paths:
@@ -34,7 +31,7 @@ def find_annotations(root: Path, split: str, given: str | Path | None, notes: li
             return path, read_json(path)
     other = {"train": "val", "val": "train"}[split]
     beside = sorted([*root.glob("annotations/*.json"), *root.glob("*.json")])
-    mine, theirs = (_first([sorted((root / name).glob("*.json")) for name in PARTS[part]]) for part in (split, other))
+    mine, theirs = (_own_folder(root, part) for part in (split, other))
     if not (beside or mine or theirs):
         raise DataError(
             f"there is no annotation file in '{root}': expected "
@@ -61,7 +58,9 @@ def find_annotations(root: Path, split: str, given: str | Path | None, notes: li
     raise faults[0]
 
 
-def _first(found: list[list[Path]]) -> list[Path]:
+def _own_folder(root: Path, split: str) -> list[Path]:
+    """The JSON files of the first folder of the split that has any."""
+    found = (sorted((root / name).glob("*.json")) for name in SPLIT_FOLDERS[split])
     return next((paths for paths in found if paths), [])
 
 
@@ -110,11 +109,11 @@ def find_layout(path: Path, truth: Truth, given: Layout | None, notes: list[str]
     layout = replace(layout_for(names), limbs=first.limbs, sigmas=sigmas.copy())
     equal = "equal OKS sigmas" if (sigmas == sigmas[0]).all() else "OKS sigmas"
     notes.append(f"keypoints of its own: {equal} are used, {source}")
-    notes.append(flips(layout))
+    notes.append(_flips(layout))
     return layout, source
 
 
-def flips(layout: Layout) -> str:
+def _flips(layout: Layout) -> str:
     """What a horizontal flip does to keypoints that no known layout has."""
     pairs = [(a, b) for a, b in enumerate(layout.flip) if a < b]
     names = layout.keypoints
@@ -128,8 +127,7 @@ def flips(layout: Layout) -> str:
 
 
 def find_images(root: Path, split: str, given: str | Path | None, rows: list[dict], file: Path) -> Path:
-    """The folder that holds the pictures: the one given, else the first usual one that has any of the first
-    50."""
+    """The folder that holds the images: the one given, else the first usual one that has any of the first 50."""
     if given is not None:
         for folder in (root / given, Path(given)):
             if folder.is_dir():
@@ -140,30 +138,18 @@ def find_images(root: Path, split: str, given: str | Path | None, rows: list[dic
     if file.parent not in (root, root / "annotations") and root in file.parents:  # train/, valid/ of their own
         folders = [*(path for path in (file.parent / "images", file.parent) if path.is_dir()), *folders]
     for folder in folders:
-        if any(os.path.isfile(place(folder, row["file_name"])) for row in rows[:50]):
+        if any(os.path.isfile(image_path(folder, row["file_name"])) for row in rows[:50]):
             return folder
     return folders[0]
 
 
-def place(folder: Path, name: str) -> Path:
-    """Where a picture lies; the backslashes of a Windows path are folders unless a file is named so."""
+def image_path(folder: Path, name: str) -> Path:
+    """Where an image lies; the backslashes of a Windows path are folders unless a file is named so."""
     path = folder / name
     return folder / name.replace("\\", "/") if "\\" in name and not os.path.isfile(path) else path
 
 
-class Inside:
-    """Does a picture lie in one of these folders, links followed? Folders are looked at once."""
-
-    def __init__(self, *folders: Path) -> None:
-        self._roots = [os.path.realpath(folder) for folder in folders]
-        self._real: dict[str, str] = {}
-
-    def __call__(self, path: Path) -> bool:
-        parent, name = os.path.split(path)
-        if os.path.islink(path) or name in ("", ".", ".."):
-            real = os.path.realpath(path)
-        else:
-            if parent not in self._real:
-                self._real[parent] = os.path.realpath(parent)
-            real = os.path.join(self._real[parent], name)
-        return any(os.path.commonpath([root, real]) == root for root in self._roots)
+def is_inside(path: Path, folders: list[Path]) -> bool:
+    """Does an image lie in one of these folders, links followed?"""
+    real = os.path.realpath(path)
+    return any(os.path.commonpath([root, real]) == root for root in map(os.path.realpath, folders))

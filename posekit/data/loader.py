@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from posekit.data.augment import Augment
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 from posekit.data.transforms import frame_of, mask_padding, normalise, stack
 from posekit.input_spec import IMAGENET
 from posekit.protocols import PoseDataset

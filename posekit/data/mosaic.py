@@ -22,7 +22,7 @@ import numpy as np
 
 from posekit.data import transforms
 from posekit.data.augment import hsv_jitter
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 from posekit.layouts import COCO, Layout
 
 CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")

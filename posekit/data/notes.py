@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 
 SHOWN = 5  # sentences about entries that were left out; the others are counted
 
@@ -29,7 +29,7 @@ def left_out_of(data) -> list[str]:
     return list(dict.fromkeys(why for one in sources(data) for why in getattr(one, "skipped", ())))
 
 
-def gather(data: Mapping[str, object], what: Callable[[object], list[str]]) -> list[str]:
+def merged(data: Mapping[str, object], what: Callable[[object], list[str]]) -> list[str]:
     """The sentences of several data sets, each with the names of those that it is true of.
 
     data: name ("training", "validation") -> data set. what: `notes_of` or `left_out_of`.
@@ -41,12 +41,12 @@ def gather(data: Mapping[str, object], what: Callable[[object], list[str]]) -> l
     return [f"{' and '.join(names)}: {sentence}" for sentence, names in found.items()]
 
 
-def tell(parts, record: dict, report: Callable[[str], None]) -> None:
+def report_notes(parts, record: dict, report: Callable[[str], None]) -> None:
     """Reports what the readers of a run's data noticed and which sigmas score it, and keeps both in its record.
 
     parts: `train` and `val` of `posekit.training.build.Parts`. record: of `runs.Run`; it gets `notes` and `sigmas`.
     """
-    record["notes"] = gather(_by_name(parts), notes_of)
+    record["notes"] = merged(_by_name(parts), notes_of)
     record["sigmas"] = sigmas_of(next(iter(parts.val.values())).dataset)
     for sentence in record["notes"]:
         report(f"note: {sentence}")
@@ -54,9 +54,9 @@ def tell(parts, record: dict, report: Callable[[str], None]) -> None:
         report(f"OKS sigmas: {record['sigmas']}")
 
 
-def tell_left_out(parts, record: dict, report: Callable[[str], None]) -> None:
+def report_left_out(parts, record: dict, report: Callable[[str], None]) -> None:
     """Reports how many entries of a run's data could not be used, and keeps a sentence for each as `left_out`."""
-    record["left_out"] = gather(_by_name(parts), left_out_of)
+    record["left_out"] = merged(_by_name(parts), left_out_of)
     for line in summary(record["left_out"]):
         report(line)
 
@@ -67,7 +67,7 @@ def _by_name(parts) -> dict[str, object]:
     return {"training": parts.train.dataset} | val
 
 
-def unreadable(data) -> DataError:
+def unreadable_error(data) -> DataError:
     """What is raised when a whole epoch gave no batch."""
     why = left_out_of(data)
     return DataError(f"no image of {data.name} could be read: {'; '.join(why[:3]) or 'it has none for this process'}")

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from posekit.data.coco_annotations import ImageIds
-from posekit.data.coco_categories import Category
-from posekit.data.coco_results import as_rows, check_categories, normalise_rows
-from posekit.data.coco_values import Notes, load
+from posekit.data.coco_categories import Category, check_categories
+from posekit.data.coco_json import as_rows, load, normalise_rows
+from posekit.data.coco_rows import ImageIds, Notes
 from posekit.data.crops import box_faults
-from posekit.data.pictures import DataError, read_or_skip
+from posekit.data.images import DataError, read_or_skip
 from posekit.protocols import PoseDataset
 
 

@@ -1,5 +1,6 @@
 """How good are the poses: OKS, COCO's ten numbers and CrowdPose's, visibility and centres."""
 
+from posekit.data.crowdpose import BANDS, band_of, crowd_index
 from posekit.evaluation.centers import Centers, compare_centers, true_centers
 from posekit.evaluation.coco import (
     CROWD_STATS,
@@ -9,7 +10,6 @@ from posekit.evaluation.coco import (
     evaluate_by_people,
     per_joint_oks,
 )  # fmt: skip
-from posekit.evaluation.crowdpose import BANDS, band_of, crowd_index
 from posekit.evaluation.oks import match_people, oks, oks_per_joint
 from posekit.evaluation.pairing import Pairs, pair_people
 from posekit.evaluation.precision import STATS

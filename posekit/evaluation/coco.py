@@ -2,7 +2,7 @@
 CrowdPose's AP of easy, medium and hard images (RTMO, Table 2), as xtcocotools'.
 
 Shapes: A = 3 area ranges, T = 10 thresholds, R = 101 recall levels, D detections kept (at most 20 per image),
-G people, K keypoints. Frame: pixels of the image.
+G people, K keypoints. Coordinates: pixels of the image.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from posekit.data.coco_categories import named
-from posekit.evaluation.columns import People, read_people
-from posekit.evaluation.crowdpose import BANDS, BORDERS, band_of
+from posekit.data.coco_rows import named
+from posekit.data.crowdpose import BANDS, BORDERS, band_of
 from posekit.evaluation.detections import Detections, read_detections
+from posekit.evaluation.ground_truth import GroundTruth, read_ground_truth
 from posekit.evaluation.matching import THRESHOLDS, best_of_images, match_people, similarity_of
 from posekit.evaluation.oks import oks_per_joint
 from posekit.evaluation.precision import AREAS, accumulate, beyond, summary, threshold_place
@@ -62,7 +62,7 @@ class Result:
     stats: dict[str, float]
     precision: np.ndarray
     recall: np.ndarray
-    people: People
+    people: GroundTruth
     detections: Detections
     match: np.ndarray
     ignored_detections: np.ndarray
@@ -93,17 +93,6 @@ class Result:
             similarity_of(self.people, self.detections, self.sigmas, found, person),
             self.detections.scores[found],
         )
-
-    def missed(self, threshold: float = 0.5, area: str = "all") -> np.ndarray:
-        """Index into `people` of those that count and that no detection matched at this threshold."""
-        counted = np.flatnonzero(~self.ignored_people[AREAS.index(area)])
-        return np.setdiff1d(counted, self.match[AREAS.index(area), threshold_place(threshold)])
-
-    def false_alarms(self, threshold: float = 0.5, area: str = "all") -> np.ndarray:
-        """Index into `detections`, surest first, of those that count and matched nobody at this threshold."""
-        a, t = AREAS.index(area), threshold_place(threshold)
-        alarms = np.flatnonzero((self.match[a, t] < 0) & ~self.ignored_detections[a, t])
-        return alarms[np.argsort(-self.detections.scores[alarms], kind="stable")]
 
     def __str__(self) -> str:
         several = self.people.categories if len(self.people.categories) > 1 else []
@@ -160,8 +149,19 @@ def evaluate(
     """
     if max_detections < 1 or area_scale <= 0:
         raise ValueError(f"max_detections ({max_detections}) must be at least 1, area_scale ({area_scale}) above 0")
-    people = read_people(ground_truth, category_id, image_ids, convention)
-    found = read_detections(detections, people)
+    people = read_ground_truth(ground_truth, category_id, image_ids, convention)
+    return score(people, read_detections(detections, people), sigmas, area_scale, max_detections, borders)
+
+
+def score(
+    people: GroundTruth,
+    found: Detections,
+    sigmas=None,
+    area_scale: float = 1.0,
+    max_detections: int = 20,
+    borders: tuple[float, float] = BORDERS,
+) -> Result:
+    """As `evaluate`, from arrays; `people.crowd_index` says whether CrowdPose's convention holds."""
     sigmas, source = _sigmas(sigmas, people, found)
     found = found.select(best_of_images(found, max_detections))
     limits = np.array([[0, 1e10], [32**2 * area_scale, 96**2 * area_scale], [96**2 * area_scale, 1e10]])
@@ -173,30 +173,16 @@ def evaluate(
     ignored[a, t, d] = ignored_people[a, match[a, t, d]]  # matched: as the person
     nobody = people.ids == 0
     if (nobody & ~people.ignore).any():
-        # pycocotools marks a detection as matched by writing down the annotation's id, so 0 reads as
-        # unmatched.
+        # pycocotools marks a detection as matched by writing down the annotation's id, so 0 reads as unmatched.
         ignored[a, t, d] |= nobody[match[a, t, d]] & far[a, d]
-    precision, recall = accumulate(people, found, match, ignored, ignored_people)
+    columns = people, found, match, ignored, ignored_people
+    precision, recall = accumulate(*columns)
     stats = summary(precision, recall)
     if people.crowd_index is not None:
         band = band_of(people.crowd_index, borders)
         for place, name in enumerate(CROWD_STATS):
-            tables = accumulate(people, found, match, ignored, ignored_people, band == place)
-            stats[name] = summary(*tables)["AP"]
-    return Result(
-        stats,
-        precision,
-        recall,
-        people,
-        found,
-        match,
-        ignored,
-        ignored_people,
-        sigmas,
-        source,
-        area_scale,
-        people.notes.lines(),
-    )
+            stats[name] = summary(*accumulate(*columns, band == place))["AP"]
+    return Result(stats, precision, recall, *columns, sigmas, source, area_scale, people.notes.lines())
 
 
 def evaluate_by_people(ground_truth, detections, **options) -> dict[int, dict[str, float]]:
@@ -213,9 +199,8 @@ def evaluate_by_people(ground_truth, detections, **options) -> dict[int, dict[st
     per_image = np.tile(per_image.reshape(several, -1).sum(0), several)
     for n in np.unique(per_image[per_image > 0]):
         images = per_image == n
-        tables = accumulate(
-            people, result.detections, result.match, result.ignored_detections, result.ignored_people, images
-        )
+        columns = people, result.detections, result.match, result.ignored_detections, result.ignored_people
+        tables = accumulate(*columns, images)
         counted = int((~result.ignored_people[0] & images[people.image]).sum())
         table[int(n)] = summary(*tables) | {"images": int(images.sum()) // several, "people": counted}
     return table
@@ -235,7 +220,7 @@ def per_joint_oks(result: Result, threshold: float = 0.5) -> np.ndarray:
     return np.where(labelled > 0, np.nansum(joints, 0) / np.maximum(labelled, 1), np.nan)
 
 
-def _sigmas(sigmas, people: People, found: Detections) -> tuple[np.ndarray, str]:
+def _sigmas(sigmas, people: GroundTruth, found: Detections) -> tuple[np.ndarray, str]:
     k = people.keypoints.shape[1] if len(people) else found.keypoints.shape[1]
     if sigmas is not None:
         sigmas = np.asarray(sigmas, float)

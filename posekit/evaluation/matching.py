@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from posekit.evaluation.columns import People
 from posekit.evaluation.detections import Detections
+from posekit.evaluation.ground_truth import GroundTruth
 from posekit.evaluation.oks import doubled, oks_pairs
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of OKS
@@ -23,13 +23,13 @@ def best_of_images(found: Detections, max_detections: int) -> np.ndarray:
     return order[np.arange(len(order)) - np.searchsorted(image, image) < max_detections]
 
 
-def similarity_of(people: People, found: Detections, sigmas, d_index, g_index) -> np.ndarray:
+def similarity_of(people: GroundTruth, found: Detections, sigmas, d_index, g_index) -> np.ndarray:
     """(P,) OKS of the pairs (d_index, g_index)."""
     labelled, bounds = people.visibility > 0, doubled(people.boxes)
     return oks_pairs(found.keypoints, people.keypoints, labelled, people.areas, sigmas, bounds, d_index, g_index)
 
 
-def _close(people: People, found: Detections, sigmas, d_index, g_index) -> np.ndarray:
+def _close(people: GroundTruth, found: Detections, sigmas, d_index, g_index) -> np.ndarray:
     """Indices of the pairs that can reach OKS 0.5.
 
     No joint is nearer than the gap between the box of the detection and that of the person's labelled joints:
@@ -50,7 +50,7 @@ def _close(people: People, found: Detections, sigmas, d_index, g_index) -> np.nd
     return np.flatnonzero((gap <= reach[g_index]) | (people.areas[g_index] < 0))
 
 
-def match_people(people: People, found: Detections, sigmas, ignored_people) -> np.ndarray:
+def match_people(people: GroundTruth, found: Detections, sigmas, ignored_people) -> np.ndarray:
     """Greedy matching, surest detection first: (A, T, D) index of the person, or -1.
 
     A detection takes the free person with the highest OKS >= threshold (ties: the later annotation) among

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from posekit.data import DRAWN, open_dataset
-from posekit.data.pictures import DataError
+from posekit.data.images import DataError
 from posekit.data.topdown import People
 from posekit.protocols import PoseDataset, PoseModel
 from posekit.training.recipe_fields import DATA_OPTIONS

@@ -18,7 +18,7 @@ import numpy as np
 
 from posekit import locks, runs
 from posekit.data import DRAWN, notes
-from posekit.data.pictures import read_or_skip
+from posekit.data.images import read_or_skip
 from posekit.data.topdown import PersonCrops
 from posekit.data.transforms import decode, make_batch
 from posekit.evaluation import evaluate, evaluate_by_people, per_joint_oks

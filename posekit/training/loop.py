@@ -69,16 +69,16 @@ def train(
         with run:
             if run.before == "done":
                 report(f"{runs.relative(run.folder)} is done: nothing to train")
-                notes.tell(parts, run.record, report)
+                notes.report_notes(parts, run.record, report)
                 return runs.read_json(run.path("metrics.json"))
             run.record["summary"] = summary(recipe, parts)
             try:
                 loop = Loop(recipe, run, fabric, parts, stop, report)
                 loop.resume(report)
-                notes.tell(parts, run.record, report)
+                notes.report_notes(parts, run.record, report)
                 loop.fit(report, checkpoint_seconds, validate_every)
                 metrics = loop.finish()
-                notes.tell_left_out(parts, run.record, report)
+                notes.report_left_out(parts, run.record, report)
             except KeyboardInterrupt as error:
                 report(str(error) or interruption.AT_ONCE)
                 raise
@@ -189,7 +189,7 @@ class Loop:
                 if stopping:
                     self.check()
             if not self.batch:
-                raise notes.unreadable(loader.dataset)
+                raise notes.unreadable_error(loader.dataset)
             self.epoch, self.batch = self.epoch + 1, 0
         bar.close()
 

@@ -53,7 +53,7 @@ def pretrain(
             if step % max(steps // 4, 1) == 0:
                 report(f"backbone on heatmaps: step {step}/{steps}, loss {loss.item():.4f}")
         if step == before:
-            raise notes.unreadable(loader.dataset)
+            raise notes.unreadable_error(loader.dataset)
         epoch += 1
 
 

@@ -21,8 +21,7 @@ from safetensors.torch import save
 
 from posekit import models, runs
 from posekit.data import open_dataset
-from posekit.data.image_input import as_array
-from posekit.data.pictures import MAX_PIXELS, read_image
+from posekit.data.images import MAX_PIXELS, as_array, read_image
 from posekit.data.topdown import PersonCrops
 from posekit.evaluation import evaluate
 from posekit.layouts import LAYOUTS
@@ -125,7 +124,6 @@ def scores(result) -> None:
     must(all(v == -1 or (math.isfinite(v) and 0 <= v <= 1) for v in result.stats.values()), f"shares: {result.stats}")
     str(result)
     result.matches()
-    result.missed()
 
 
 def boxes(folder: Path) -> None:

@@ -13,11 +13,11 @@ import numpy as np
 from posekit.data.drawn.render import CANVAS, SHIFT, capsules, to_pixels
 from posekit.data.drawn.styles import Style
 
-FIELD = 128  # pixels of the ground before it is resized to the picture
+TEXTURE_SIZE = 128  # pixels of the ground before it is resized to the image
 
 
-def _field(rng: np.random.Generator, contrast: float, palette: tuple = ()) -> np.ndarray:
-    """(FIELD, FIELD, 3) uint8: a smooth field of colours around one base colour, of the palette if there is one."""
+def _colour_field(rng: np.random.Generator, contrast: float, palette: tuple = ()) -> np.ndarray:
+    """(TEXTURE_SIZE, TEXTURE_SIZE, 3) uint8: smoothly varying colours around one, of the palette if there is one."""
     cells = 2 + int(4 * rng.random())
     base = 40 + 175 * rng.random(3)
     base = base.mean() + (base - base.mean()) * 0.9 * rng.random()
@@ -26,50 +26,50 @@ def _field(rng: np.random.Generator, contrast: float, palette: tuple = ()) -> np
         contrast = 0.5 * contrast
     light, tint = rng.random((cells, cells, 1)) - 0.5, rng.random((cells, cells, 3)) - 0.5
     lattice = np.clip(base + contrast * 255 * (0.8 * light + 0.45 * tint), 0, 255).astype(np.uint8)
-    return cv2.resize(lattice, (FIELD, FIELD), interpolation=cv2.INTER_LINEAR_EXACT)
+    return cv2.resize(lattice, (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=cv2.INTER_LINEAR_EXACT)
 
 
 def _pattern(rng: np.random.Generator) -> np.ndarray:
-    """(FIELD, FIELD) int16: stripes, checks or slanted bars, brighter and darker."""
+    """(TEXTURE_SIZE, TEXTURE_SIZE) int16: stripes, checks or slanted bars, brighter and darker."""
     kind, period = rng.random(), 4 + int(20 * rng.random())
     amplitude = 5 + int(26 * rng.random())
     slant = int(5 * rng.random()) - 2
-    y, x = np.arange(FIELD, dtype=np.int16)[:, None], np.arange(FIELD, dtype=np.int16)[None]
+    y, x = np.arange(TEXTURE_SIZE, dtype=np.int16)[:, None], np.arange(TEXTURE_SIZE, dtype=np.int16)[None]
     bars = ((2 * x + slant * y + 1024) // (2 * period)) & 1
     if kind < 0.35:
         bars = bars ^ ((y // period) & 1)
     elif kind < 0.65:
-        bars = np.broadcast_to((y // period) & 1, (FIELD, FIELD))
+        bars = np.broadcast_to((y // period) & 1, (TEXTURE_SIZE, TEXTURE_SIZE))
     return (2 * bars - 1) * np.int16(amplitude)
 
 
-def ground(rng: np.random.Generator, size: int, palette: tuple = ()) -> np.ndarray:
+def draw_ground(rng: np.random.Generator, size: int, palette: tuple = ()) -> np.ndarray:
     """(size, size, 3) uint8 RGB: one or two colour fields, perhaps a pattern, cloudy and fine texture.
 
     With a palette (`Style.grounds`) the fields have its colours, and nothing has a pattern.
     """
-    picture = _field(rng, 0.15 + 0.75 * rng.random(), palette)
+    image = _colour_field(rng, 0.15 + 0.75 * rng.random(), palette)
     if rng.random() < 0.6:
-        row = int(FIELD * (0.3 + 0.5 * rng.random()))
-        picture[row:] = _field(rng, 0.1 + 0.4 * rng.random(), palette)[row:]
-    shade = np.zeros((FIELD, FIELD), np.int16)
+        row = int(TEXTURE_SIZE * (0.3 + 0.5 * rng.random()))
+        image[row:] = _colour_field(rng, 0.1 + 0.4 * rng.random(), palette)[row:]
+    shade = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE), np.int16)
     for _ in range(0 if palette else int(2.2 * rng.random())):
         pattern = _pattern(rng)
-        edge = int(FIELD * rng.random())
+        edge = int(TEXTURE_SIZE * rng.random())
         part = rng.random()
-        rows = slice(0, FIELD) if part < 0.4 else slice(edge, FIELD) if part < 0.7 else slice(0, edge)
+        rows = slice(0, TEXTURE_SIZE) if part < 0.4 else slice(edge, TEXTURE_SIZE) if part < 0.7 else slice(0, edge)
         shade[rows] += pattern[rows]
-    for cells in (8 << int(3 * rng.random()), FIELD):
-        strength = rng.random() ** 2 * (70 if cells < FIELD else 34)
+    for cells in (8 << int(3 * rng.random()), TEXTURE_SIZE):
+        strength = rng.random() ** 2 * (70 if cells < TEXTURE_SIZE else 34)
         cloud = np.frombuffer(rng.bytes(cells * cells), np.uint8).reshape(cells, cells)
-        if cells < FIELD:
-            cloud = cv2.resize(cloud, (FIELD, FIELD), interpolation=cv2.INTER_LINEAR_EXACT)
+        if cells < TEXTURE_SIZE:
+            cloud = cv2.resize(cloud, (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=cv2.INTER_LINEAR_EXACT)
         shade += ((cloud.astype(np.int16) - 128) * np.int16(strength)) >> 8
-    picture = cv2.add(picture, cv2.merge([shade, shade, shade]), dtype=cv2.CV_8U)
-    return picture if size == FIELD else cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR_EXACT)
+    image = cv2.add(image, cv2.merge([shade, shade, shade]), dtype=cv2.CV_8U)
+    return image if size == TEXTURE_SIZE else cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR_EXACT)
 
 
-def thing(rng: np.random.Generator, style: Style, extent: tuple[float, float]) -> list[tuple[np.ndarray, tuple]]:
+def occluder(rng: np.random.Generator, style: Style, extent: tuple[float, float]) -> list[tuple[np.ndarray, tuple]]:
     """One object, [(canvas polygon (V, 2), RGB)]: a box, disc, triangle, pole, or a limb that is nobody's.
 
     `extent`: the range of its size as a share of the canvas.
@@ -87,22 +87,16 @@ def thing(rng: np.random.Generator, style: Style, extent: tuple[float, float]) -
     wide = long * (0.3 + 0.7 * u[4])
     kind = u[5]
     if kind < 0.30:
-        corners = [
-            long * axis + wide * across,
-            long * axis - wide * across,
-            -long * axis - wide * across,
-            wide * across - long * axis,
-        ]
-        shapes = [at + 0.5 * np.array(corners)]
+        along, aside = long * axis, wide * across
+        shapes = [at + 0.5 * np.array([along + aside, along - aside, -along - aside, aside - along])]
     elif kind < 0.48:
         turn = np.arange(20) * (np.pi / 10)
         shapes = [at + 0.5 * (long * np.cos(turn)[:, None] * axis + wide * np.sin(turn)[:, None] * across)]
     elif kind < 0.62:
         shapes = [at + np.array([long * axis, wide * across, -0.5 * wide * axis - 0.4 * long * across])]
     elif kind < 0.78:
-        end = at + 2.0 * long * axis
         width = np.array(0.06 * long + 2)
-        shapes = [capsules(at, end, width, width)]
+        shapes = [capsules(at, at + 2.0 * long * axis, width, width)]
     else:
         if u[6] < 0.5:
             colour = np.array(style.skins[int(u[7] * len(style.skins))], float)
@@ -113,15 +107,15 @@ def thing(rng: np.random.Generator, style: Style, extent: tuple[float, float]) -
     return [(np.rint(shape * 64) / 64, colour) for shape in shapes]
 
 
-def paint_thing(picture: np.ndarray, shapes, outlined: bool) -> None:
-    """Paint an object into an RGB picture (S, S, 3), in place."""
-    size = picture.shape[0]
+def paint_occluder(image: np.ndarray, shapes, outlined: bool) -> None:
+    """Paint an object into an RGB image (S, S, 3), in place."""
+    size = image.shape[0]
     for shape, colour in shapes:
         pixels = to_pixels(shape, size)
-        cv2.fillConvexPoly(picture, pixels, colour, cv2.LINE_AA, SHIFT)
+        cv2.fillConvexPoly(image, pixels, colour, cv2.LINE_AA, SHIFT)
         if outlined:
             dark = tuple(c * 2 // 5 for c in colour)
-            cv2.polylines(picture, [pixels], True, dark, 1, cv2.LINE_AA, SHIFT)
+            cv2.polylines(image, [pixels], True, dark, 1, cv2.LINE_AA, SHIFT)
 
 
 def erase_ids(ids: np.ndarray, shapes) -> None:
@@ -130,19 +124,19 @@ def erase_ids(ids: np.ndarray, shapes) -> None:
         cv2.fillConvexPoly(ids, to_pixels(shape, ids.shape[0]), (0, 0), cv2.LINE_8, SHIFT)
 
 
-def develop(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The camera: exposure, contrast and tint per channel, then grain. A new (S, S, 3) uint8 picture."""
+def apply_camera(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The camera: exposure, contrast and tint per channel, then grain. A new (S, S, 3) uint8 image."""
     gain, lift = 0.75 + 0.4 * rng.random(), 40 * (rng.random() - 0.5)
     tint = 0.92 + 0.16 * rng.random(3)
     levels = np.arange(256)[:, None]
     table = np.clip((levels - 128) * gain * tint + 128 + lift, 0, 255).astype(np.uint8)
-    picture = cv2.LUT(picture, table.reshape(256, 1, 3))
+    image = cv2.LUT(image, table.reshape(256, 1, 3))
     strength = int(20 * rng.random() ** 2)
-    grain = np.frombuffer(rng.bytes(FIELD * FIELD), np.uint8).reshape(FIELD, FIELD)
+    grain = np.frombuffer(rng.bytes(TEXTURE_SIZE * TEXTURE_SIZE), np.uint8).reshape(TEXTURE_SIZE, TEXTURE_SIZE)
     if strength == 0:
-        return picture
-    size = picture.shape[0]
+        return image
+    size = image.shape[0]
     grain = ((grain.astype(np.int16) - 128) * np.int16(strength)) >> 7
-    times = -(-size // FIELD)
-    grain = np.tile(grain, (times, times))[:size, :size] if size != FIELD else grain
-    return cv2.add(picture, cv2.merge([grain, grain, grain]), dtype=cv2.CV_8U)
+    times = -(-size // TEXTURE_SIZE)
+    grain = np.tile(grain, (times, times))[:size, :size] if size != TEXTURE_SIZE else grain
+    return cv2.add(image, cv2.merge([grain, grain, grain]), dtype=cv2.CV_8U)

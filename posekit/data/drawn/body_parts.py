@@ -1,6 +1,6 @@
-"""What a drawn body is made of and wears: the pieces, which joint each of them shows, skin, hair and clothes.
+"""What a drawn body is made of and wears: the parts, which joint each of them shows, skin, hair and clothes.
 
-Shapes: N people, C = 23 pieces per person (`PIECES`), K joints of a layout.
+Shapes: N people, C = 23 parts per person (`PARTS`), K joints of a layout.
 """
 
 from __future__ import annotations
@@ -23,22 +23,21 @@ _LIMBS = (  # end points and radii in standing heights
 )
 CAPSULES = tuple(
     (f"{side}_{name}", POINT[f"{side}_{a}"], POINT[f"{side}_{b}"], ra, rb)
-    for part in (_LIMBS[:3], _LIMBS[3:]) for side in ("left", "right") for name, a, b, ra, rb in part
-) + (("neck", POINT["neck"], POINT["head"], 0.030, 0.028),)  # fmt: skip
+    for part in (_LIMBS[:3], _LIMBS[3:])
+    for side in ("left", "right")
+    for name, a, b, ra, rb in part
+) + (("neck", POINT["neck"], POINT["head"], 0.030, 0.028),)
 TAIL = (  # of those who have one, as `CAPSULES`
     ("tail_root", POINT["pelvis"], POINT["tail_1"], 0.026, 0.021),
     ("tail_middle", POINT["tail_1"], POINT["tail_2"], 0.021, 0.017),
     ("tail_tip", POINT["tail_2"], POINT["tail_3"], 0.017, 0.010),
 )
-PIECES = tuple(c[0] for c in CAPSULES) + ("torso", "pelvis", "skirt", "head", "face", "hair")
-PIECES += tuple(c[0] for c in TAIL) + ("muzzle",)
-PIECE = {name: i for i, name in enumerate(PIECES)}
-NECK, TORSO, PELVIS, SKIRT, HEAD, FACE_PIECE, HAIR, MUZZLE = (
-    PIECE[p] for p in ("neck", "torso", "pelvis", "skirt", "head", "face", "hair", "muzzle")
-)
+PARTS = tuple(c[0] for c in CAPSULES) + ("torso", "pelvis", "skirt", "head", "face", "hair")
+PARTS += tuple(c[0] for c in TAIL) + ("muzzle",)
+PART = {name: i for i, name in enumerate(PARTS)}
 
-# A joint is seen where the picture shows one of these pieces of the same person.
-_SHOWS = {
+# A joint is visible where the image shows one of these parts of the same person.
+_PARTS_OF_JOINT = {
     "nose": ("head", "muzzle"),
     "eye": ("head", "muzzle"),
     "ear": ("head",),
@@ -53,20 +52,20 @@ _SHOWS = {
 }
 
 
-def shows_table(layout: Layout) -> np.ndarray:
-    """(K, C + 1) bool: does piece c (numbered from 1, 0 = nothing) show keypoint k?"""
-    table = np.zeros((len(layout), len(PIECES) + 1), bool)
+def joint_part_table(layout: Layout) -> np.ndarray:
+    """(K, C + 1) bool: does part c (numbered from 1, 0 = nothing) show keypoint k?"""
+    table = np.zeros((len(layout), len(PARTS) + 1), bool)
     for k, keypoint in enumerate(layout.keypoints):
         side, _, name = keypoint.partition("_") if keypoint.startswith(("left_", "right_")) else ("", "", keypoint)
-        for piece in _SHOWS[name]:
-            sided = f"{side}_{piece}"
-            table[k, 1 + PIECE[sided if sided in PIECE else piece]] = True
+        for part in _PARTS_OF_JOINT[name]:
+            sided = f"{side}_{part}"
+            table[k, 1 + PART[sided if sided in PART else part]] = True
     return table
 
 
 @dataclass
-class Looks:
-    """How N people look: colours (N, C, 3) uint8 RGB of the pieces, `skin` (N, 3), and habits (N,) bool.
+class Appearance:
+    """How N people look: colours (N, C, 3) uint8 RGB of the parts, `skin` (N, 3), and habits (N,) bool.
 
     `furry`: all of them have fur, a muzzle and a tail.
     """
@@ -80,7 +79,7 @@ class Looks:
     furry: bool = False
 
 
-def dress(style: Style, rng: np.random.Generator, n: int) -> Looks:
+def sample_appearance(style: Style, rng: np.random.Generator, n: int) -> Appearance:
     """Draw skin, hair and clothes of N people."""
     u = rng.random((n, 12))
     skin = _shade(style.skins, u[:, 0], u[:, 1])
@@ -92,28 +91,28 @@ def dress(style: Style, rng: np.random.Generator, n: int) -> Looks:
     bald, hat = u[:, 4] < 0.08 * style.clothed, (u[:, 4] > 0.87) & style.clothed
     long_hair = (u[:, 5] < 0.22) & ~bald & ~hat & style.clothed
     skirt = u[:, 6] < 0.10 * style.clothed
-    colours = np.empty((n, len(PIECES), 3))
+    colours = np.empty((n, len(PARTS), 3))
     colours[:] = skin[:, None]
     if style.clothed:
         bare_leg = skirt | (u[:, 7] < 0.25)
         for s in ("left", "right"):
-            colours[:, PIECE[f"{s}_thigh"]] = np.where(skirt[:, None], skin, cloth[:, 1])
-            colours[:, PIECE[f"{s}_shin"]] = np.where(bare_leg[:, None], skin, cloth[:, 1])
-            colours[:, PIECE[f"{s}_foot"]] = cloth[:, 2]
-            colours[:, PIECE[f"{s}_upper_arm"]] = np.where(u[:, 8:9] < 0.88, cloth[:, 0], skin)
-            colours[:, PIECE[f"{s}_forearm"]] = np.where(u[:, 8:9] < 0.45, cloth[:, 0], skin)
-        colours[:, TORSO] = cloth[:, 0]
-        colours[:, PELVIS] = colours[:, SKIRT] = np.where(u[:, 9:10] < 0.12, cloth[:, 0], cloth[:, 1])
+            colours[:, PART[f"{s}_thigh"]] = np.where(skirt[:, None], skin, cloth[:, 1])
+            colours[:, PART[f"{s}_shin"]] = np.where(bare_leg[:, None], skin, cloth[:, 1])
+            colours[:, PART[f"{s}_foot"]] = cloth[:, 2]
+            colours[:, PART[f"{s}_upper_arm"]] = np.where(u[:, 8:9] < 0.88, cloth[:, 0], skin)
+            colours[:, PART[f"{s}_forearm"]] = np.where(u[:, 8:9] < 0.45, cloth[:, 0], skin)
+        colours[:, PART["torso"]] = cloth[:, 0]
+        colours[:, PART["pelvis"]] = colours[:, PART["skirt"]] = np.where(u[:, 9:10] < 0.12, cloth[:, 0], cloth[:, 1])
     else:
         colours[:] = hair[:, None]
-        paws = [PIECE[f"{side}_{name}"] for side in ("left", "right") for name in ("hand", "foot")]
+        paws = [PART[f"{side}_{name}"] for side in ("left", "right") for name in ("hand", "foot")]
         colours[:, paws] = 0.75 * skin[:, None]
-        colours[:, FACE_PIECE] = colours[:, MUZZLE] = skin
+        colours[:, PART["face"]] = colours[:, PART["muzzle"]] = skin
         pale = (0.15 + 0.25 * u[:, 7])[:, None]  # the belly is lighter than the back
-        colours[:, TORSO] = hair + pale * (235 - hair) * (u[:, 8:9] < 0.5)
-    colours[:, HEAD] = np.where(bald[:, None], skin, np.where(hat[:, None], 255 - cloth[:, 0], hair))
-    colours[:, HAIR] = hair
-    return Looks(np.clip(colours, 0, 255).astype(np.uint8), skin, bald, hat, long_hair, skirt, not style.clothed)
+        colours[:, PART["torso"]] = hair + pale * (235 - hair) * (u[:, 8:9] < 0.5)
+    colours[:, PART["head"]] = np.where(bald[:, None], skin, np.where(hat[:, None], 255 - cloth[:, 0], hair))
+    colours[:, PART["hair"]] = hair
+    return Appearance(np.clip(colours, 0, 255).astype(np.uint8), skin, bald, hat, long_hair, skirt, not style.clothed)
 
 
 def _shade(palette, pick: np.ndarray, tone: np.ndarray) -> np.ndarray:

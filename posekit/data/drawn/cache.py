@@ -2,27 +2,30 @@
 
 A cache is a folder `<style>-v<version>-<size>-<digest>` of three files: `images.npy` (count, S, S, 3) uint8,
 `annotations.npz` (people of all scenes one after another, canvas units, `starts` (count + 1,)), and
-`cache.json` (the recipe and checksums). It is written under a temporary name and renamed when whole, so a
-half-written cache never carries the final name. One process draws a cache, others that want it wait. Pictures are
-written as files are, not into a map: a disk that fills is then an error and no signal that kills. Workers are plain
-Python processes that are told which scenes to draw: that works alike on Linux, macOS and Windows, from scripts and
-from notebooks, and never forks a process that holds threads or a GPU.
+`cache.json` (the recipe and checksums). It is written under a temporary name and renamed when complete, so a
+partial cache never carries the final name. One process draws a cache, others that want it wait. Images are
+written with `write`, not into a memory map: a disk that fills is then an error and no signal that kills.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import threading
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -39,10 +42,16 @@ def scaled(annotation: dict, scale: float) -> dict[str, np.ndarray]:
     return {k: annotation[k] * np.float32(factor[k]) if k in factor else annotation[k] for k in FIELDS}
 
 
-def load_or_draw(recipe: dict, folder: Path, workers: int | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The pictures (count, S, S, 3), mapped read-only, and the annotations in pixels, `starts` (count + 1,).
+def load_or_draw(
+    draw: Callable, recipe: dict, folder: Path, workers: int | None
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The images (count, S, S, 3), mapped read-only, and the annotations in pixels, `starts` (count + 1,).
 
     Draws and stores them when the cache has none; a damaged cache gives a warning and is drawn again.
+
+    Args:
+        draw: module-level function (style, seed, index, size, people) -> image, annotation.
+        recipe: these arguments, and `version` of the style and `count` of the scenes; it names the cache.
 
     Raises:
         OSError: the folder cannot be written.
@@ -60,12 +69,12 @@ def load_or_draw(recipe: dict, folder: Path, workers: int | None) -> tuple[np.nd
             except Exception as error:  # whatever is wrong with the files, the remedy is the same
                 warnings.warn(f"the cache of drawn scenes {home} is damaged ({error}); drawing it again", stacklevel=3)
                 shutil.rmtree(home)
-        _draw(recipe, home, workers)
+        _draw(draw, recipe, home, workers)
         return _open(home, recipe)
 
 
 def _remove_leftovers(folder: Path, held: locks.Lock) -> None:
-    """Removes what killed processes had begun to draw: each held its cache's lock, and now nobody does."""
+    """Remove what killed processes had begun to draw: each held its cache's lock, and now nobody does."""
     for left in folder.glob("*.tmp-*"):
         path = left.with_name(f".{left.name.rpartition('.tmp-')[0]}.lock")
         with suppress(locks.InUseError):
@@ -77,23 +86,21 @@ def _remove_leftovers(folder: Path, held: locks.Lock) -> None:
                 lock.release()
 
 
-def _sums(home: Path) -> dict[str, str]:
-    """Checksums of both arrays. Of very many pictures every k-th is read, so that opening takes seconds."""
+def _checksums(home: Path) -> dict[str, str]:
+    """Of both arrays. Of very many images every k-th is read, so that opening takes seconds."""
     images = np.load(home / "images.npy", mmap_mode="r")
     total = hashlib.sha256(str((images.shape, (home / "images.npy").stat().st_size)).encode())
-    for picture in images[:: max(1, len(images) // 8192)]:
-        total.update(picture)
-    return {
-        "images": total.hexdigest(),
-        "annotations": hashlib.sha256((home / "annotations.npz").read_bytes()).hexdigest(),
-    }
+    for image in images[:: max(1, len(images) // 8192)]:
+        total.update(image)
+    annotations = hashlib.sha256((home / "annotations.npz").read_bytes())
+    return {"images": total.hexdigest(), "annotations": annotations.hexdigest()}
 
 
 def _open(home: Path, recipe: dict) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     stored = json.loads((home / "cache.json").read_text())
     if stored["recipe"] != recipe:
         raise ValueError("it was drawn from another recipe")
-    if stored["sha256"] != _sums(home):
+    if stored["sha256"] != _checksums(home):
         raise ValueError("its checksum does not match")
     images = np.load(home / "images.npy", mmap_mode="r")
     with np.load(home / "annotations.npz") as stored:
@@ -103,9 +110,7 @@ def _open(home: Path, recipe: dict) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return images, records
 
 
-def _draw(recipe: dict, home: Path, workers: int | None) -> None:
-    from tqdm import tqdm
-
+def _draw(draw: Callable, recipe: dict, home: Path, workers: int | None) -> None:
     count, size = recipe["count"], recipe["size"]
     needed, free = count * size * size * 3, shutil.disk_usage(home.parent).free
     if needed > free:
@@ -119,21 +124,12 @@ def _draw(recipe: dict, home: Path, workers: int | None) -> None:
     try:
         _allocate(work / "images.npy", count, size)
         blocks = [(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
-        workers = max(1, min(workers or os.cpu_count() or 1, len(blocks)))
-        with tqdm(total=count, desc=f"drawing {recipe['style']}", unit="scene", mininterval=2) as progress:
-            if workers == 1:
-                for block in blocks:
-                    draw_block(recipe, work, *block)
-                    progress.update(block[1] - block[0])
-            else:
-                _draw_in_parallel(recipe, work, blocks, workers, progress)
-        parts = [dict(np.load(work / f"part-{start}.npz")) for start, _ in blocks]
-        arrays = {name: np.concatenate([part[name] for part in parts]) for name in FIELDS}
-        counts = np.concatenate([part["counts"] for part in parts])
-        np.savez(work / "annotations.npz", starts=np.concatenate([[0], np.cumsum(counts)]), **arrays)
-        for start, _ in blocks:
-            (work / f"part-{start}.npz").unlink()
-        (work / "cache.json").write_text(json.dumps({"recipe": recipe, "sha256": _sums(work)}, indent=1))
+        drawn = _draw_blocks(draw, recipe, work, blocks, min(workers or os.cpu_count() or 1, len(blocks), 61))
+        annotations = [annotation for start, _ in blocks for annotation in drawn[start]]
+        arrays = {name: np.concatenate([annotation[name] for annotation in annotations]) for name in FIELDS}
+        starts = np.cumsum([0, *(len(annotation["areas"]) for annotation in annotations)])
+        np.savez(work / "annotations.npz", starts=starts, **arrays)
+        (work / "cache.json").write_text(json.dumps({"recipe": recipe, "sha256": _checksums(work)}, indent=1))
         try:
             os.replace(work, home)
         except OSError:
@@ -163,83 +159,84 @@ def _allocate(path: Path, count: int, size: int) -> None:
             file.truncate(start + length)  # draw_block writes every byte, and says so when there is no room
 
 
-def _draw_in_parallel(recipe: dict, work: Path, blocks: list, workers: int, progress) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-    command = [
-        sys.executable,
-        "-c",
-        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);"  # Ctrl-C: the parent ends them
-        "from posekit.data.drawn.cache import serve; serve()",
-        json.dumps(recipe),
-        str(work),
-    ]
-    processes: list[subprocess.Popen] = []
-    local, lock, stopped = threading.local(), threading.Lock(), threading.Event()
+def _draw_blocks(draw: Callable, recipe: dict, work: Path, blocks: list, workers: int) -> dict[int, list[dict]]:
+    """Draw scenes start..stop-1 of every block; the annotations by start. Workers end with this call, in any case."""
+    from tqdm import tqdm
 
-    def run(block: tuple[int, int]) -> int:
-        if not hasattr(local, "process"):
-            with lock:
-                if stopped.is_set():
-                    raise RuntimeError("drawing was stopped")
-                local.process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-                )
-                processes.append(local.process)
-        print(*block, file=local.process.stdin, flush=True)
-        number, _, reason = local.process.stdout.readline().strip().partition(" ")
-        if number.isdecimal():
-            raise OSError(int(number), reason)
-        if number != "done":
-            raise RuntimeError(f"a worker failed while drawing scenes {block[0]} to {block[1]}; its message is above")
-        return block[1] - block[0]
-
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for future in as_completed([pool.submit(run, block) for block in blocks]):
-            progress.update(future.result())
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        with lock:
-            stopped.set()
-        for process in processes:
-            process.terminate()
-            process.wait()
-        pool.shutdown()
-        for process in processes:
-            process.stdin.close()
-            process.stdout.close()
+    drawn = {}
+    with tqdm(total=recipe["count"], desc=f"drawing {recipe['style']}", unit="scene", mininterval=2) as progress:
+        if workers <= 1:
+            for start, stop in blocks:
+                drawn[start] = draw_block(draw, recipe, work, start, stop)
+                progress.update(stop - start)
+            return drawn
+        context = _Workers()
+        pool = ProcessPoolExecutor(workers, context, _begin_worker)
+        try:
+            starts = {pool.submit(draw_block, draw, recipe, work, *block): block[0] for block in blocks}
+            for future in as_completed(starts):
+                drawn[starts[future]] = future.result()
+                progress.update(len(future.result()))
+        except BrokenProcessPool:
+            sentence = "a process that drew scenes was killed, perhaps for lack of memory: try fewer workers"
+            raise RuntimeError(sentence) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in context.processes:
+                process.terminate()
+            for process in context.processes:
+                process.join()
+    return drawn
 
 
-def draw_block(recipe: dict, work: Path, start: int, stop: int) -> None:
-    """Draw the scenes start..stop-1 into `work`/images.npy and `work`/part-<start>.npz."""
-    from posekit.data.drawn.scenes import draw
+class _Worker(SpawnProcess):
+    """A spawned process that does not import the caller's script, so that it needs no `__name__ == "__main__"` guard,
+    and does not receive its Ctrl-C: the parent ends it."""
 
-    rows = []
+    def start(self) -> None:
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        if os.name == "posix":  # a new process inherits the mask
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            super().start()
+        finally:
+            sys.modules["__main__"] = main
+            if os.name == "posix":
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+class _Workers(SpawnContext):
+    """Spawned processes (safe beside threads and a GPU, and alike on every system) that can be ended at once."""
+
+    def __init__(self) -> None:
+        self.processes: list[_Worker] = []
+
+    def Process(self, *args, **options) -> _Worker:
+        self.processes.append(_Worker(*args, **options))
+        return self.processes[-1]
+
+
+def _begin_worker() -> None:
+    import cv2
+
+    def end_with_parent() -> None:  # of a parent that was killed a pool's worker would wait for work forever
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def draw_block(draw: Callable, recipe: dict, work: Path, start: int, stop: int) -> list[dict]:
+    """Draw the scenes start..stop-1 into `work`/images.npy; returns their annotations."""
+    annotations = []
     with open(work / "images.npy", "r+b") as file:
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)
         file.seek(start * recipe["size"] ** 2 * 3, os.SEEK_CUR)
         for i in range(start, stop):
-            picture, annotation = draw(recipe["style"], recipe["seed"], i, recipe["size"], tuple(recipe["people"]))
-            file.write(np.ascontiguousarray(picture, np.uint8))
-            rows.append(annotation)
-    arrays = {name: np.concatenate([row[name] for row in rows]) for name in FIELDS}
-    np.savez(work / f"part-{start}.npz", counts=[len(row["areas"]) for row in rows], **arrays)
-
-
-def serve() -> None:
-    """A worker's life: read "start stop" lines, draw those scenes, answer "done", or the error's number and words."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    recipe, work = json.loads(sys.argv[1]), Path(sys.argv[2])
-    for line in sys.stdin:
-        try:
-            draw_block(recipe, work, *map(int, line.split()))
-            answer = "done"
-        except OSError as error:
-            answer = f"{error.errno or 0} {error.strerror or error}"
-        try:
-            print(answer, flush=True)
-        except BrokenPipeError:  # the parent was killed
-            os._exit(1)
+            image, annotation = draw(recipe["style"], recipe["seed"], i, recipe["size"], tuple(recipe["people"]))
+            file.write(np.ascontiguousarray(image, np.uint8))
+            annotations.append({name: annotation[name] for name in FIELDS})
+    return annotations

@@ -12,14 +12,14 @@ from posekit.data.drawn.skeleton import POINT, Bodies
 from posekit.data.drawn.styles import Style
 
 
-def arrange(style: Style, rng: np.random.Generator, bodies: Bodies) -> tuple[np.ndarray, np.ndarray]:
+def sample_placement(style: Style, rng: np.random.Generator, bodies: Bodies) -> tuple[np.ndarray, np.ndarray]:
     """Heights (n,) and centres (n, 2) of the bodies."""
     if style.crowding:
-        return _gather(style, rng, bodies)
-    return _spread(style, rng, len(bodies.points))
+        return _crowd_together(style, rng, bodies)
+    return _spread_out(style, rng, len(bodies.points))
 
 
-def _spread(style: Style, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _spread_out(style: Style, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Heights (n,) and centres (n, 2), canvas units; in half the scenes those who look taller stand lower."""
     low, high = style.heights
     high = max(low + 0.1, high * min(1.0, (6 / n) ** 0.5))
@@ -42,8 +42,8 @@ def _spread(style: Style, rng: np.random.Generator, n: int) -> tuple[np.ndarray,
     return height * CANVAS, CANVAS * centre[best]
 
 
-def _gather(style: Style, rng: np.random.Generator, bodies: Bodies) -> tuple[np.ndarray, np.ndarray]:
-    """As `_spread`, near a Crowd Index that is drawn first: 0 to 0.1 for `crowding` of the scenes, else up to 1.25.
+def _crowd_together(style: Style, rng: np.random.Generator, bodies: Bodies) -> tuple[np.ndarray, np.ndarray]:
+    """As `_spread_out`, near a Crowd Index that is drawn first: 0 to 0.1 for `crowding` of the scenes, else up to 1.25.
 
     Of T random arrangements, from a tight group to the whole canvas, one of the nearest to it is kept.
     """
@@ -62,12 +62,12 @@ def _gather(style: Style, rng: np.random.Generator, bodies: Bodies) -> tuple[np.
     y = 0.5 + depth * np.maximum(0.25 * width, width - 0.5) + 0.3 * (1 - width) * (u[:, 3:4] - 0.5)
     centre = np.clip(np.stack([x, y], axis=-1), 0.06, 0.94)
     # Of arrangements about as good, the larger one: small people are hard enough without a crowd.
-    distance = np.abs(_crowding(style, bodies, height, centre) - aim) - 0.2 * scene[:, 0]
+    distance = np.abs(_approximate_crowd_index(style, bodies, height, centre) - aim) - 0.2 * scene[:, 0]
     best = int(np.argmin(np.rint(distance * 1e4)))
     return height[best] * CANVAS, centre[best] * CANVAS
 
 
-def _crowding(style: Style, bodies: Bodies, height: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def _approximate_crowd_index(style: Style, bodies: Bodies, height: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """(T,) about what the Crowd Index of arrangements `height` (T, n), `centre` (T, n, 2) will be."""
     flat = bodies.points[:, :, :2]
     low, high = flat.min(1), flat.max(1)

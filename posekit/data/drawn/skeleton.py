@@ -30,6 +30,7 @@ POINTS = (
     + ("tail_1", "tail_2", "tail_3")
 )
 POINT = {name: i for i, name in enumerate(POINTS)}
+PAIR = {name: [POINT[f"left_{name}"], POINT[f"right_{name}"]] for name in SIDED}
 SIDE = np.array([1.0, -1.0])
 # Outward normals of the face points on the head's sphere (x is mirrored for the right side).
 FACE = {
@@ -84,7 +85,7 @@ _GESTURE_TABLE = np.array(list(GESTURES.values()), float)
 _TABLES = {name: _tables(style) for name, style in STYLES.items()}
 
 
-def pose(style: Style, rng: np.random.Generator, n: int) -> Bodies:
+def sample_poses(style: Style, rng: np.random.Generator, n: int) -> Bodies:
     """Draw N bodies of a style: build, pose family, joint angles within their limits, turn, kinematics."""
     build = rng.random((n, len(style.lengths)))
     length = {name: _between(np.array(r), build[:, i]) for i, (name, r) in enumerate(style.lengths.items())}
@@ -109,15 +110,14 @@ def pose(style: Style, rng: np.random.Generator, n: int) -> Bodies:
     # Four in five look roughly at the viewer, the others anywhere.
     yaw = np.where(u[:, 5] < 0.8, 110.0 * (u[:, 6] - 0.5), 360.0 * u[:, 6])
     yaw = yaw + head_table[family, 1] * np.where(u[:, 4] < 0.5, 1, -1)
-    trunk = np.stack(
-        [_between(body_table[family, 0], v[:, 0]), 18 * centred[:, 1], 30 * centred[:, 2], 64 * centred[:, 3],
-         6 + 36 * centred[:, 4], 24 * centred[:, 5], -6 + 26 * v[:, 6],
-         _between(body_table[family, 1], v[:, 7]) * np.where(u[:, 7] < 0.5, 1, -1)], axis=-1
-    )  # fmt: skip
+    lean = _between(body_table[family, 0], v[:, 0])
+    turns = np.array([18, 30, 64, 36, 24]) * centred[:, 1:6] + [0, 0, 0, 6, 0]  # of the trunk and the head
+    roll = _between(body_table[family, 1], v[:, 7]) * np.where(u[:, 7] < 0.5, 1, -1)
+    trunk = np.column_stack([lean, turns, -6 + 26 * v[:, 6], roll])
     trunk = np.clip(trunk, TRUNK_LIMITS[:, 0], TRUNK_LIMITS[:, 1])
     trunk[:, 4] += head_table[family, 0]
     bodies, root = _kinematics(length, arm, leg, trunk, yaw)
-    if style.tailed:
+    if "tail" in style.lengths:
         _grow_tail(bodies, root, rng.random((n, 4)))
     return bodies
 
@@ -137,7 +137,7 @@ def _grow_tail(bodies: Bodies, root: np.ndarray, u: np.ndarray) -> None:
 def _kinematics(length, arm, leg, trunk, yaw) -> tuple[Bodies, np.ndarray]:
     """The bodies, and the frame of the pelvis (N, 3, 3)."""
     n = len(yaw)
-    camera = _rotation(trunk[:, 7], 2) @ _rotation(-trunk[:, 6], 0)  # roll in the picture after the view from above
+    camera = _rotation(trunk[:, 7], 2) @ _rotation(-trunk[:, 6], 0)  # roll in the image after the view from above
     root = camera @ _rotation(yaw, 1)
     chest = root @ _rotation(trunk[:, 1], 2) @ _rotation(-trunk[:, 0], 0) @ _rotation(trunk[:, 2], 1)
     head = chest @ _rotation(trunk[:, 5], 2) @ _rotation(trunk[:, 3], 1) @ _rotation(-trunk[:, 4], 0)
@@ -149,7 +149,7 @@ def _kinematics(length, arm, leg, trunk, yaw) -> tuple[Bodies, np.ndarray]:
         return value
 
     def put_sides(name: str, value: np.ndarray) -> np.ndarray:
-        points[:, POINT[f"left_{name}"] : POINT[f"left_{name}"] + 2] = value
+        points[:, PAIR[name]] = value
         return value
 
     down, right = chest[:, :, 1], chest[:, :, 0]

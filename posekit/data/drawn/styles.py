@@ -38,7 +38,7 @@ class Family:
     """One family of poses: ranges of the legs' and the trunk's angles, and the gestures of the arms.
 
     `legs`: (flexion, abduction, twist, knee, ankle) of one leg and of the other; which of them is the left
-    one is drawn. `lean` forwards, `roll` of the whole body in the picture, `nod` added to the head's, `turn` added to
+    one is drawn. `lean` forwards, `roll` of the whole body in the image, `nod` added to the head's, `turn` added to
     the yaw to either side, degrees.
     """
 
@@ -52,129 +52,92 @@ class Family:
     turn: float = 0.0
 
 
-PEOPLE = (
+_PEOPLE_LEGS = {  # pose family: (flexion, abduction, twist, knee, ankle) of one leg and of the other
+    "stand": (((-6, 8), (1, 10), (-25, 5), (0, 10), (-4, 6)), ((-6, 10), (1, 12), (-25, 5), (0, 18), (-4, 8))),
+    "walk": (((14, 34), (0, 6), (-12, 5), (2, 22), (-8, 8)), ((-28, -6), (0, 6), (-12, 5), (8, 42), (0, 25))),
+    "run": (((32, 78), (0, 8), (-10, 8), (30, 95), (-5, 20)), ((-38, -10), (0, 8), (-10, 8), (15, 85), (5, 40))),
+    "arms up": (((-8, 12), (2, 20), (-25, 5), (0, 14), (-4, 8)), ((-8, 12), (2, 20), (-25, 5), (0, 20), (-4, 8))),
+    "sit": (((72, 98), (2, 18), (-15, 10), (68, 104), (-6, 10)), ((72, 98), (2, 18), (-15, 10), (60, 104), (-6, 10))),
+    "squat": (((85, 118), (8, 30), (-25, 0), (95, 138), (-20, 0)), ((85, 118), (8, 30), (-25, 0), (95, 138), (-20, 0))),
+    "sport": (((15, 75), (5, 38), (-25, 10), (10, 85), (-10, 30)), ((-35, 20), (5, 38), (-25, 10), (5, 60), (0, 40))),
+    "lie": (((-8, 35), (0, 15), (-20, 5), (0, 50), (0, 40)), ((-8, 35), (0, 15), (-20, 5), (0, 70), (0, 40))),
+}
+_PEOPLE = (
+    Family("stand", 0.34, _PEOPLE_LEGS["stand"], ("hang",) * 5 + ("back", "akimbo", "fold", "carry", "phone", "point")),
+    Family("walk", 0.16, _PEOPLE_LEGS["walk"], ("hang", "hang", "back", "fore", "carry", "phone"), lean=(-2, 10)),
+    Family("run", 0.12, _PEOPLE_LEGS["run"], ("back", "fore", "fore", "carry"), lean=(5, 25)),
     Family(
-        "stand", 0.34,
-        legs=(
-            ((-6, 8), (1, 10), (-25, 5), (0, 10), (-4, 6)),
-            ((-6, 10), (1, 12), (-25, 5), (0, 18), (-4, 8)),
-        ),
-        arms=("hang",) * 5 + ("back", "akimbo", "fold", "carry", "phone", "point"),
+        "arms up",
+        0.14,
+        _PEOPLE_LEGS["arms up"],
+        ("up", "up", "reach", "wave", "side", "throw"),
+        lean=(-8, 8),
+        roll=(-8, 8),
     ),
+    Family("sit", 0.10, _PEOPLE_LEGS["sit"], ("lap", "lap", "carry", "fold", "phone", "wave"), lean=(-10, 22)),
+    Family("squat", 0.04, _PEOPLE_LEGS["squat"], ("lap", "fore", "point", "guard"), lean=(15, 45)),
     Family(
-        "walk", 0.16,
-        legs=(
-            ((14, 34), (0, 6), (-12, 5), (2, 22), (-8, 8)),
-            ((-28, -6), (0, 6), (-12, 5), (8, 42), (0, 25)),
-        ),
-        arms=("hang", "hang", "back", "fore", "carry", "phone"), lean=(-2, 10),
+        "sport",
+        0.09,
+        _PEOPLE_LEGS["sport"],
+        ("throw", "side", "guard", "reach", "up", "point", "back"),
+        lean=(-10, 30),
+        roll=(-15, 15),
     ),
+    Family("lie", 0.01, _PEOPLE_LEGS["lie"], ("hang", "fold", "up", "lap"), roll=(70, 95)),
+)
+_MACAQUE_LEGS = {  # as `_PEOPLE_LEGS`
+    "sit": (
+        ((92, 122), (6, 32), (-25, 5), (105, 142), (-20, 10)),
+        ((85, 122), (6, 38), (-25, 5), (95, 142), (-20, 10)),
+    ),
+    "four legs": (((-4, 38), (0, 8), (-10, 5), (10, 50), (-5, 20)), ((-34, 10), (0, 8), (-10, 5), (5, 45), (0, 25))),
+    "climb": (((45, 100), (10, 50), (-35, 0), (55, 120), (-20, 20)), ((0, 55), (5, 40), (-35, 0), (20, 90), (-20, 20))),
+    "hang": (((5, 70), (0, 35), (-25, 5), (20, 110), (0, 40)), ((-10, 50), (0, 35), (-25, 5), (10, 90), (0, 40))),
+    "stand": (((5, 35), (2, 15), (-25, 5), (15, 50), (-10, 10)), ((-5, 25), (2, 15), (-25, 5), (10, 50), (-10, 10))),
+}
+_MACAQUES = (
     Family(
-        "run", 0.12,
-        legs=(
-            ((32, 78), (0, 8), (-10, 8), (30, 95), (-5, 20)),
-            ((-38, -10), (0, 8), (-10, 8), (15, 85), (5, 40)),
-        ),
-        arms=("back", "fore", "fore", "carry"), lean=(5, 25),
+        "sit",
+        0.40,
+        _MACAQUE_LEGS["sit"],
+        ("prop", "prop", "lap", "fold", "feed", "feed", "hang"),
+        lean=(2, 30),
+        nod=-8,
+        turn=30,
     ),
+    Family("four legs", 0.34, _MACAQUE_LEGS["four legs"], ("ground",), lean=(62, 80), nod=-62, turn=72),
     Family(
-        "arms up", 0.14,
-        legs=(
-            ((-8, 12), (2, 20), (-25, 5), (0, 14), (-4, 8)),
-            ((-8, 12), (2, 20), (-25, 5), (0, 20), (-4, 8)),
-        ),
-        arms=("up", "up", "reach", "wave", "side", "throw"), lean=(-8, 8), roll=(-8, 8),
+        "climb",
+        0.14,
+        _MACAQUE_LEGS["climb"],
+        ("reach", "reach", "up", "point"),
+        lean=(-5, 25),
+        roll=(-25, 25),
+        nod=-15,
+        turn=110,
     ),
-    Family(
-        "sit", 0.10,
-        legs=(
-            ((72, 98), (2, 18), (-15, 10), (68, 104), (-6, 10)),
-            ((72, 98), (2, 18), (-15, 10), (60, 104), (-6, 10)),
-        ),
-        arms=("lap", "lap", "carry", "fold", "phone", "wave"), lean=(-10, 22),
-    ),
-    Family(
-        "squat", 0.04,
-        legs=(
-            ((85, 118), (8, 30), (-25, 0), (95, 138), (-20, 0)),
-            ((85, 118), (8, 30), (-25, 0), (95, 138), (-20, 0)),
-        ),
-        arms=("lap", "fore", "point", "guard"), lean=(15, 45),
-    ),
-    Family(
-        "sport", 0.09,
-        legs=(
-            ((15, 75), (5, 38), (-25, 10), (10, 85), (-10, 30)),
-            ((-35, 20), (5, 38), (-25, 10), (5, 60), (0, 40)),
-        ),
-        arms=("throw", "side", "guard", "reach", "up", "point", "back"), lean=(-10, 30), roll=(-15, 15),
-    ),
-    Family(
-        "lie", 0.01,
-        legs=(
-            ((-8, 35), (0, 15), (-20, 5), (0, 50), (0, 40)),
-            ((-8, 35), (0, 15), (-20, 5), (0, 70), (0, 40)),
-        ),
-        arms=("hang", "fold", "up", "lap"), roll=(70, 95),
-    ),
-)  # fmt: skip
+    Family("hang", 0.06, _MACAQUE_LEGS["hang"], ("up", "up", "reach"), lean=(-10, 15), roll=(-20, 20), turn=20),
+    Family("stand", 0.06, _MACAQUE_LEGS["stand"], ("hang", "fore", "reach", "feed"), lean=(5, 35), nod=-15, turn=30),
+)
 
 
-MONKEYS = (
-    Family(
-        "sit", 0.40,
-        legs=(
-            ((92, 122), (6, 32), (-25, 5), (105, 142), (-20, 10)),
-            ((85, 122), (6, 38), (-25, 5), (95, 142), (-20, 10)),
-        ),
-        arms=("prop", "prop", "lap", "fold", "feed", "feed", "hang"), lean=(2, 30), nod=-8, turn=30,
-    ),
-    Family(
-        "four legs", 0.34,
-        legs=(
-            ((-4, 38), (0, 8), (-10, 5), (10, 50), (-5, 20)),
-            ((-34, 10), (0, 8), (-10, 5), (5, 45), (0, 25)),
-        ),
-        arms=("ground",), lean=(62, 80), nod=-62, turn=72,
-    ),
-    Family(
-        "climb", 0.14,
-        legs=(
-            ((45, 100), (10, 50), (-35, 0), (55, 120), (-20, 20)),
-            ((0, 55), (5, 40), (-35, 0), (20, 90), (-20, 20)),
-        ),
-        arms=("reach", "reach", "up", "point"), lean=(-5, 25), roll=(-25, 25), nod=-15, turn=110,
-    ),
-    Family(
-        "hang", 0.06,
-        legs=(
-            ((5, 70), (0, 35), (-25, 5), (20, 110), (0, 40)),
-            ((-10, 50), (0, 35), (-25, 5), (10, 90), (0, 40)),
-        ),
-        arms=("up", "up", "reach"), lean=(-10, 15), roll=(-20, 20), turn=20,
-    ),
-    Family(
-        "stand", 0.06,
-        legs=(
-            ((5, 35), (2, 15), (-25, 5), (15, 50), (-10, 10)),
-            ((-5, 25), (2, 15), (-25, 5), (10, 50), (-10, 10)),
-        ),
-        arms=("hang", "fore", "reach", "feed"), lean=(5, 35), nod=-15, turn=30,
-    ),
-)  # fmt: skip
+def _palette(colours: str) -> tuple[tuple[int, int, int], ...]:
+    """Hexadecimal RGB colours, as in CSS, to numbers from 0 to 255."""
+    return tuple((*bytes.fromhex(colour),) for colour in colours.split())
 
 
 @dataclass(frozen=True)
 class Style:
     """A kind of drawn creature as a table of numbers: what differs between people and their later relatives.
 
-    `lengths`: ranges in units of the standing height. `heights`: the range of standing heights as a share of
-    the canvas (drawn log-uniformly). `spread`: range of how far the group spreads over the canvas. `layouts`:
-    of how many random arrangements the one with the least overlap is taken, a range. Colours are RGB 0-255.
-    `version`: any change of what the style draws raises it; caches of other versions are not used. `people`: how many
-    a scene has, unless told otherwise. `crowding` > 0: people stand together on purpose, except in this share of the
-    scenes (`layouts[1]` arrangements are then tried). Unclothed creatures have fur in `hairs`, and `skins` in the
-    face and on hands and feet. `grounds`: colours of the surroundings; none: any.
+    `lengths`: ranges in units of the standing height. `heights`: the range of standing heights as a share of the canvas
+    (drawn log-uniformly). `spread`: range of how far the group spreads over the canvas. `layouts`: of how many random
+    arrangements the one with the least overlap is taken, a range. Colours are RGB 0-255. `version`: any change of what
+    the style draws raises it; caches of other versions are not used. `people`: the usual range of people in a scene.
+    `crowding` > 0: people stand together on purpose, except in this share of the scenes (`layouts[1]` arrangements are
+    then tried). Unclothed creatures have fur in `hairs`, and `skins` in the face and on hands and feet. `grounds`:
+    colours of the surroundings; none: any.
     """
 
     name: str
@@ -192,36 +155,31 @@ class Style:
     clothed: bool = True
     grounds: tuple[tuple[int, int, int], ...] = ()
 
-    @property
-    def tailed(self) -> bool:
-        return "tail" in self.lengths
 
-
-STYLES = {
-    "people": Style(
-        name="people",
-        version=4,
-        layout=COCO,
-        families=PEOPLE,
-        lengths={
-            "torso": (0.265, 0.30), "shoulder": (0.096, 0.122), "hip": (0.05, 0.066), "neck": (0.068, 0.085),
-            "head": (0.06, 0.078), "upper_arm": (0.158, 0.185), "forearm": (0.132, 0.155),
-            "hand": (0.05, 0.062), "thigh": (0.225, 0.255), "shin": (0.215, 0.245), "foot": (0.085, 0.105),
-            "girth": (1.0, 1.55),
-        },
-        skins=(
-            (255, 224, 196), (241, 194, 152), (224, 172, 130), (198, 134, 88), (160, 104, 66), (118, 74, 48),
-            (84, 54, 38),
-        ),
-        hairs=(
-            (28, 22, 20), (62, 40, 26), (104, 66, 36), (150, 104, 52), (214, 178, 104), (150, 58, 26),
-            (176, 174, 172),
-        ),
-    ),
-}  # fmt: skip
-
-STYLES["crowd"] = replace(
-    STYLES["people"],
+_PERSON = Style(
+    name="people",
+    version=4,
+    layout=COCO,
+    families=_PEOPLE,
+    lengths={
+        "torso": (0.265, 0.3),
+        "shoulder": (0.096, 0.122),
+        "hip": (0.05, 0.066),
+        "neck": (0.068, 0.085),
+        "head": (0.06, 0.078),
+        "upper_arm": (0.158, 0.185),
+        "forearm": (0.132, 0.155),
+        "hand": (0.05, 0.062),
+        "thigh": (0.225, 0.255),
+        "shin": (0.215, 0.245),
+        "foot": (0.085, 0.105),
+        "girth": (1.0, 1.55),
+    },
+    skins=_palette("ffe0c4 f1c298 e0ac82 c68658 a06842 764a30 543626"),
+    hairs=_palette("1c1614 3e281a 684224 966834 d6b268 963a1a b0aeac"),
+)
+_CROWD = replace(
+    _PERSON,
     name="crowd",
     version=1,
     layout=CROWDPOSE,
@@ -231,26 +189,33 @@ STYLES["crowd"] = replace(
     people=(2, 10),
     crowding=0.25,
 )
-
-STYLES["macaque"] = Style(
+_MACAQUE = Style(
     name="macaque",
     version=1,
     layout=COCO,
-    families=MONKEYS,
+    families=_MACAQUES,
     lengths={
-        "torso": (0.36, 0.41), "shoulder": (0.075, 0.095), "hip": (0.055, 0.07), "neck": (0.03, 0.05),
-        "head": (0.088, 0.108), "upper_arm": (0.17, 0.20), "forearm": (0.17, 0.20), "hand": (0.065, 0.08),
-        "thigh": (0.165, 0.19), "shin": (0.155, 0.18), "foot": (0.11, 0.135), "girth": (1.2, 1.75),
-        "tail": (0.35, 0.75), "muzzle": (0.25, 0.5),
+        "torso": (0.36, 0.41),
+        "shoulder": (0.075, 0.095),
+        "hip": (0.055, 0.07),
+        "neck": (0.03, 0.05),
+        "head": (0.088, 0.108),
+        "upper_arm": (0.17, 0.2),
+        "forearm": (0.17, 0.2),
+        "hand": (0.065, 0.08),
+        "thigh": (0.165, 0.19),
+        "shin": (0.155, 0.18),
+        "foot": (0.11, 0.135),
+        "girth": (1.2, 1.75),
+        "tail": (0.35, 0.75),
+        "muzzle": (0.25, 0.5),
     },
-    skins=((232, 176, 156), (214, 140, 122), (190, 110, 92), (150, 104, 88), (92, 70, 62)),
-    hairs=((96, 78, 58), (132, 108, 76), (168, 140, 98), (150, 132, 116), (104, 98, 92), (62, 52, 44), (196, 178, 144)),
+    skins=_palette("e8b09c d68c7a be6e5c 966858 5c463e"),
+    hairs=_palette("604e3a 846c4c a88c62 968474 68625c 3e342c c4b290"),
     heights=(0.38, 0.85),
     spread=(0.5, 0.9),
     people=(1, 3),
     clothed=False,
-    grounds=(
-        (74, 104, 52), (110, 134, 70), (52, 78, 46), (140, 126, 92), (116, 96, 70), (166, 152, 124), (128, 128, 122),
-        (150, 172, 190),
-    ),
-)  # fmt: skip
+    grounds=_palette("4a6834 6e8646 344e2e 8c7e5c 746046 a6987c 80807a 96acbe"),
+)
+STYLES = {style.name: style for style in (_PERSON, _CROWD, _MACAQUE)}
