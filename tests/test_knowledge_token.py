@@ -81,9 +81,8 @@ def test_its_picture_stays_on_the_page(crops):
     rng = np.random.default_rng(0)
     place, share = np.array([30.0, 40]), np.array([0.05, 0.01])
     maps = rng.random((2, 2, 32, 24))
-    rows = [
-        vitpose_token.TokenEffect(name, crops[0], place, *maps[i], share) for i, name in enumerate(("large", "small"))
-    ]
+    names = ("teacher", "student")
+    rows = [vitpose_token.TokenEffect(name, crops[0], place, *maps[i], share) for i, name in enumerate(names)]
     fig = vitpose_token.fig_token(rows, "left_wrist", 48)
     words = " ".join(text.get_text() for text in fig.findobj(lambda part: hasattr(part, "get_text")))
     assert "left wrist" in words and "equal shares" in words and "drawn people" in words

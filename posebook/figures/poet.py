@@ -95,6 +95,7 @@ def _time_parts(ax, data: pd.DataFrame, methods: list[str], counts: list[int]) -
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.4, -0.17), ncols=3, **look)
 
 
+@style.styled
 def fig03_losses(
     log: pd.DataFrame, model: str = "poet_tiny", dataset: str = "drawn people", weights: dict | None = None
 ):
