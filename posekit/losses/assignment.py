@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from posekit.losses.overlaps import box_iou, pose_oks
-from posekit.losses.targets import People
+from posekit.losses.targets import PaddedTargets
 
 FAR = 1e5  # cost of a prior that is not both in the box and near the centre
 TINY = 1e-7
@@ -25,7 +25,7 @@ def assign(
     boxes: Tensor,
     keypoints: Tensor,
     priors: Tensor,
-    people: People,
+    people: PaddedTargets,
     sigmas: Tensor,
     *,
     center: str = "box",
@@ -90,7 +90,7 @@ def assign(
     return person, overlap
 
 
-def where_priors_lie(priors: Tensor, people: People, center: str, radius: float) -> tuple[Tensor, Tensor]:
+def where_priors_lie(priors: Tensor, people: PaddedTargets, center: str, radius: float) -> tuple[Tensor, Tensor]:
     """(B, N, G) bool each: the prior is inside the person's box; it is near the person's centre."""
     x, y, stride = priors.float().unbind(1)
     point = torch.stack([x, y], 1)[None, :, None]

@@ -20,7 +20,7 @@ from torch.nn import functional
 from posekit.losses.assignment import assign
 from posekit.losses.coordinates import kld_loss, mle_loss, paper_mle_loss, target_heatmap
 from posekit.losses.overlaps import box_iou, joint_oks, pose_oks
-from posekit.losses.targets import People, pack_people
+from posekit.losses.targets import PaddedTargets, pack_people
 
 COORDINATE_TERMS = {"mle": "loss_mle", "kld": "loss_kld", "oks": "loss_oks_decoded"}
 
@@ -120,7 +120,7 @@ class RtmoCriterion(nn.Module):
             weight = score_weights(outputs, people, person)
             return self.terms(outputs["cls_logits"], person, parts, overlap, weight)
 
-    def assign(self, outputs: dict, people: People) -> tuple[Tensor, Tensor]:
+    def assign(self, outputs: dict, people: PaddedTargets) -> tuple[Tensor, Tensor]:
         """SimOTA: person (B, N) or -1, overlap (B, N)."""
         if "proxy_keypoints" not in outputs:
             raise ValueError("the outputs have no proxy_keypoints: call the model with proxies=True or in train mode")
@@ -130,7 +130,7 @@ class RtmoCriterion(nn.Module):
         )  # fmt: skip
 
     def per_positive(
-        self, outputs: dict, people: People, person: Tensor, overlap: Tensor
+        self, outputs: dict, people: PaddedTargets, person: Tensor, overlap: Tensor
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Every term but the score's, each (M,), and the OKS (M,) that the score learns; positives in batch order."""
         image, prior = (person >= 0).nonzero(as_tuple=True)
@@ -205,7 +205,7 @@ def encode_boxes(boxes: Tensor, priors: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def score_weights(outputs: dict, people: People, person: Tensor) -> Tensor:
+def score_weights(outputs: dict, people: PaddedTargets, person: Tensor) -> Tensor:
     """(B, N) in {0, 1}: 0 for priors whose pose centre lies in a region to ignore, unless they have a person.
 
     The pose centre is the mean of the proxy's joints that are likelier than 0.3 to be visible; the prior's own place

@@ -15,7 +15,7 @@ from posekit.poses import to_pixel_index
 
 
 @dataclass(frozen=True)
-class People:
+class PaddedTargets:
     """`boxes` (B, G, 4) xyxy, `keypoints` (B, G, K, 2), `visible` (B, G, K) in {0, 1} float, `annotated` (B, G, K)
     float: weight of a joint in the visibility loss, `areas` (B, G) px^2, `exists` (B, G) bool, `ignore` (B, R, 4) xyxy,
     where a row of padding has no extent.
@@ -30,8 +30,10 @@ class People:
     ignore: Tensor
 
 
-def pack_people(targets: list[dict[str, Tensor]], num_keypoints: int, device: torch.device | str = "cpu") -> People:
-    """Targets of a loader's batch (COCO's frame, px of the network input) -> `People` in the pixel-index frame.
+def pack_people(
+    targets: list[dict[str, Tensor]], num_keypoints: int, device: torch.device | str = "cpu"
+) -> PaddedTargets:
+    """Targets of a loader's batch (COCO's frame, px of the network input) -> `PaddedTargets` in the pixel-index frame.
 
     A person without a labelled joint, or with a box under one pixel, cannot be matched by its pose; it becomes one more
     region to ignore. `visibility` 1 and 2 both count as visible. An optional `visibility_weights` (n, K) is 0 where a
@@ -48,7 +50,7 @@ def pack_people(targets: list[dict[str, Tensor]], num_keypoints: int, device: to
                 f"the targets have {found} keypoints, the criterion {k} sigmas; "
                 "build model and criterion for the data set's layout"
             )
-    lists: dict[str, list[Tensor]] = {name: [] for name in People.__dataclass_fields__}
+    lists: dict[str, list[Tensor]] = {name: [] for name in PaddedTargets.__dataclass_fields__}
     for target in targets:
         boxes, visible = target["boxes"].reshape(-1, 4).float(), (target["visibility"].reshape(-1, k) > 0).float()
         matched = (visible.sum(1) > 0) & ((boxes[:, 2:] - boxes[:, :2]) > 1).all(1)
@@ -61,4 +63,4 @@ def pack_people(targets: list[dict[str, Tensor]], num_keypoints: int, device: to
         lists["exists"].append(matched[matched])
         crowds = target.get("ignore", boxes[:0]).reshape(-1, 4).float()
         lists["ignore"].append(to_pixel_index(torch.cat([crowds, boxes[~matched]])))
-    return People(**{name: pad_sequence(rows, batch_first=True).to(device) for name, rows in lists.items()})
+    return PaddedTargets(**{name: pad_sequence(rows, batch_first=True).to(device) for name, rows in lists.items()})

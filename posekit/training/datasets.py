@@ -10,7 +10,7 @@ import numpy as np
 
 from posekit.data import DRAWN, open_dataset
 from posekit.data.images import DataError
-from posekit.data.topdown import People
+from posekit.data.topdown import PersonCrops
 from posekit.protocols import PoseDataset, PoseModel
 from posekit.training.recipe_fields import DATA_OPTIONS
 from posekit.training.recipes import Recipe
@@ -53,7 +53,7 @@ def folder_options(options: Mapping[str, Any], split: str) -> dict[str, Any]:
     return chosen
 
 
-def check_people(recipe: Recipe, model: PoseModel, data: PoseDataset | People, family: str) -> None:
+def check_people(recipe: Recipe, model: PoseModel, data: PoseDataset | PersonCrops, family: str) -> None:
     """Stops before the first step where a folder shows nobody from whom the model could learn.
 
     POET learns from people with a joint that its recipe calls visible, RTMO from those with a labelled joint and a box

@@ -19,7 +19,7 @@ from posekit.losses.assignment import FAR, assign, where_priors_lie
 from posekit.losses.coordinates import mle_loss, target_heatmap
 from posekit.losses.overlaps import box_iou, joint_oks, pose_oks
 from posekit.losses.rtmo import varifocal
-from posekit.losses.targets import People
+from posekit.losses.targets import PaddedTargets
 
 SETTINGS = {  # of simota.npz: centre, overlap behind the dynamic k
     "kpt_center": ("keypoints", "oks"),
@@ -32,7 +32,7 @@ RADIUS = 2.5
 def simota(file: Path, directory: Directory) -> Iterator[Check]:
     """Candidates and assignment under three settings."""
     known = directory.open(file)
-    people = People(
+    people = PaddedTargets(
         *(torch.from_numpy(known[f"gt_{name}"])[None] for name in ("bboxes", "keypoints")),
         *(torch.from_numpy(known["gt_keypoints_visible"])[None] for _ in range(2)),
         torch.from_numpy(known["gt_areas"])[None],
