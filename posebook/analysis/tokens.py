@@ -97,7 +97,7 @@ def attention_of(attention: Attention, x: Tensor, grid: tuple[int, int], cell: i
         seen = seen & plan.mask[window, at].to(x.device)
     own = number[window][seen]
     keys = [k[:, :, own]]
-    member = torch.zeros(plan.count, cells, device=x.device, dtype=x.dtype)  # each cell's share in its window's mean
+    member = torch.zeros(plan.windows, cells, device=x.device, dtype=x.dtype)  # each cell's share in its window's mean
     member[(number >= 0).nonzero()[:, 0], number[number >= 0]] = 1
     member = member / member.sum(1, keepdim=True)
     if attention.pool:
@@ -107,7 +107,7 @@ def attention_of(attention: Attention, x: Tensor, grid: tuple[int, int], cell: i
     result = weights.new_zeros(*weights.shape[:2], cells)
     result[..., own] = weights[..., : len(own)]
     if attention.pool:
-        result += weights[..., len(own) : len(own) + plan.count] @ member
+        result += weights[..., len(own) : len(own) + plan.windows] @ member
     return result
 
 
