@@ -45,7 +45,7 @@ def test_without_its_token_a_model_is_the_one_that_never_had_one(model, crops):
         raise RuntimeError
     assert model.backbone.knowledge_token is token
     for ask in (knowledge_token.heatmaps, knowledge_token.attention):
-        with pytest.raises(ValueError, match="no knowledge token to take out"):
+        with pytest.raises(ValueError, match="no knowledge token to remove"):
             ask(plain, crops)
 
 

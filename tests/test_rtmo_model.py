@@ -16,7 +16,7 @@ from posekit.models import checkpoints
 from posekit.models.checkpoints_rtmo import CONSTANTS, published_name, swap_colours
 from posekit.models.coordinate_classifier import DECODINGS, CoordinateClassifier, classifier
 from posekit.models.csp_darknet import CSPDarknet, Focus
-from posekit.models.rtmo import grid_priors, survivors
+from posekit.models.rtmo import grid_priors, rtmo, survivors
 
 GOLDEN = Path(__file__).parent / "golden" / "rtmo"
 
@@ -290,7 +290,7 @@ def test_starts_from_the_backbone_of_a_detector(tiny):
         (lambda: models.build("rtmo_tiny", features=(5, 4)), r"features is \(5, 4\); name levels out of"),
         (lambda: models.build("rtmo_tiny", features=(2,)), "name levels out of"),
         (lambda: models.build("rtmo_tiny", dim=50), "50 channels: the position code needs a multiple of 4"),
-        (lambda: models.rtmo("x"), "there is no RTMO-x; sizes are t, s, m, l"),
+        (lambda: rtmo("x"), "there is no RTMO-x; sizes are t, s, m, l"),
         (lambda: CSPDarknet((16, 32)), "give 5 widths and 4 depths"),
         (
             lambda: models.build("rtmo_tiny", decoding="regression").decode({}, [], heatmaps=True),

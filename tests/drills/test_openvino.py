@@ -29,7 +29,7 @@ DRILL = """\
 import gc, os, signal, sys
 import numpy as np
 from torch.utils.data import DataLoader
-from posekit.evaluation import rtmo_speed
+from posebook.benchmarks import rtmo_speed
 from posekit.runners import OpenVinoRunner
 
 seen = []
