@@ -66,7 +66,8 @@ class Predictor:
         """The same for any iterable, the frames of a video for example: a batch at a time, in order."""
         images = frames_of(images)
         while group := [as_array(image) for image in islice(images, batch_size)]:
-            for poses in self.whole_images(group) if self.detector is None else self.crops(group):
+            found = self.whole_images(group) if self.detector is None else self.crops(group, self.detector(group))
+            for poses in found:
                 yield poses.select(poses.scores >= self.threshold)
 
     @torch.inference_mode()
@@ -80,8 +81,8 @@ class Predictor:
         outputs, batch = self.forward(arrays)
         return drop_not_finite(decode(self.model, outputs, batch))
 
-    def crops(self, arrays: list[np.ndarray]) -> Iterator[Poses]:
-        """The poses of the people that the detector finds, one pass for the crops of all arrays.
+    def crops(self, arrays: list[np.ndarray], people: list[Poses]) -> Iterator[Poses]:
+        """The poses of detected people, one pass for the crops of all arrays; `people`: who was found in each.
 
         Boxes without area, or with a number that is not finite, are left out.
         """
@@ -89,12 +90,11 @@ class Predictor:
         from posekit.layouts import LAYOUTS, sigmas_for
         from posekit.topdown import poses_of_boxes
 
-        count, people = self.model.num_keypoints, []
-        sigmas = next(
-            (layout.sigmas for layout in LAYOUTS.values() if len(layout) == count), sigmas_for(None, count)[0]
-        )
-        for image, found in zip(arrays, self.detector(arrays), strict=True):
+        count, rows = self.model.num_keypoints, []
+        known = [layout.sigmas for layout in LAYOUTS.values() if len(layout) == count]
+        sigmas = known[0] if known else sigmas_for(None, count)[0]
+        for image, found in zip(arrays, people, strict=True):
             good = np.isfinite(found.scores)
             good[list(box_faults(found.boxes))] = False
-            people.append((image, found.boxes[good].astype(np.float64), found.scores[good]))
-        return poses_of_boxes(self.model, people, sigmas, device=self.device)
+            rows.append((image, found.boxes[good].astype(np.float64), found.scores[good]))
+        return poses_of_boxes(self.model, rows, sigmas, device=self.device)

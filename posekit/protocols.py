@@ -5,7 +5,7 @@ B images, n people, K keypoints, (H, W) pixels. Any object with these members wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
@@ -60,6 +60,8 @@ class PoseModel(Protocol):
 
     def decode(self, outputs: Mapping[str, Tensor], image_sizes: Any, **options: Any) -> list[Poses]:
         """Poses in pixels of the network input, COCO's frame; `image_sizes` (B, 2) = (width, height)."""
+
+    def parameters(self) -> Iterator[Tensor]: ...
 
     def eval(self) -> Self: ...
 

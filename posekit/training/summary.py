@@ -34,7 +34,7 @@ def stride_of(model: nn.Module) -> int:
     if hasattr(model, "features"):
         return 2 ** min(model.features)
     backbone = model.backbone
-    return backbone.stride if hasattr(backbone, "stride") else backbone[0].stride
+    return int((backbone if hasattr(backbone, "stride") else backbone[0]).stride)
 
 
 def words_for(data, recipe: Recipe) -> str:

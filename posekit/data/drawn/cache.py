@@ -211,7 +211,7 @@ class _Workers(SpawnContext):
     def __init__(self) -> None:
         self.processes: list[_Worker] = []
 
-    def Process(self, *args, **options) -> _Worker:
+    def Process(self, *args, **options) -> _Worker:  # type: ignore[override]  # a class there
         self.processes.append(_Worker(*args, **options))
         return self.processes[-1]
 

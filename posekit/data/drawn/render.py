@@ -130,12 +130,12 @@ def _polygons(bodies: Bodies, points: np.ndarray, height: np.ndarray, radius: np
     if appearance.furry:  # a small face is the convex part only while it looks at the viewer
         face_visible &= ~_facing_away(bodies.head)
     nape = centre + bodies.head[:, :2, 1] * (r * 1.5)[:, None] - bodies.head[:, :2, 2] * (r * 0.35)[:, None]
-    ends = (np.broadcast_to(end, (2, n, 2)) for end in (centre, nape))
-    hair = capsules(*ends, r * 1.05 + grow[..., 0], r * 0.8 + grow[..., 0])
+    crown, neck = (np.broadcast_to(end, (2, n, 2)) for end in (centre, nape))
+    hair = capsules(crown, neck, r * 1.05 + grow[..., 0], r * 0.8 + grow[..., 0])
 
     if appearance.furry:
-        radii = [r * girth[:, None] + grow for r in (_TAIL_RA, _TAIL_RB)]
-        tails = capsules(xy[None, :, _TAIL_A], xy[None, :, _TAIL_B], *radii)
+        thick, thin = (r * girth[:, None] + grow for r in (_TAIL_RA, _TAIL_RB))
+        tails = capsules(xy[None, :, _TAIL_A], xy[None, :, _TAIL_B], thick, thin)
         jaw = centre + bodies.head[:, :2] @ np.array([0.0, 0.38, 0.45]) * r[:, None]
         nose = xy[:, POINT["nose"]] + bodies.head[:, :2] @ np.array([0.0, 0.12, -0.12]) * r[:, None]
         muzzles = capsules(np.stack([jaw] * 2), np.stack([nose] * 2), r * 0.5 + grow[..., 0], r * 0.36 + grow[..., 0])
