@@ -344,3 +344,9 @@ def test_coco_folder_scores_itself_at_one(tmp_path, style):
     for row in truth.anns.values():
         assert row["num_keypoints"] == sum(v > 0 for v in row["keypoints"][2::3])
     assert truth.cats[1]["keypoints"] == list(layout.keypoints) and min(truth.anns) == 1
+
+
+def test_scripts_of_the_first_version_find_their_names():
+    from posekit.data import scenes, topdown
+
+    assert scenes.Scenes is Scenes and topdown.People is topdown.PersonCrops

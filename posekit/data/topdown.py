@@ -145,6 +145,9 @@ class PersonCrops:
         self.skipped.append(sentence)
 
 
+People = PersonCrops  # the name by which scripts of the first version import it
+
+
 class ConcatDataset:
     """Several data sets of people as one; every target says by `dataset` which it belongs to (and so which head).
 
