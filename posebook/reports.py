@@ -24,6 +24,7 @@ from posekit import runs
 from posekit.evaluation import CROWD_STATS, STATS
 from posekit.poses import Poses
 from posekit.training.recipes import RECIPES, Recipe, from_record
+from posekit.training.summary import stride_of, words_for
 
 # What 10_train lets one change about a recipe by a parameter of its own; the rest goes through `more`, but for what it
 # derives from these and what does not change the weights.
@@ -136,8 +137,7 @@ class RunFiles:
     @property
     def dataset(self) -> str:
         """The words under which the numbers are shown."""
-        size = self.recipe.size or getattr(self.data, "size", 0)
-        return f"{self.data.name}, {size} px" if self.data.name.startswith("drawn") else self.data.name
+        return words_for(self.data, self.recipe)
 
     @property
     def budget(self) -> str:
@@ -215,14 +215,6 @@ def distinct(files: Iterable[RunFiles]) -> list[RunFiles]:
     for one in files:
         found.setdefault(one.identity, one)
     return list(found.values())
-
-
-def stride_of(model) -> int:
-    """Pixels of the picture per cell of a model's features; of several levels, the finest that finds people."""
-    if hasattr(model, "features"):
-        return 2 ** min(model.features)
-    backbone = model.backbone
-    return backbone.stride if hasattr(backbone, "stride") else backbone[0].stride
 
 
 def find_run(folder: str, has: str = "run.json", made_by: str = "10_train", shipped: bool = True) -> str:

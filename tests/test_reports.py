@@ -9,7 +9,7 @@ import pytest
 
 from posebook import tables
 from posebook.figures import poet_matching, table_page, training
-from posebook.reports import RunFiles, stride_of
+from posebook.reports import RunFiles
 from posebook.selection import Subset, by_picture, crowded
 from posekit import runs
 from posekit.data.drawn.scenes import Scenes
@@ -17,6 +17,7 @@ from posekit.evaluation import STATS as MEASURES
 from posekit.models import build
 from posekit.poses import Poses
 from posekit.training.recipes import recipe
+from posekit.training.summary import stride_of
 
 STATS = dict.fromkeys(MEASURES, 0.25) | {"APM": -1.0}
 
