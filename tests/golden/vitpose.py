@@ -195,7 +195,8 @@ def positions(file: Path, directory: Directory) -> Iterator[Check]:
     known = directory.open(file)
     _, rows, channels = known["value"].shape
     table = normal(3, [1, 197, channels])
-    yield known.check("value", resample_positions(table, (14, 14), grid_of(rows)), atol=1e-6)
+    # a float32 sum of sixteen products: with ATen's default kernels the last bits differ by 1.6e-6
+    yield known.check("value", resample_positions(table, (14, 14), grid_of(rows)), atol=1e-5)
 
 
 def _without_memory(size: str, **options) -> nn.Module:
