@@ -39,7 +39,7 @@ MADE_BY = {"log.csv": "10_train", "predictions.json": "10_train", "metrics.json"
 
 @dataclass
 class RunFiles:
-    """A run, or the evaluation of one in a folder of its own (`evaluate.evaluate_run(..., folder=...)`).
+    """A run, or the evaluation of one in a folder of its own (`training.evaluate.evaluate_run(..., folder=...)`).
 
     `folder`: as given, relative to the repository. The attributes below read their file when first asked for.
     """
@@ -92,7 +92,7 @@ class RunFiles:
 
     @cached_property
     def log(self) -> pd.DataFrame:
-        """One row per epoch; see `train.train`."""
+        """One row per epoch; see `training.loop.train`."""
         return pd.read_csv(self.path("log.csv"))
 
     @cached_property

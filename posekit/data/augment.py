@@ -6,7 +6,7 @@ dropout, each with probability 0.5, and a resize that brings the shortest side i
 are policies here, by name.
 
 Shapes: image (H, W, 3) uint8 RGB; target = dict of keypoints (n, K, 2) px, visibility (n, K) in {0, 1, 2},
-boxes (n, 4) xyxy px, areas (n,) px^2, ignore (m, 4) xyxy px. Frame: COCO's (see affine.py).
+boxes (n, 4) xyxy px, areas (n,) px^2, ignore (m, 4) xyxy px. Coordinates: COCO pixels (see transforms.py).
 """
 
 from __future__ import annotations

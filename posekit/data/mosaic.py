@@ -8,8 +8,8 @@ it becomes the result. The canvas exists in the matrices only: a `Pane` knows th
 from there into the view, and only what the view shows is resampled. Panes that it does not show are not even read.
 
 Shapes as in augment.py: image (H, W, 3) uint8 RGB, target = dict of keypoints (n, K, 2) px, visibility (n, K), boxes
-(n, 4) xyxy px, areas (n,) px^2, ignore (m, 4) xyxy px. Frame: COCO's (see affine.py). Sizes of frames are (width,
-height).
+(n, 4) xyxy px, areas (n,) px^2, ignore (m, 4) xyxy px. Coordinates: COCO pixels (see transforms.py). Sizes of
+frames are (width, height).
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ A prior is a candidate if it lies in a person's box or near a person's centre. E
 candidates, where k is the sum of its ten best overlaps; a prior that several people took goes to the cheapest of them.
 
 The whole batch at once: people are padded to the largest crowd, candidates to the largest number of them.
-Shapes: B images, N priors, C candidates (padded), G people (padded), K keypoints. Frame: pixel index (see people.py).
+Shapes: B images, N priors, C candidates (padded), G people (padded), K keypoints. Coordinates: pixel index (see
+targets.py).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ coordinate classifier runs. Training has two stages; `at_stage` switches weights
     stage 1   the proxy poses (a plain regression) learn the annotation; the score's target is their OKS
     stage 2   they learn the classifier's decoded poses; the score's target is the decoded poses' OKS
 
-Shapes: B images, N priors, M positives, K keypoints. Frame: the published pixel-index frame (see people.py).
+Shapes: B images, N priors, M positives, K keypoints. Coordinates: the published pixel index (see targets.py).
 """
 
 from __future__ import annotations
