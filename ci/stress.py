@@ -30,13 +30,21 @@ PEOPLE = 4  # about as many crops come from a drawn picture
 def trainings(profile: str) -> Iterator[tuple[str, str, str, dict]]:
     """(name, recipe or study, variant or "", changes) of every distinct training recipe of a profile."""
     from posebook.studies import needed, study_recipe
+    from posekit.records import upgraded
+    from posekit.training import recipes
 
     seen = []
     for job in jobs.read(profile):
         told = {name: value for name, value in job.parameters.items() if name not in ("run_dir", "seed", "seeds")}
         notebook = Path(job.notebook).stem
         if notebook == "10_train":
-            yield job.name, told.pop("recipe"), "", told | json.loads(told.pop("more", "{}"))
+            source, told = told.pop("recipe"), told | json.loads(told.pop("more", "{}"))
+            told = {name: value for name, value in told.items() if name not in ("recipe", "more")}
+            base = recipes.RECIPES[source]
+            changes = upgraded({"model": base.model} | told)  # w_ctr and the like are loss_options
+            for place in {"model_options", "loss_options"} & (changes.keys() - told.keys()):
+                changes[place] = getattr(base, place) | changes[place]
+            yield job.name, source, "", {name: value for name, value in changes.items() if name != "model"}
         elif notebook == "14_study":
             study = told.pop("study")
             for variant in needed(study):
