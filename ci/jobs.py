@@ -21,52 +21,52 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import reprlib
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
+import msgspec
 import yaml
 
 PROFILES = Path(__file__).parent / "profiles"
-KEYS = {
-    "workers": {"notebook", "run", "needs", "parameters", "time_limit", "alone"},
-    "reports": {"book", "needs", "figures", "parameters", "time_limit", "alone"},
-}
+NAME = r"^\w[\w.-]*\Z"  # of jobs, notebooks and figures: they end up in paths and in Snakemake's patterns
+WORD = "a name of letters, digits, '_', '-' and '.'"
 
-
-NAME = re.compile(r"\w[\w.-]*")  # of jobs, notebooks and figures: they end up in paths and in Snakemake's patterns
+Name = Annotated[str, msgspec.Meta(pattern=NAME)]
+Minutes = Annotated[float, msgspec.Meta(gt=0, le=1e7)]
 
 
 class ProfileError(ValueError):
     """A profile that does not hang together; one sentence."""
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and NAME.fullmatch(value) is not None
+class Entry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a worker and a report may say."""
+
+    needs: list[Name] = []
+    parameters: dict[str, Any] = {}
+    time_limit: Minutes | None = None
+    alone: bool | None = None
 
 
-def _are_names(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_name, value))
+class Worker(Entry, kw_only=True):
+    notebook: Name
+    run: Name | None = None
 
 
-def _is_minutes(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+class Report(Entry, kw_only=True):
+    book: Name | None = None
+    figures: list[Name] = []
 
 
-WORD = "a name of letters, digits, '_', '-' and '.'"
-VALUES = {  # what a key of a worker, a report or the profile may hold
-    "notebook": (_is_name, WORD),
-    "run": (_is_name, WORD),
-    "book": (_is_name, WORD),
-    "needs": (_are_names, "a list of names"),
-    "figures": (_are_names, "a list of names"),
-    "time_limit": (_is_minutes, "a number of minutes above 0"),
-    "alone": (lambda value: isinstance(value, bool), "true or false"),
-}
+class Profile(msgspec.Struct, forbid_unknown_fields=True):
+    time_limit: Minutes = 60.0
+    workers: dict[str, Any] = {}
+    reports: dict[str, Any] = {}
 
 
 @dataclass
@@ -78,10 +78,10 @@ class Job:
     notebook: str
     output: str  # the executed notebook
     makes: list[str]  # the files by which Snakemake knows that the job is done
-    needs: list[str] = field(default_factory=list)  # names of workers
-    parameters: dict[str, object] = field(default_factory=dict)
-    time_limit: float = 60.0  # minutes
-    alone: bool = False
+    needs: list[str]  # names of workers
+    parameters: dict[str, object]
+    time_limit: float  # minutes
+    alone: bool
     book: str | None = None
 
     def command(self) -> str:
@@ -116,22 +116,30 @@ def profile_path(profile: str) -> Path:
 
 
 def read(profile: str, book: str = "all", notebooks: str = "notebooks") -> list[Job]:
-    """The jobs of a profile for one book: its reports, those of every book, and the workers they need."""
+    """The jobs of a profile for one book: its reports, those of every book, and the workers they need.
+
+    Raises:
+        ProfileError: no such profile or book, or a profile that does not hang together.
+    """
     path = profile_path(profile)
-    if not _is_name(path.stem):
+    if not re.match(NAME, path.stem):
         raise ProfileError(f"the profile {path.name!r} gives folders their name: rename it to {WORD}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except Exception as error:  # beside YAMLError, PyYAML lets through what int(), date() and text encodings raise
         raise ProfileError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from error
-    content = _entry(path, content, {"time_limit", "workers", "reports"}, "")
-    limit = content.get("time_limit", Job.time_limit)
+    content = _convert(path.name, content, Profile)
     workers, reports = (
-        {name: make(path, name, it, limit, notebooks) for name, it in _table(path, content.get(kind), kind).items()}
-        for kind, make in (("workers", _worker), ("reports", _report))
+        {
+            name: _job(
+                path.stem, name, _convert(f"{path.name}, {what} {name}", entry, kind), content.time_limit, notebooks
+            )
+            for name, entry in entries.items()
+        }
+        for what, kind, entries in (("worker", Worker, content.workers), ("report", Report, content.reports))
     )
     for name in [*workers, *reports]:
-        if not _is_name(name) or name == "all" or (name in workers and name in reports):
+        if not re.match(NAME, name) or name == "all" or (name in workers and name in reports):
             raise ProfileError(f"{path.name}: a job is called {name!r}; each needs {WORD} of its own, other than 'all'")
     books = {report.book for report in reports.values()} - {None}
     if book not in {"all", *books}:
@@ -152,39 +160,26 @@ def read(profile: str, book: str = "all", notebooks: str = "notebooks") -> list[
     return [job for name, job in workers.items() if name in wanted] + list(reports.values())
 
 
-def _table(path: Path, value: object, where: str) -> dict:
-    """A table as it stands, {} for nothing; keys are text."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ProfileError(f"{path.name}: {where} is {reprlib.repr(value)}; it must be a table of names and values")
-    for key in value:
-        if not isinstance(key, str):
-            raise ProfileError(f"{path.name}: {where} has the name {key!r}, which is no text; write it in quotes")
-    return value
+def _convert(where: str, value: object, kind: type[msgspec.Struct]) -> Any:
+    """`value` as that structure; keys without a value are left out.
 
-
-def _entry(path: Path, value: object, keys: set[str], where: str) -> dict:
-    """The keys of the profile, a worker or a report, each known and of its kind; those without a value are left out."""
-    entry = {key: it for key, it in _table(path, value, where.strip(", ") or "the profile").items() if it is not None}
-    for key, it in entry.items():
-        if key not in keys:
-            raise ProfileError(f"{path.name}{where} has no key {key!r}; it has {', '.join(sorted(keys))}")
-        fits, what = VALUES.get(key, (None, ""))
-        if fits and not fits(it):
-            raise ProfileError(f"{path.name}{where} has {key}: {reprlib.repr(it)}; it must be {what}")
-    if "parameters" in entry:
-        _parameters(path, entry["parameters"], where)
-    return entry
-
-
-def _parameters(path: Path, value: object, where: str) -> None:
-    for name, it in _table(path, value, f"parameters{where.rstrip(',')}").items():
+    Raises:
+        ProfileError: no table, an unknown key, a value of another type; the sentence says where.
+    """
+    if isinstance(value, dict):
+        value = {key: it for key, it in value.items() if it is not None}
+    try:
+        entry = msgspec.convert({} if value is None else value, kind)
+    except (msgspec.ValidationError, TypeError, RecursionError) as error:
+        keys = ", ".join(sorted(kind.__struct_fields__))
+        raise ProfileError(f"{where}: {error}, in {reprlib.repr(value)}; its keys are {keys}") from None
+    for name, it in getattr(entry, "parameters", {}).items():
         try:
             json.dumps(it, allow_nan=False)
         except (TypeError, ValueError, RecursionError):
-            told = f"{path.name}{where} has the parameter {name}: {reprlib.repr(it)}, which JSON does not know"
-            raise ProfileError(f"{told}; write it in quotes") from None
+            fault = f"{where}: the parameter {name} is {reprlib.repr(it)}, which JSON does not know"
+            raise ProfileError(f"{fault}; write it in quotes") from None
+    return entry
 
 
 def _no_circle(path: Path, workers: dict[str, Job]) -> None:
@@ -196,40 +191,28 @@ def _no_circle(path: Path, workers: dict[str, Job]) -> None:
         raise ProfileError(f"{path.name}: {', '.join(stuck)} need one another in a circle, so none can be first")
 
 
-def _worker(path: Path, name: str, value: object, limit: float, notebooks: str) -> Job:
-    entry = _entry(path, value, KEYS["workers"], f", worker {name},")
-    if "notebook" not in entry:
-        raise ProfileError(f"{path.name}: worker {name} does not say its notebook")
-    folder = f"data/runs/{path.stem}/{entry.get('run', name)}"
-    return Job(
-        name=name,
-        worker=True,
-        notebook=f"{notebooks}/{entry['notebook']}.ipynb",
-        output=f"build/{path.stem}/{entry['notebook']}.{name}.ipynb",
+def _job(profile: str, name: str, entry: Worker | Report, limit: float, notebooks: str) -> Job:
+    worker = isinstance(entry, Worker)
+    notebook = entry.notebook if worker else name
+    output = f"build/{profile}/{notebook}.{name}.ipynb" if worker else f"build/{profile}/{name}.ipynb"
+    if worker:
+        folder = f"data/runs/{profile}/{entry.run or name}"
         # a mark of its own: Snakemake deletes what a job makes before it runs, and a run must find its files
-        makes=[f"{folder}/{name}.done"],
-        needs=entry.get("needs", []),
-        parameters={"run_dir": folder, **entry.get("parameters", {})},
-        time_limit=entry.get("time_limit", limit),
-        alone=entry.get("alone", True),
-    )
-
-
-def _report(path: Path, name: str, value: object, limit: float, notebooks: str) -> Job:
-    entry = _entry(path, value, KEYS["reports"], f", report {name},")
-    output = f"build/{path.stem}/{name}.ipynb"
-    drawn = [f"figures/{path.stem}/{stem}" for stem in entry.get("figures", [])]
+        makes, parameters = [f"{folder}/{name}.done"], {"run_dir": folder}
+    else:
+        figures = [f"figures/{profile}/{stem}.{end}" for stem in entry.figures for end in ("svg", "png", "csv")]
+        makes, parameters = [output, *figures], {"profile": profile}
     return Job(
         name=name,
-        worker=False,
-        notebook=f"{notebooks}/{name}.ipynb",
+        worker=worker,
+        notebook=f"{notebooks}/{notebook}.ipynb",
         output=output,
-        makes=[output, *(f"{figure}.{end}" for figure in drawn for end in ("svg", "png", "csv"))],
-        needs=entry.get("needs", []),
-        parameters={"profile": path.stem, **entry.get("parameters", {})},
-        time_limit=entry.get("time_limit", limit),
-        alone=entry.get("alone", False),
-        book=entry.get("book"),
+        makes=makes,
+        needs=entry.needs,
+        parameters=parameters | entry.parameters,
+        time_limit=entry.time_limit or limit,
+        alone=worker if entry.alone is None else entry.alone,
+        book=None if worker else entry.book,
     )
 
 
@@ -237,9 +220,8 @@ def _closure(workers: dict[str, Job], reports: dict[str, Job]) -> set[str]:
     wanted, open_ = set(), [need for report in reports.values() for need in report.needs]
     while open_:
         name = open_.pop()
-        if name not in wanted:
-            wanted.add(name)
-            open_ += workers[name].needs
+        wanted.add(name)
+        open_ += [need for need in workers[name].needs if need not in wanted]
     return wanted
 
 
