@@ -22,9 +22,10 @@ from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Optional
 
+import msgspec
 import papermill
-import yaml
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
@@ -34,7 +35,7 @@ from posekit.files import write_json
 from posekit.runs import commit
 
 GRACE = 30.0  # seconds that an interrupted kernel has to put its things away
-KINDS = {"bool": bool, "int": int, "float": (int, float), "str": str, "dict": dict, "list": list}
+TYPES = {"bool": bool, "int": int, "float": float, "str": str, "dict": dict, "list": list, "Optional": Optional}
 
 
 class ParameterError(ValueError):
@@ -45,19 +46,22 @@ class NotebookError(RuntimeError):
     """The notebook did not reach its end: a failing cell, a dead kernel, the time limit, Ctrl-C."""
 
 
+def annotated(kind: str):
+    """The type that an annotation such as `float`, `list[int]` or `Optional[str]` stands for."""
+    outer, _, inner = kind.replace(" ", "").partition("[")
+    try:
+        return TYPES[outer][annotated(inner.removesuffix("]"))] if inner else TYPES[outer]
+    except (KeyError, TypeError):
+        raise ParameterError(f"type {kind!r} is not one of {', '.join(TYPES)}, list[...], Optional[...]") from None
+
+
 def accepts(kind: str, value: object) -> bool:
     """Is `value` of the annotated type? An int passes as float, a bool is no int, None needs Optional."""
-    outer, _, inner = kind.replace(" ", "").partition("[")
-    inner = inner.removesuffix("]")
-    if outer == "Optional":
-        return value is None or accepts(inner, value)
-    if outer not in KINDS:
-        raise ParameterError(f"type {kind!r} is not one of {', '.join(KINDS)}, list[...], Optional[...]")
-    if isinstance(value, bool):
-        return outer == "bool"
-    if not isinstance(value, KINDS[outer]):
+    try:
+        msgspec.convert(value, annotated(kind))
+    except msgspec.ValidationError:
         return False
-    return not (outer == "list" and inner) or all(accepts(inner, item) for item in value)
+    return True
 
 
 def from_text(kind: str, text: str) -> object:
@@ -259,20 +263,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("output")
     pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
     parser.add_argument("-p", dest="parameters", **pair)
-    parser.add_argument("--params", metavar="FILE", help="parameters from a YAML file; -p goes before it")
     parser.add_argument("--time-limit", type=float, metavar="MINUTES")
     parser.add_argument("--stream", action="store_true", help="show what the notebook prints while it runs")
     parser.add_argument("--makes", nargs="+", default=[], metavar="FILE", help="files that it must make")
     options = parser.parse_args(arguments)
     try:
-        given = yaml.safe_load(Path(options.params).read_text()) if options.params else {}
-        given = {**(given or {}), **dict(options.parameters)}
         check(options.notebook, {})
         kinds = parameter_kinds(options.notebook)
-        parameters = {
-            name: from_text(kinds[name], value) if isinstance(value, str) and name in kinds else value
-            for name, value in given.items()
-        }
+        parameters = {name: from_text(kinds.get(name, "str"), text) for name, text in options.parameters}
         how = {"time_limit": options.time_limit, "stream": options.stream, "makes": options.makes}
         cost = execute(options.notebook, options.output, parameters, **how)
     except ParameterError as error:

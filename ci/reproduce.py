@@ -13,29 +13,15 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import jobs
+import pandas as pd
+
+from posekit import locks
 
 HERE = Path(__file__).resolve().parent
-
-
-@contextmanager
-def only_one(path: Path) -> Iterator[None]:
-    """Holds a lock that ends with the process, however that ends; Snakemake's own outlives a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise jobs.ProfileError("another `make reproduce` is running in this repository") from None
-        yield
 
 
 def snakemake(options: argparse.Namespace) -> int:
@@ -62,19 +48,14 @@ def spent(job: jobs.Job) -> dict | None:
 
 def summary(wanted: list[jobs.Job]) -> str:
     """A table of the notebooks (status, minutes, CPU minutes) and the figures that there are."""
-    rows = [("notebook", "status", "minutes", "CPU min", "finished (UTC)")]
-    total = {"wall_seconds": 0.0, "cpu_seconds": 0.0}
+    rows = {}
     for job in wanted:
-        cost = spent(job) or {"status": "not run", "finished": ""}
-        for key in total:
-            total[key] += cost.get(key) or 0.0
-        minutes = ["" if cost.get(key) is None else f"{cost[key] / 60:.1f}" for key in total]
-        day = cost["finished"][:16].replace("T", " ")
-        rows.append((Path(job.output).stem, cost["status"], *minutes, day))
-    rows.append(("all", "", *(f"{seconds / 60:.1f}" for seconds in total.values()), ""))
-    width = [max(len(row[column]) for row in rows) for column in range(5)]
-    pattern = "  ".join(f"{{:{side}{size}}}" for side, size in zip("<<>><", width, strict=True))
-    lines = [pattern.format(*row).rstrip() for row in rows]
+        cost = spent(job) or {"status": "not run"}
+        minutes = [cost[key] / 60 if cost.get(key) is not None else None for key in ("wall_seconds", "cpu_seconds")]
+        rows[Path(job.output).stem] = (cost["status"], *minutes, cost.get("finished", "")[:16].replace("T", " "))
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["status", "minutes", "CPU min", "finished (UTC)"])
+    table.loc["all"] = ["", table["minutes"].sum(), table["CPU min"].sum(), ""]
+    lines = [table.to_string(float_format="{:.1f}".format, na_rep="")]
     figures = [Path(path) for job in wanted for path in job.makes if path.endswith(".png")]
     there = [path for path in figures if path.exists()]
     if figures:
@@ -113,10 +94,10 @@ def main() -> int:
         wanted = jobs.read(options.profile, options.book, options.notebooks)
         if unknown := set(options.only) - {job.name for job in wanted}:
             raise jobs.ProfileError(f"--only names {', '.join(sorted(unknown))}, which {options.profile} does not have")
-        with only_one(Path("build/.reproduce.lock")):
+        with locks.take(Path("build/.reproduce.lock"), "this repository's build"):  # Snakemake's own outlives a crash
             started = datetime.now(UTC).isoformat(timespec="seconds")
             status = snakemake(options)
-    except jobs.ProfileError as error:
+    except (jobs.ProfileError, locks.InUseError) as error:
         print(error, file=sys.stderr)
         return 2
     print("\n" + summary(wanted))

@@ -11,7 +11,7 @@ from pathlib import Path
 import execute
 import nbformat
 import pytest
-import run_all
+from drills import run_all
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,7 +55,7 @@ def printed(path):
         ("float", [1, 0.5], [True, "0.5", None]),
         ("bool", [True], [1, "True"]),
         ("str", ["", "a"], [1, None]),
-        ("list", [[], [1, "a"]], ["a", (1,)]),
+        ("list", [[], [1, "a"]], ["a", {}]),
         ("list[int]", [[1]], [[1.5], 1]),
         ("Optional[float]", [None, 1, 0.5], ["a"]),
         ("dict", [{}], [[]]),
@@ -99,10 +99,10 @@ def test_missing_notebook_is_one_sentence(toy, capsys):
 
 
 def test_parameters_arrive_typed_and_the_cost_is_written(toy):
-    Path("more.yaml").write_text("rate: 8e-4\ncount: 7\nname: from file\n")
-    arguments = [str(toy), "build/out.ipynb", "--params", "more.yaml", "-p", "count", "9", "-p", "limit", "5"]
-    assert execute.main(arguments) == 0
-    assert printed("build/out.ipynb") == "from file 9 0.0008 True [1, 2] 5\n"
+    values = {"name": "as typed", "rate": "8e-4", "count": "9", "limit": "5"}
+    arguments = [word for pair in values.items() for word in ("-p", *pair)]
+    assert execute.main([str(toy), "build/out.ipynb", *arguments]) == 0
+    assert printed("build/out.ipynb") == "as typed 9 0.0008 True [1, 2] 5\n"
     cost = json.loads(Path("build/out.cost.json").read_text())
     assert cost["status"] == "done" and cost["cpu_seconds"] > 0
     assert sorted(os.listdir("build")) == ["out.cost.json", "out.ipynb"]

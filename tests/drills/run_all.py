@@ -1,4 +1,4 @@
-"""Every notebook of the book as "Run All" in JupyterLab runs it: `python ci/run_all.py [NAME ...]`
+"""Every notebook of the book as "Run All" in JupyterLab runs it: `python tests/drills/run_all.py [NAME ...]`
 
 No parameter is given, and the working directory is notebooks/. The reports go first, as somebody opens them who has
 trained nothing yet, then the workers, at their defaults. The executed notebooks land in build/run_all. Exit status 1
@@ -13,7 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from execute import NotebookError, ParameterError, execute
+sys.path.insert(0, str(Path(__file__).parents[2] / "ci"))
+
+from execute import NotebookError, ParameterError, execute  # noqa: E402
 
 
 def order(folder: Path, names: list[str]) -> list[Path]:

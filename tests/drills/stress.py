@@ -1,7 +1,7 @@
 """Does training depend on luck? Every training recipe of a profile, several seeds, threads and kinds of arithmetic.
 
-    python ci/stress.py                                     # profile quick, seeds 0 to 4; build/stress.csv
-    python ci/stress.py --workers rtmo_features_45 --seeds 0 1 --threads 1 2 --capability default native
+    python tests/drills/stress.py                                     # profile quick, seeds 0 to 4; build/stress.csv
+    python tests/drills/stress.py --workers rtmo_features_45 --seeds 0 1 --threads 1 2 --capability default native
 
 A row is one run in a process and a temporary folder of its own: the recipe of a worker of 10_train, or of a variant of
 a study of 14_study (equal recipes once), at its own number of steps or `--steps`, whichever is less, validated in the
@@ -20,7 +20,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import jobs
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "ci"))
+
+import jobs  # noqa: E402
 
 COLUMNS = ("worker", "seed", "threads", "capability", "steps", "result", "loss", "AP")
 KEY = COLUMNS[:4]
@@ -59,9 +63,7 @@ def shortened(made, cap: int, val_images: int) -> dict:
     steps, sets = min(made.steps, cap), made.dataset.count("+") + 1
     share = (PEOPLE if made.model.startswith(("vitpose", "mae")) else 1) * sets
     images = max(steps // 2 * made.batch_size // share, 1)
-    return {
-        "steps": steps, "images": min(made.images, images), "val_images": min(made.val_images, val_images),
-    }  # fmt: skip
+    return {"steps": steps, "images": min(made.images, images), "val_images": min(made.val_images, val_images)}
 
 
 def train_one(profile: str, name: str, seed: int, cap: int, val_images: int) -> dict:
@@ -111,17 +113,6 @@ def run(options, name: str, seed: int, threads: int, capability: str) -> dict:
     return dict(zip(KEY, (name, seed, threads, capability), strict=True)) | row
 
 
-def table(rows: list[dict]) -> str:
-    """The rows under their columns."""
-    cells = [COLUMNS, *([_short(row.get(name)) for name in COLUMNS] for row in rows)]
-    width = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, width, strict=True)).rstrip() for line in cells)
-
-
-def _short(value) -> str:
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="quick")
@@ -152,7 +143,7 @@ def main() -> int:
             runs.append_row(options.csv, {name: rows[-1].get(name) for name in COLUMNS})
             print(f"{number} of {len(wanted)}: {' '.join(map(str, key))}: {rows[-1]['result']}", file=sys.stderr)
     rows = [row for row in rows if tuple(row[name] for name in KEY) in wanted]
-    print(table(rows))
+    print(pd.DataFrame(rows, columns=COLUMNS).to_string(index=False, float_format="{:.3f}".format, na_rep=""))
     return 1 if any(row["result"].startswith("failed") for row in rows) else 0
 
 
