@@ -6,6 +6,7 @@ B images, n people, K keypoints, (H, W) pixels. Any object with these members wi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
@@ -56,7 +57,7 @@ class PoseModel(Protocol):
     crop_size: tuple[int, int]  # (width, height) px, of top-down models
     stride: int  # px of a crop per cell of a heatmap, of top-down models
 
-    def __call__(self, images: Tensor, *inputs: Any, **options: Any) -> dict[str, Any]: ...
+    def __call__(self, images: Tensor, *inputs: Any, **options: Any) -> dict[str, Tensor]: ...
 
     def decode(self, outputs: Mapping[str, Tensor], image_sizes: Any, **options: Any) -> list[Poses]:
         """Poses in pixels of the network input, COCO's frame; `image_sizes` (B, 2) = (width, height)."""
@@ -68,9 +69,21 @@ class PoseModel(Protocol):
     def to(self, *args: Any, **kwargs: Any) -> Self: ...
 
 
+@dataclass(frozen=True)
+class Losses:
+    """Unweighted scalar terms of a loss and, under the same names, their coefficients in the total."""
+
+    terms: dict[str, Tensor]
+    weights: dict[str, float]
+
+    @property
+    def total(self) -> Tensor:
+        """The weighted sum of the terms."""
+        total: Tensor = sum(self.weights[name] * term for name, term in self.terms.items())
+        return total
+
+
 class Criterion(Protocol):
-    """A module from outputs and targets to unweighted loss terms; `weights` are their coefficients in the total."""
+    """A module that scores the outputs of the model that it was built for."""
 
-    weights: Mapping[str, float]
-
-    def __call__(self, outputs: Mapping[str, Any], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]: ...
+    def __call__(self, outputs: Mapping[str, Tensor], targets: Sequence[Mapping[str, Tensor]]) -> Losses: ...

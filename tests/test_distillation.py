@@ -95,7 +95,7 @@ def gain_of_the_token(folder, teacher, seed=0) -> float:
         with torch.no_grad():
             token.copy_(value)
             outputs = parts.model(batch["images"])
-        losses.append(parts.criterion(outputs, batch["targets"])["loss_heatmap"].item())
+        losses.append(parts.criterion(parts.model, 1, False)(outputs, batch["targets"]).terms["loss_heatmap"].item())
     return 1 - losses[1] / losses[0]
 
 

@@ -8,14 +8,12 @@ import torch
 from torch import nn
 
 from posekit.losses.distillation import (
-    DistillationCriterion,
     fit_token,
     hand_over,
     learn_token,
-    output_loss,
     teach,
 )
-from posekit.losses.heatmap import HeatmapCriterion, heatmap_loss
+from posekit.losses.heatmap import HeatmapCriterion, heatmap_loss, output_loss
 from posekit.models.vitpose import vitpose_tiny
 
 GOLDEN = Path(__file__).parent / "golden" / "vitpose"
@@ -38,9 +36,9 @@ def test_the_published_numbers():
         "weights": torch.from_numpy(known["udp_weight"][:, 0]),
     }
     for criterion, name in ((HeatmapCriterion(), "loss_weighted"), (HeatmapCriterion(False), "loss_unweighted")):
-        terms = criterion({"heatmaps": maps}, [one, one])
-        assert terms["loss_heatmap"].item() == pytest.approx(float(known[name]), abs=1e-8)
-        assert criterion.weights == {"loss_heatmap": 1.0}
+        losses = criterion({"heatmaps": maps}, [one, one])
+        assert losses.terms["loss_heatmap"].item() == pytest.approx(float(known[name]), abs=1e-8)
+        assert losses.weights == {"loss_heatmap": 1.0}
 
 
 def test_weights_hide_joints_and_no_crops_cost_nothing():
@@ -49,11 +47,10 @@ def test_weights_hide_joints_and_no_crops_cost_nothing():
     maps = one["heatmaps"][None].clone()
     maps[0, 3] += 100
     maps.requires_grad_()
-    assert HeatmapCriterion(weight=9.0).weights == {"loss_heatmap": 9.0}
-    loss = HeatmapCriterion()({"heatmaps": maps}, [one])["loss_heatmap"]
-    assert loss.item() == 0
+    losses = HeatmapCriterion(weight=9.0)({"heatmaps": maps}, [one])
+    assert losses.weights == {"loss_heatmap": 9.0} and losses.terms["loss_heatmap"].item() == 0
     nothing = torch.zeros(0, 17, 8, 6, requires_grad=True)
-    (empty,) = HeatmapCriterion()({"heatmaps": nothing}, []).values()
+    (empty,) = HeatmapCriterion()({"heatmaps": nothing}, []).terms.values()
     empty.backward()
     assert empty.item() == 0 and nothing.grad.shape == nothing.shape
     assert heatmap_loss(nothing, nothing).item() == 0
@@ -64,9 +61,10 @@ def test_several_data_sets_are_the_published_sum_over_heads():
     targets = [target(keypoints[j], i, dataset=j) for i, j in enumerate(sets)]
     predicted = torch.rand(5, 21, 8, 6)
     criterion = HeatmapCriterion()
-    terms = criterion({"heatmaps": predicted}, targets)
+    losses = criterion({"heatmaps": predicted}, targets)
+    terms = losses.terms
     assert list(terms) == ["loss_heatmap_0", "loss_heatmap_1", "loss_heatmap_2"]
-    assert criterion.weights == dict.fromkeys(terms, 1.0)
+    assert losses.weights == dict.fromkeys(terms, 1.0)
     for j, k in enumerate(keypoints):  # a head sees all crops, those of other data sets with weight 0
         maps, weights = torch.zeros(5, k, 8, 6), torch.zeros(5, k)
         for i, one in enumerate(targets):
@@ -83,7 +81,7 @@ def test_several_data_sets_are_the_published_sum_over_heads():
         )
         assert terms[f"loss_heatmap_{j}"].item() == pytest.approx(published.item(), rel=1e-5)
     single = [{name: one[name] for name in ("heatmaps", "weights")} for one in targets]
-    assert criterion({"heatmaps": predicted}, single)["loss_heatmap"] == pytest.approx(sum(terms.values()).item())
+    assert criterion({"heatmaps": predicted}, single).total.item() == pytest.approx(losses.total.item())
 
 
 def test_targets_that_do_not_fit_are_told():
@@ -116,11 +114,12 @@ def test_output_distillation_follows_the_teacher_and_does_not_change_it(images):
     student, teacher = small(), small(96).train()
     names, before = list(student.state_dict()), {n: v.clone() for n, v in teacher.state_dict().items()}
     handle = teach(student.train(), teacher)
-    criterion = DistillationCriterion(HeatmapCriterion(), output_weight=0.5)
+    criterion = HeatmapCriterion(output_weight=0.5)
     outputs = student(images, None)
-    terms = criterion(outputs, truth())
+    losses = criterion(outputs, truth())
+    terms = losses.terms
     assert list(terms) == ["loss_heatmap", "loss_output"]
-    assert criterion.weights == {"loss_heatmap": 1.0, "loss_output": 0.5}
+    assert losses.weights == {"loss_heatmap": 1.0, "loss_output": 0.5}
     expected = (outputs["heatmaps"] - teacher(images)["heatmaps"]).square().mean()
     assert terms["loss_output"].item() == pytest.approx(expected.item(), rel=1e-5)
     terms["loss_output"].backward()
@@ -129,7 +128,7 @@ def test_output_distillation_follows_the_teacher_and_does_not_change_it(images):
     assert all(torch.equal(v, before[n]) for n, v in teacher.state_dict().items())  # batch norms too
     assert list(student.state_dict()) == names and not teacher.training
     assert "teacher_heatmaps" not in student.eval()(images)
-    assert list(criterion(student(images), truth())) == ["loss_heatmap"]
+    assert list(criterion(student(images), truth()).terms) == ["loss_heatmap"]
     handle.remove()
     assert "teacher_heatmaps" not in student.train()(images)
 
@@ -152,7 +151,7 @@ def test_the_three_phases_of_token_distillation(images):
     assert trained == ["backbone.knowledge_token"] and token.shape == (1, 1, 96)
     optimizer = torch.optim.SGD([token], lr=1.0)
     start = token.detach().clone()
-    HeatmapCriterion()(teacher(images), truth())["loss_heatmap"].backward()
+    HeatmapCriterion()(teacher(images), truth()).total.backward()
     optimizer.step()
     assert not torch.equal(token, start)
     after = teacher.state_dict()
@@ -162,7 +161,7 @@ def test_the_three_phases_of_token_distillation(images):
     token = student.backbone.knowledge_token
     assert token.shape == (1, 1, 64) and not token.requires_grad
     assert "backbone.knowledge_token" in student.state_dict()
-    HeatmapCriterion()(student(images), truth())["loss_heatmap"].backward()
+    HeatmapCriterion()(student(images), truth()).total.backward()
     assert token.grad is None and student.backbone.pos_embed.grad.abs().sum() > 0
     heatmaps = student.eval()(images)["heatmaps"].detach()
     with torch.no_grad():

@@ -84,7 +84,7 @@ def test_the_loss_is_of_hidden_patches():
     wanted = (painted - true)[hidden].square().mean()
     assert patch_loss(painted, true, hidden).item() == pytest.approx(wanted.item())
     painted[~hidden] += 100
-    terms = ReconstructionCriterion()({"patches": painted, "true_patches": true, "hidden": hidden}, [])
+    terms = ReconstructionCriterion()({"patches": painted, "true_patches": true, "hidden": hidden}, []).terms
     assert terms["loss_pixels"].item() == pytest.approx(wanted.item())
     assert patch_loss(painted, true, hidden & False).item() == 0
 

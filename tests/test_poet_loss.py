@@ -38,8 +38,9 @@ def perfect(targets, queries=8, layers=2):
 def test_a_perfect_prediction_costs_nothing(pose_cost, class_term):
     targets = [person(0), person(1, n=1), person(2, n=0)]
     criterion = PoetCriterion(K, pose_cost=pose_cost, class_term=class_term, visible="labelled")
-    terms = criterion(perfect(targets), targets)
-    assert set(terms) == set(criterion.weights) == {*TERMS, *(name + "_0" for name in TERMS)}
+    losses = criterion(perfect(targets), targets)
+    terms = losses.terms
+    assert set(terms) == set(losses.weights) == {*TERMS, *(name + "_0" for name in TERMS)}
     assert all(abs(value.item()) < 1e-5 for value in terms.values())
 
 
@@ -47,8 +48,8 @@ def test_the_papers_terms_are_twice_the_released_ones_where_the_released_are_hal
     targets = [person(0)]
     outputs = perfect(targets)
     outputs["pose"] = (outputs["pose"] * 0.9).detach()
-    released = PoetCriterion(K, visible="labelled")(outputs, targets)
-    paper = PoetCriterion(K, visible="labelled", pose_cost="paper")(outputs, targets)
+    released = PoetCriterion(K, visible="labelled")(outputs, targets).terms
+    paper = PoetCriterion(K, visible="labelled", pose_cost="paper")(outputs, targets).terms
     for name, factor in (("loss_kpts", 1), ("loss_ctrs", 1), ("loss_deltas", 2), ("loss_kpts_class", 2)):
         assert float(paper[name]) == pytest.approx(factor * float(released[name]), rel=1e-5), name
         assert float(released[name]) > 0
@@ -62,7 +63,7 @@ def test_hidden_joints_are_trained_only_when_asked():
     for visible, trained in (("released", False), ("labelled", True)):
         criterion = PoetCriterion(K, visible=visible)
         pose = outputs["pose"].detach().clone().requires_grad_()
-        total = criterion({"logits": outputs["logits"].detach(), "pose": pose + 0.01}, [moved])["loss_kpts"]
+        total = criterion({"logits": outputs["logits"].detach(), "pose": pose + 0.01}, [moved]).terms["loss_kpts"]
         total.backward()
         offsets = pose.grad[-1, 0, -1, 2:].view(K, 3)[:, :2]
         assert bool((offsets[3:] != 0).any()) is trained
@@ -90,8 +91,8 @@ def test_table_3_adds_the_center_to_the_offset_term():
     outputs = perfect(targets)
     outputs["pose"] = outputs["pose"].detach().clone()
     outputs["pose"][..., 0] += 0.05  # the centre moves, and with it all joints; the offsets are right
-    plain = PoetCriterion(K, visible="labelled")(outputs, targets)
-    switched = PoetCriterion(K, visible="labelled", deltas_and_center=True)(outputs, targets)
+    plain = PoetCriterion(K, visible="labelled")(outputs, targets).terms
+    switched = PoetCriterion(K, visible="labelled", deltas_and_center=True)(outputs, targets).terms
     assert float(plain["loss_deltas"]) == pytest.approx(0, abs=1e-5)
     assert float(switched["loss_deltas"]) == pytest.approx(0.05, rel=1e-3)
 
@@ -99,7 +100,7 @@ def test_table_3_adds_the_center_to_the_offset_term():
 def test_nobody_in_the_batch_trains_the_class_only():
     targets = [person(0, n=0), person(1, n=0)]
     outputs = {"logits": torch.zeros(2, 2, 4, 3, requires_grad=True), "pose": torch.rand(2, 2, 4, 2 + 3 * K)}
-    terms = PoetCriterion(K)(outputs, targets)
+    terms = PoetCriterion(K)(outputs, targets).terms
     assert float(terms["loss_ce"]) == pytest.approx(np.log(3), rel=1e-5)
     assert float(terms["loss_kpts"]) == 0
     terms["loss_ce"].backward()

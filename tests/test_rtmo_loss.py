@@ -45,13 +45,14 @@ def crowd(seed=0, n=3, keypoints=K):
     }  # fmt: skip
 
 
-class Exact:
+class Exact(torch.nn.Module):
     """A classifier that knows the answers: pose features hold the keypoints; heatmaps peak there."""
 
     def __init__(self, heatmaps=True, sigma=0.05):
+        super().__init__()
         self.heatmaps, self.sigma = heatmaps, sigma
 
-    def __call__(self, features, boxes, grids):
+    def forward(self, features, boxes, grids):
         keypoints = features.unflatten(1, (K, 2))
         result = {"keypoints": keypoints}
         if self.heatmaps:
@@ -63,7 +64,7 @@ class Exact:
         return result
 
 
-def outputs_for(targets, seed=0, noise=8.0, **classifier):
+def outputs_for(targets, seed=0, noise=8.0):
     """Outputs near the truth: every prior sees the person whose box's middle is nearest."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -82,12 +83,12 @@ def outputs_for(targets, seed=0, noise=8.0, **classifier):
         "cls_logits": around(torch.zeros(boxes.shape[:2]), 1.0), "boxes": around(boxes, noise / 4),
         "box_raw": around(encode_boxes(boxes.flatten(0, 1), PRIORS.repeat(len(boxes), 1)).view(boxes.shape), 0.1),
         "vis_logits": around(torch.zeros(poses.shape[:3]), 1.0), "proxy_keypoints": around(poses, noise),
-        "pose_features": around(poses.flatten(2), noise / 4), "priors": PRIORS, "classifier": Exact(**classifier),
+        "pose_features": around(poses.flatten(2), noise / 4), "priors": PRIORS,
     }  # fmt: skip
 
 
-def criterion(**options):
-    return RtmoCriterion(SIGMAS, **options)
+def criterion(classifier=None, **options):
+    return RtmoCriterion(classifier or Exact(), SIGMAS, **options)
 
 
 def test_a_whole_step_agrees_with_the_published_code():
@@ -172,15 +173,15 @@ def test_a_person_far_outside_the_picture_leaves_the_others_alone():
     target, far = crowd(0, 2), crowd(1, 1)
     far = {**far, "boxes": far["boxes"] + 5000, "keypoints": far["keypoints"] + 5000}
     both = {name: torch.cat([target[name], far[name]]) for name in target}
-    terms = criterion()(outputs_for([target]), [both])
+    terms = criterion()(outputs_for([target]), [both]).terms
     assert all(value.isfinite() for value in terms.values())
-    assert all(value.isfinite() for value in criterion()(outputs_for([far]), [far]).values())
+    assert all(value.isfinite() for value in criterion()(outputs_for([far]), [far]).terms.values())
 
 
 def test_exact_outputs_cost_no_more_than_the_joints_that_do_not_count():
     targets = [crowd(0), crowd(1, 2)]
     outputs = outputs_for(targets, noise=0.0)
-    loss = criterion().at_stage(1, auxiliary=True)
+    loss = criterion(auxiliary=True)
     people = pack_people(targets, K)
     person, overlap = loss.assign(outputs, people)
     parts, overlap = loss.per_positive(outputs, people, person, overlap)
@@ -190,8 +191,8 @@ def test_exact_outputs_cost_no_more_than_the_joints_that_do_not_count():
     assert overlap.detach().numpy() == pytest.approx(1, abs=1e-5)
     assert parts["loss_bbox"].detach().numpy() == pytest.approx(0, abs=1e-4)
     assert parts["loss_oks"].detach().numpy() == pytest.approx(hidden.numpy(), abs=1e-5)
-    near = loss(outputs_for(targets, noise=0.0), targets)
-    far = loss(outputs_for(targets, noise=6.0), targets)
+    near = loss(outputs_for(targets, noise=0.0), targets).terms
+    far = loss(outputs_for(targets, noise=6.0), targets).terms
     for name in ("loss_bbox", "loss_oks", "loss_mle"):
         assert near[name] < far[name], name
 
@@ -207,10 +208,9 @@ def test_half_a_pixel_lies_between_the_frames():
 @pytest.mark.parametrize("stage", [1, 2])
 def test_pictures_without_people_train_the_score_alone(targets, stage):
     outputs = outputs_for(targets)
-    loss = criterion().at_stage(stage, auxiliary=True)
-    terms = loss(outputs, targets)
-    assert set(terms) == set(loss.weights)
-    total = sum(loss.weights[name] * value for name, value in terms.items())
+    losses = criterion(stage=stage, auxiliary=True)(outputs, targets)
+    terms, total = losses.terms, losses.total
+    assert set(terms) == set(losses.weights)
     total.backward()
     assert total.isfinite() and terms["loss_cls"] > 0
     assert all(terms[name].item() == 0 for name in terms if name != "loss_cls")
@@ -226,7 +226,7 @@ def test_regions_to_ignore_do_not_train_the_score_but_people_inside_do():
     weight = score_weights(outputs, people, person)
     assert 0 < int((person >= 0).sum()) < person.numel()
     assert torch.equal(weight > 0, person >= 0)
-    criterion()(outputs, [target])["loss_cls"].backward()
+    criterion()(outputs, [target]).terms["loss_cls"].backward()
     assert torch.equal(outputs["cls_logits"].grad != 0, person >= 0)
 
 
@@ -256,7 +256,7 @@ def test_the_second_stage_teaches_the_proxies_the_decoded_poses():
     outputs = outputs_for(targets, noise=4.0)
     with torch.no_grad():
         outputs["pose_features"] += 3.0  # the decoded poses are all wrong the same way
-    first, second = criterion(), criterion().at_stage(2)
+    first, second = criterion(), criterion(stage=2)
     people = pack_people(targets, K)
     person, overlap = first.assign(outputs, people)
     image, prior = (person >= 0).nonzero(as_tuple=True)
@@ -280,14 +280,14 @@ def test_the_score_learns_the_similarity_to_the_power_of_the_stage():
     targets = [crowd(0)]
     outputs = outputs_for(targets)
     people = pack_people(targets, K)
-    loss = criterion(overlaps_power=(0.5, 1.0))
-    person, overlap = loss.assign(outputs, people)
+    person, overlap = criterion().assign(outputs, people)
     found = overlap[person >= 0]
     ones = torch.ones_like(person, dtype=torch.float32)
     logits = torch.full(person.shape, -12.0)
     for stage, power in ((1, 0.5), (2, 1.0)):
         score = torch.where(person >= 0, (overlap**power).logit(eps=1e-6), -12.0)
-        right = loss.at_stage(stage).terms(score, person, {}, found, ones)["loss_cls"]
+        loss = criterion(overlaps_power=(0.5, 1.0), stage=stage)
+        right = loss.terms(score, person, {}, found, ones)["loss_cls"]
         for wrong in (score + 0.5, score - 0.5, logits):
             assert loss.terms(wrong, person, {}, found, ones)["loss_cls"] > right
 
@@ -302,11 +302,11 @@ def test_the_score_learns_the_similarity_to_the_power_of_the_stage():
 )
 def test_other_coordinate_losses_take_the_place_of_the_likelihood(options, term, heatmaps_):
     targets = [crowd(0), NOBODY]
-    loss = criterion(**options)
+    loss = criterion(Exact(heatmaps=heatmaps_), **options)
     assert set(loss.weights) == {"loss_cls", "loss_bbox", "loss_oks", "loss_vis", term}
-    near = loss(outputs_for(targets, noise=0.0, heatmaps=heatmaps_), targets)
-    outputs = outputs_for(targets, noise=10.0, heatmaps=heatmaps_)
-    far = loss(outputs, targets)
+    near = loss(outputs_for(targets, noise=0.0), targets).terms
+    outputs = outputs_for(targets, noise=10.0)
+    far = loss(outputs, targets).terms
     assert set(near) == set(loss.weights) and near[term] < far[term]
     far[term].backward()
     assert outputs["pose_features"].grad.abs().sum() > 0
@@ -318,23 +318,21 @@ def test_boxes_do_not_follow_a_fixed_target(coordinate_loss, term, moves):
     targets = [crowd(0)]
     outputs = outputs_for(targets)
     torch.manual_seed(0)
-    outputs["classifier"] = classifier(outputs["pose_features"].shape[-1], K, bins=(24, 32))
-    criterion(coordinate_loss=coordinate_loss)(outputs, targets)[term].backward()
+    learned = classifier(outputs["pose_features"].shape[-1], K, bins=(24, 32))
+    criterion(learned, coordinate_loss=coordinate_loss)(outputs, targets).terms[term].backward()
     assert outputs["pose_features"].grad.any()
     assert (outputs["boxes"].grad is not None and bool(outputs["boxes"].grad.any())) == moves
 
 
 def test_stages_switch_the_published_weights():
-    loss = criterion(**PUBLISHED["coco_m"])
-    assert loss.weights == {"loss_cls": 1, "loss_bbox": 5, "loss_oks": 30, "loss_vis": 1, "loss_mle": 0.01}
-    assert loss.at_stage(2, auxiliary=True).weights == {
+    first = {"loss_cls": 1, "loss_bbox": 5, "loss_oks": 30, "loss_vis": 1, "loss_mle": 0.01}
+    assert criterion(**PUBLISHED["coco_m"]).weights == first
+    assert criterion(**PUBLISHED["coco_m"], stage=2, auxiliary=True).weights == {
         "loss_cls": 2, "loss_bbox": 5, "loss_oks": 10, "loss_vis": 1, "loss_mle": 5, "loss_bbox_aux": 1,
     }  # fmt: skip
-    assert "loss_bbox_aux" not in loss.at_stage(1).weights
     assert criterion(**PUBLISHED["paper"]).weights["loss_mle"] == 5
-    assert not loss.state_dict()
     with pytest.raises(ValueError, match="stage is 3; RTMO trains in the stages 1 and 2"):
-        loss.at_stage(3)
+        criterion(stage=3)
 
 
 @pytest.mark.parametrize("option", ["center", "dynamic_k", "coordinate_loss", "mle"])
@@ -364,7 +362,7 @@ def test_outputs_and_targets_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="the targets have 7 keypoints, the criterion 5 sigmas"):
         criterion()(outputs_for([NOBODY]), [crowd(0, keypoints=7)])
     with pytest.raises(ValueError, match="no heatmaps for the loss 'mle'; use 'oks'"):
-        criterion()(outputs_for([crowd(0)], heatmaps=False), [crowd(0)])
+        criterion(Exact(heatmaps=False))(outputs_for([crowd(0)]), [crowd(0)])
     outputs = outputs_for([crowd(0)])
     del outputs["proxy_keypoints"]
     with pytest.raises(ValueError, match="no proxy_keypoints: call the model with proxies=True"):
@@ -378,15 +376,13 @@ def gain_of_two_pictures(decoding, seed=0, steps=40) -> float:
     """By which share the loss of two pictures falls in the first stage; one step of the second follows."""
     torch.manual_seed(seed)
     model = rtmo_tiny(decoding=decoding).train()
-    loss = RtmoCriterion(COCO.sigmas, **DECODINGS[decoding])
     targets = [crowd(2 * seed, 2, 17), crowd(2 * seed + 1, 1, 17)]
     images = torch.rand(2, 3, SIZE, SIZE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     totals = []
     for stage in [1] * steps + [2]:
-        loss.at_stage(stage, auxiliary=True)
-        terms = loss(model(images), targets)
-        total = sum(loss.weights[name] * value for name, value in terms.items())
+        loss = RtmoCriterion(model.classifier, COCO.sigmas, stage=stage, auxiliary=True, **DECODINGS[decoding])
+        total = loss(model(images), targets).total
         optimizer.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)

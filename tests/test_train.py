@@ -155,8 +155,9 @@ def test_the_stages_of_rtmo_follow_the_step(tmp_path, monkeypatch):
     seen, step, mixes, mix = [], loop.Loop.train_batch, [], Mosaic.mix
 
     def watched(loop, batch):
+        criterion = loop.criterion(loop.plain)
+        seen.append((criterion.stage, criterion.auxiliary))
         step(loop, batch)
-        seen.append((loop.criterion.stage, loop.criterion.auxiliary))
 
     def mixed(self, *arguments):
         mixes.append(self.policy)

@@ -45,8 +45,7 @@ def poet_step() -> list[str]:
                 clocks[-1].lap("data")
                 outputs = model(batch["images"].contiguous(memory_format=torch.channels_last), batch["padding_mask"])
                 clocks[-1].lap("forward")
-                terms = criterion(outputs, batch["targets"])
-                total = sum(criterion.weights[term] * value for term, value in terms.items())
+                total = criterion(outputs, batch["targets"]).total
                 clocks[-1].lap("matching + loss")
                 total.backward()
                 clocks[-1].lap("backward")
@@ -62,7 +61,7 @@ def rtmo_step(images: int = 8, pixels: int = 640, people: int = 30, steps: int =
     """RTMO-s's assignment and losses, without the coordinate classifier, must stay below a tenth of the step."""
     torch.manual_seed(0)
     model = models.build("rtmo_s").train().to(memory_format=torch.channels_last)
-    criterion = RtmoCriterion(COCO.sigmas).at_stage(2, auxiliary=True)
+    criterion = RtmoCriterion(model.classifier, COCO.sigmas, stage=2, auxiliary=True)
     batch = torch.rand(images, 3, pixels, pixels).contiguous(memory_format=torch.channels_last)
     targets, clocks = _crowd(images, pixels, people), []
     assign = criterion.assign
@@ -80,8 +79,7 @@ def rtmo_step(images: int = 8, pixels: int = 640, people: int = 30, steps: int =
         clocks.append(Clock())
         outputs = _as_trained(model(batch, proxies=True), targets)
         clocks[-1].lap("forward")
-        terms = criterion(outputs, targets)
-        total = sum(criterion.weights[name] * value for name, value in terms.items())
+        total = criterion(outputs, targets).total
         clocks[-1].lap("losses")
         total.backward()
         model.zero_grad(set_to_none=True)

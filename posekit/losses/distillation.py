@@ -26,23 +26,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from posekit.losses.heatmap import heatmap_loss
-from posekit.protocols import Criterion
-
-
-def output_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Scalar MSE of the student's heatmaps (B, K, h, w) and the teacher's, through which no gradient goes.
-
-    Raises:
-        ValueError: maps of another shape.
-    """
-    if student.shape != teacher.shape:
-        raise ValueError(
-            f"the student's heatmaps {tuple(student.shape)} and the teacher's {tuple(teacher.shape)} differ: "
-            "both need the same keypoints, crop size and heatmap stride"
-        )
-    return heatmap_loss(student, teacher.detach().float())
-
 
 def teach(student: nn.Module, teacher: nn.Module) -> RemovableHandle:
     """Lets a student, in training, ask its teacher: its outputs then hold `teacher_heatmaps` beside `heatmaps`.
@@ -60,26 +43,6 @@ def teach(student: nn.Module, teacher: nn.Module) -> RemovableHandle:
             return {**outputs, "teacher_heatmaps": teacher.to(images[0].device)(*images, **asked)["heatmaps"]}
 
     return student.register_forward_hook(ask, with_kwargs=True)
-
-
-class DistillationCriterion(nn.Module):
-    """A criterion's terms, and `loss_output`: the distance to the teacher's heatmaps, where there are some (`teach`).
-
-    `output_weight`: of that term beside the distance to the truth, 1 in the paper.
-    """
-
-    def __init__(self, criterion: Criterion, output_weight: float = 1.0) -> None:
-        super().__init__()
-        self.criterion, self.output_weight = criterion, output_weight
-        self.weights: dict[str, float] = {}
-
-    def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        terms = dict(self.criterion(outputs, targets))
-        self.weights = dict(self.criterion.weights)
-        if "teacher_heatmaps" in outputs:
-            terms["loss_output"] = output_loss(outputs["heatmaps"], outputs["teacher_heatmaps"])
-            self.weights["loss_output"] = self.output_weight * getattr(self.criterion, "weight", 1.0)
-        return terms
 
 
 def learn_token(teacher: nn.Module) -> nn.Module:

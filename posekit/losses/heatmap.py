@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from posekit.protocols import Losses
+
 
 def heatmap_loss(predicted: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Scalar: mean over all crops, joints (invisible ones too) and cells of (w (predicted - target))^2.
@@ -27,6 +29,20 @@ def _per_crop(predicted: Tensor, target: Tensor, weights: Tensor | None) -> Tens
     return (error if weights is None else error * weights.square()).mean(1)
 
 
+def output_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Scalar MSE of the student's heatmaps (B, K, h, w) and the teacher's, through which no gradient goes.
+
+    Raises:
+        ValueError: maps of another shape.
+    """
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"the student's heatmaps {tuple(student.shape)} and the teacher's {tuple(teacher.shape)} differ: "
+            "both need the same keypoints, crop size and heatmap stride"
+        )
+    return heatmap_loss(student, teacher.detach().float())
+
+
 class HeatmapCriterion(nn.Module):
     """`loss_heatmap` of crops, or `loss_heatmap_0`, `loss_heatmap_1` ... when the targets name their data sets.
 
@@ -35,36 +51,41 @@ class HeatmapCriterion(nn.Module):
     that it does not have count nothing, neither in the sum nor in the mean.
 
     `weighted`: by the joints' weights. `weight`: of every term, 1 in the paper. A mean over all cells is small, and its
-    gradient in the first layers of a random network not larger than Adam's epsilon, 1e-8.
+    gradient in the first layers of a random network not larger than Adam's epsilon, 1e-8. `output_weight`: of
+    `loss_output`, the distance to a teacher's heatmaps where the outputs hold some (distillation.py), beside the
+    distance to the ground truth, 1 in the paper.
     """
 
-    def __init__(self, weighted: bool = True, weight: float = 1.0) -> None:
+    def __init__(self, weighted: bool = True, weight: float = 1.0, output_weight: float = 1.0) -> None:
         super().__init__()
-        self.weighted, self.weight = weighted, weight
-        self.weights: dict[str, float] = {"loss_heatmap": weight}
+        self.weighted, self.weight, self.output_weight = weighted, weight, output_weight
 
-    def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Unweighted terms; their sum is the loss.
+    def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> Losses:
+        """See the class.
 
         Raises:
             ValueError: as many targets as crops are needed, with no more keypoints than the model has and maps of the
-                same size.
+                same size; or a teacher's maps have another shape than the model's.
         """
         predicted = outputs["heatmaps"]
         if len(predicted) != len(targets):
             raise ValueError(f"{len(predicted)} crops need as many targets, not {len(targets)}")
-        if not len(targets):
-            return {"loss_heatmap": predicted.sum()}
+        terms = self.terms(predicted, targets) if targets else {"loss_heatmap": predicted.sum()}
+        weights = dict.fromkeys(terms, self.weight)
+        if "teacher_heatmaps" in outputs:
+            terms["loss_output"] = output_loss(predicted, outputs["teacher_heatmaps"])
+            weights["loss_output"] = self.output_weight * self.weight
+        return Losses(terms, weights)
+
+    def terms(self, predicted: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The distance to the ground truth, of all crops or by data set."""
         target, weights, share = self.stack(predicted, targets)
         loss = _per_crop(predicted, target, weights) * share / len(targets)
         sets = [one.get("dataset") for one in targets]
         if sets[0] is None:
-            terms = {"loss_heatmap": loss.sum()}
-        else:
-            index = torch.tensor([int(one) for one in sets], device=loss.device)
-            terms = {f"loss_heatmap_{one}": loss[index == one].sum() for one in index.unique().tolist()}
-        self.weights = dict.fromkeys(terms, self.weight)
-        return terms
+            return {"loss_heatmap": loss.sum()}
+        index = torch.tensor([int(one) for one in sets], device=loss.device)
+        return {f"loss_heatmap_{one}": loss[index == one].sum() for one in index.unique().tolist()}
 
     def stack(self, predicted: Tensor, targets: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
         """Target maps like `predicted`, weights (B, K), and (B,) how many times a crop's mean over K must count."""

@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from posekit.losses.matching import hungarian
 from posekit.models.poet import split_pose
+from posekit.protocols import Losses
 
 TERMS = ("loss_ce", "loss_kpts", "loss_ctrs", "loss_deltas", "loss_kpts_class")
 NOBODY = 2  # the last class
@@ -33,9 +34,9 @@ NOBODY = 2  # the last class
 class PoetCriterion(nn.Module):
     """The loss of POET for all decoder layers; each layer has a matching of its own.
 
-    `w_*` are the paper's lambdas (abs, vis, ctr, deltas) and serve both the matching cost and, as `weights`, the
-    loss; `eos` is the weight of the class "nobody". `deltas_and_center` is the last column of Table 3
-    (L_deltas&ctrs): the offset term also counts the L1 distance of the centres.
+    `w_*` are the paper's lambdas (abs, vis, ctr, deltas) and serve both the matching cost and the loss; `eos` is the
+    weight of the class "nobody". `deltas_and_center` is the last column of Table 3 (L_deltas&ctrs): the offset term
+    also counts the L1 distance of the centres.
     """
 
     def __init__(
@@ -68,14 +69,13 @@ class PoetCriterion(nn.Module):
         self.num_keypoints, self.pose_cost, self.class_term = num_keypoints, pose_cost, class_term
         self.visible, self.deltas_and_center = visible, deltas_and_center
         self.coefficients = dict(zip(TERMS, weights.values(), strict=True))
-        self.weights: dict[str, float] = {}  # of the terms that `forward` last returned
         self.register_buffer("class_weights", torch.tensor([1.0, 1.0, eos]), persistent=False)
 
-    def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Unweighted terms, `loss_ce` ... of the last layer, `loss_ce_0` ... of the earlier ones.
+    def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> Losses:
+        """Terms `loss_ce` ... of the last layer, `loss_ce_0` ... of the earlier ones.
 
         outputs as `POET.forward` returns them; targets as the loader gives them (pixels of the network input), one
-        dict per image. The total is `sum(self.weights[name] * term)`.
+        dict per image.
 
         Raises:
             ValueError: targets with another number of keypoints than the model.
@@ -84,17 +84,14 @@ class PoetCriterion(nn.Module):
         people = self.pack(targets, outputs["logits"].device)
         terms = self.layers(outputs["logits"], outputs["pose"], people)
         last = len(outputs["logits"]) - 1
-        losses = {}
-        for layer in (last, *range(last)):
-            for name, value in terms.items():
-                losses[name if layer == last else f"{name}_{layer}"] = value[layer]
-        self.weights = {name: self.coefficients[_stem(name)] for name in losses}
+        losses = {"": {name: value[last] for name, value in terms.items()}}
+        losses |= {f"_{layer}": {name: value[layer] for name, value in terms.items()} for layer in range(last)}
         if "dense_logits" in outputs:  # the extension's dense head, one more layer with many queries
             dense = self.layers(outputs["dense_logits"][None], outputs["dense_pose"][None], people)
-            for name, value in dense.items():
-                losses[f"{name}_dense"] = value[0]
-                self.weights[f"{name}_dense"] = self.coefficients[name]
-        return losses
+            losses["_dense"] = {name: value[0] for name, value in dense.items()}
+        named = [(name + layer, name, value) for layer, part in losses.items() for name, value in part.items()]
+        weights = {full: self.coefficients[name] for full, name, _ in named}
+        return Losses({full: value for full, _, value in named}, weights)
 
     def pack(self, targets: list[dict[str, Tensor]], device: torch.device) -> dict:
         """Targets of the batch, padded: `labels` (B, N), `vectors` (B, N, 3 + 3 K), `seen` (B, N, K), `counts`."""
@@ -203,8 +200,3 @@ def encode_targets(
         labels = (count[..., 0] > 0).long()
     joints = torch.cat([offsets / size[..., None, :] / 2 + 0.5, (visibility == 2).to(offsets)[..., None]], -1)
     return labels, torch.cat([center / size, has_center, joints.flatten(-2)], -1)
-
-
-def _stem(name: str) -> str:
-    """`loss_ce_3` -> `loss_ce`."""
-    return name.rstrip("0123456789").rstrip("_")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from posekit.protocols import Losses
+
 
 def patch_loss(painted: Tensor, true: Tensor, hidden: Tensor) -> Tensor:
     """Scalar: mean over all hidden patches and their pixels. painted, true (B, N, P); hidden (B, N) bool."""
@@ -17,9 +19,6 @@ def patch_loss(painted: Tensor, true: Tensor, hidden: Tensor) -> Tensor:
 class ReconstructionCriterion(nn.Module):
     """`loss_pixels` of the outputs of `posekit.models.masked_autoencoder`; targets are not needed."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.weights: dict[str, float] = {"loss_pixels": 1.0}
-
-    def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return {"loss_pixels": patch_loss(outputs["patches"], outputs["true_patches"], outputs["hidden"])}
+    def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> Losses:
+        loss = patch_loss(outputs["patches"], outputs["true_patches"], outputs["hidden"])
+        return Losses({"loss_pixels": loss}, {"loss_pixels": 1.0})

@@ -1,7 +1,7 @@
 """RTMO's losses (Lu et al. 2023, Sec. 3.2 and 3.3): score, box, proxy pose, visibility and coordinate heatmaps.
 
 A prior that SimOTA gave a person is a positive. Only positives train box, pose and visibility, and only on them the
-coordinate classifier runs. Training has two stages; `at_stage` switches weights and the proxy's target:
+coordinate classifier runs. Training has two stages, which differ in weights and in the proxy's target:
 
     stage 1   the proxy poses (a plain regression) learn the annotation; the score's target is their OKS
     stage 2   they learn the classifier's decoded poses; the score's target is the decoded poses' OKS
@@ -21,6 +21,7 @@ from posekit.losses.assignment import assign
 from posekit.losses.coordinates import kld_loss, mle_loss, paper_mle_loss, target_heatmap
 from posekit.losses.overlaps import box_iou, joint_oks, pose_oks
 from posekit.losses.targets import PaddedTargets, pack_people
+from posekit.protocols import Losses
 
 COORDINATE_TERMS = {"mle": "loss_mle", "kld": "loss_kld", "oks": "loss_oks_decoded"}
 
@@ -38,19 +39,23 @@ PUBLISHED = {
 
 
 class RtmoCriterion(nn.Module):
-    """RTMO's loss: `criterion(outputs, targets)` with the outputs of `RTMO.forward(images, proxies=True)`.
+    """RTMO's loss in one stage of its training, for the outputs of `RTMO.forward(images, proxies=True)`.
 
-    sigmas (K,): OKS fall-off of the layout. A pair of numbers is (stage 1, stage 2), one number is for both. `w_*`:
-    weights of the terms; `overlaps_power`: of the OKS that the score learns. `center`, `dynamic_k`: see assignment.py.
-    `coordinate_loss`: "mle" (`mle="released"` or `"paper"`), "kld" with a target of `kld_sigma` of the bins' range, or
-    "oks" of the classifier's keypoints, for a model that decodes by regression; the paper gives no weights for the
-    last two: the divergence has weight 1, the similarity the proxy's.
+    classifier: that of the model whose outputs are scored. sigmas (K,): OKS fall-off of the layout. `stage`: 1 or 2;
+    `auxiliary` adds the L1 loss on raw boxes (the last epochs). A pair of numbers is (stage 1, stage 2), one number is
+    for both. `w_*`: weights of the terms; `overlaps_power`: of the OKS that the score learns. `center`, `dynamic_k`:
+    see assignment.py. `coordinate_loss`: "mle" (`mle="released"` or `"paper"`), "kld" with a target of `kld_sigma` of
+    the bins' range, or "oks" of the classifier's keypoints, for a model that decodes by regression; the paper gives no
+    weights for the last two: the divergence has weight 1, the similarity the proxy's.
     """
 
     def __init__(
         self,
+        classifier: nn.Module,
         sigmas: Sequence[float] | Tensor,
         *,
+        stage: int = 1,
+        auxiliary: bool = False,
         w_cls: float | tuple[float, float] = 1.0,
         w_bbox: float | tuple[float, float] = 5.0,
         w_oks: float | tuple[float, float] = (30.0, 10.0),
@@ -74,35 +79,24 @@ class RtmoCriterion(nn.Module):
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
-        self.register_buffer("sigmas", torch.tensor([float(sigma) for sigma in sigmas]), persistent=False)
-        self.center, self.dynamic_k, self.coordinate_loss = center, dynamic_k, coordinate_loss
-        self.mle, self.kld_sigma, self.overlaps_power = mle, kld_sigma, _pair(overlaps_power)
-        self.coefficients = {
-            "loss_cls": _pair(w_cls),
-            "loss_bbox": _pair(w_bbox),
-            "loss_oks": _pair(w_oks),
-            "loss_vis": _pair(w_vis),
-            COORDINATE_TERMS[coordinate_loss]: _pair({"mle": w_mle, "kld": w_kld, "oks": w_oks}[coordinate_loss]),
-            "loss_bbox_aux": _pair(w_aux),
-        }
-        self.at_stage(1)
-
-    def at_stage(self, stage: int, auxiliary: bool = False) -> RtmoCriterion:
-        """Switches to stage 1 or 2; `auxiliary` adds the L1 loss on raw boxes (the last epochs). Returns itself.
-
-        Raises:
-            ValueError: another stage.
-        """
         if stage not in (1, 2):
             raise ValueError(f"stage is {stage!r}; RTMO trains in the stages 1 and 2")
-        self.stage, self.auxiliary = stage, auxiliary
-        self.weights = {
-            name: pair[stage - 1] for name, pair in self.coefficients.items() if auxiliary or name != "loss_bbox_aux"
-        }
-        return self
+        self.classifier, self.stage, self.auxiliary = classifier, stage, auxiliary
+        self.register_buffer("sigmas", torch.tensor([float(sigma) for sigma in sigmas]), persistent=False)
+        self.center, self.dynamic_k, self.coordinate_loss = center, dynamic_k, coordinate_loss
+        self.mle, self.kld_sigma = mle, kld_sigma
+        self.overlaps_power = _of_stage(overlaps_power, stage)
+        weights = {
+            "loss_cls": w_cls,
+            "loss_bbox": w_bbox,
+            "loss_oks": w_oks,
+            "loss_vis": w_vis,
+            COORDINATE_TERMS[coordinate_loss]: {"mle": w_mle, "kld": w_kld, "oks": w_oks}[coordinate_loss],
+        } | ({"loss_bbox_aux": w_aux} if auxiliary else {})
+        self.weights = {name: _of_stage(weight, stage) for name, weight in weights.items()}
 
-    def forward(self, outputs: dict, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Unweighted scalar terms; the total is `sum(self.weights[name] * term)`.
+    def forward(self, outputs: dict, targets: list[dict[str, Tensor]]) -> Losses:
+        """The terms with the weights of the stage.
 
         targets as the loader gives them (pixels of the network input, COCO's frame). A batch without anybody trains the
         score alone. Regions to `ignore` are nobody's positives and do not train the score of priors that see a
@@ -114,11 +108,11 @@ class RtmoCriterion(nn.Module):
         """
         people = pack_people(targets, len(self.sigmas), outputs["cls_logits"].device)
         with torch.autocast(outputs["cls_logits"].device.type, enabled=False):
-            outputs = {name: value.float() if torch.is_tensor(value) else value for name, value in outputs.items()}
+            outputs = {name: value.float() for name, value in outputs.items()}
             person, overlap = self.assign(outputs, people)
             parts, overlap = self.per_positive(outputs, people, person, overlap)
             weight = score_weights(outputs, people, person)
-            return self.terms(outputs["cls_logits"], person, parts, overlap, weight)
+            return Losses(self.terms(outputs["cls_logits"], person, parts, overlap, weight), self.weights)
 
     def assign(self, outputs: dict, people: PaddedTargets) -> tuple[Tensor, Tensor]:
         """SimOTA: person (B, N) or -1, overlap (B, N)."""
@@ -141,7 +135,7 @@ class RtmoCriterion(nn.Module):
         proxies, overlap = outputs["proxy_keypoints"][image, prior], overlap[image, prior]
         # Bins in a wrong place make a fixed target easy: the divergence would blow boxes up instead of finding joints
         span = boxes.detach() if self.coordinate_loss == "kld" else boxes
-        decoded = outputs["classifier"](outputs["pose_features"][image, prior], span, priors[:, :2])
+        decoded = self.classifier(outputs["pose_features"][image, prior], span, priors[:, :2])
         goal, counted = truth, visible
         if self.stage == 2:
             goal = decoded["keypoints"].detach()
@@ -187,7 +181,7 @@ class RtmoCriterion(nn.Module):
         positives = max(len(overlap), 1)
         target = torch.zeros_like(cls_logits)
         # differs from paper: the first stage learns the root of the similarity
-        target[person >= 0] = overlap.detach() ** self.overlaps_power[self.stage - 1]
+        target[person >= 0] = overlap.detach() ** self.overlaps_power
         score = (varifocal(cls_logits, target) * weight).sum() / positives
         return {"loss_cls": score} | {name: part.sum() / positives for name, part in parts.items()}
 
@@ -225,6 +219,5 @@ def pose_centers(keypoints: Tensor, vis_logits: Tensor, priors: Tensor) -> Tenso
     return torch.where(count > 0, mean, priors[:, :2])
 
 
-def _pair(value: float | tuple[float, float]) -> tuple[float, float]:
-    first, second = value if isinstance(value, Sequence) else (value, value)
-    return first, second
+def _of_stage(value: float | tuple[float, float], stage: int) -> float:
+    return value[stage - 1] if isinstance(value, Sequence) else value

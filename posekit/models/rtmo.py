@@ -128,8 +128,8 @@ class RTMO(nn.Module):
         """images (B, 3, H, W) normalised as `input` says, padding_mask is not used: padding is grey picture to it.
 
         Returns `cls_logits` (B, N), `boxes` (B, N, 4) x0 y0 x1 y1 px, `box_raw` (B, N, 4) as the losses want it,
-        `vis_logits` (B, N, K), `pose_features` (B, N, P), `priors` (N, 3) = x, y px and stride, and `classifier`, the
-        module that makes keypoints of pose features, boxes and priors. With `proxies` (default: while training)
+        `vis_logits` (B, N, K), `pose_features` (B, N, P) and `priors` (N, 3) = x, y px and stride: `self.classifier`
+        makes keypoints of pose features, boxes and priors. With `proxies` (default: while training)
         `proxy_keypoints` (B, N, K, 2) px, the coarse regression that chooses cells for people in training.
 
         Raises:
@@ -149,7 +149,6 @@ class RTMO(nn.Module):
         outputs = {
             "cls_logits": raw["cls"].squeeze(-1), "boxes": decode_boxes(raw["bbox"], places, stride),
             "box_raw": raw["bbox"], "vis_logits": raw["kpt_vis"], "pose_features": raw["pose"], "priors": priors,
-            "classifier": self.classifier,
         }  # fmt: skip
         if proxies:
             offsets = raw["kpt_reg"].unflatten(2, (self.num_keypoints, 2))

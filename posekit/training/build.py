@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,22 @@ from posekit.training.datasets import check_people, open_split
 from posekit.training.recipes import Recipe, from_record, plain_options
 from posekit.training.weights import weights_file
 
+FAMILIES = ("poet", "rtmo", "vitpose", "mae")
 TOP_DOWN = ("vitpose", "mae")  # families that see crops, so people of several data sets in one batch
 
 
 @dataclass
 class Parts:
-    """A model with random (or the recipe's) weights, its criterion, and its loaders.
+    """A model with random (or the recipe's) weights, its criteria, and its loaders.
 
+    `criterion(model, stage, late)`: `build_criterion` for this recipe and its data, built once for the same arguments.
     `val`: a loader per data set, by name; the first one's numbers are the run's. `late`: the training loader from the
     recipe's `late_at` on, or None. `forward_kwargs`: keyword arguments of the model's `forward` without which the
     criterion cannot be computed. `train_in_eval_mode`: the model is trained in evaluation mode.
     """
 
     model: PoseModel
-    criterion: Criterion
+    criterion: Callable[[nn.Module, int, bool], Criterion]
     train: Loader
     val: dict[str, Loader]
     late: Loader | None = None
@@ -58,10 +61,10 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
     val = [open_split(recipe, spec, "val") for spec in names.values()]
     keypoints = tuple(len(one.layout) for one in train)
     model = build_model(recipe, num_keypoints=keypoints[0] if len(keypoints) == 1 else keypoints)
-    criterion, forward_kwargs = CRITERIA[family](recipe, model, train[0].layout)
-    in_eval_mode = False
-    if recipe.distil or recipe.teacher:
-        criterion, in_eval_mode = distilled(recipe, model, criterion)
+    check_family(recipe, model, family)
+    layout = train[0].layout
+    build_criterion(recipe, model, layout)  # options that it does not know are an error here
+    in_eval_mode = bool(recipe.distil or recipe.teacher) and distilled(recipe, model)
     if model.input.fit == "crop":
         train = [PersonCrops(one) for one in train]
     for spec, one in zip(names.values(), train, strict=True):
@@ -74,6 +77,8 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
     see = {"size": recipe.size, "max_size": recipe.max_size, "workers": recipe.workers}
     loader = training_loader(recipe, train, model, recipe.augment, rank=rank, world=world)
     val_loaders = {name: evaluation_loader(one, model, **see) for name, one in zip(names, val, strict=True)}
+    forward_kwargs = {"proxies": True} if family == "rtmo" else {}
+    criterion = cache(lambda scored, stage, late: build_criterion(recipe, scored, layout, stage, late))
     return Parts(model, criterion, loader, val_loaders, late, forward_kwargs, in_eval_mode)
 
 
@@ -99,8 +104,8 @@ def family_of(model: str) -> str:
         ValueError: none of them.
     """
     family = model.partition("_")[0]
-    if family not in CRITERIA:
-        known = ", ".join(CRITERIA)
+    if family not in FAMILIES:
+        known = ", ".join(FAMILIES)
         raise ValueError(f"there is no training for the model {model!r}; its name begins with one of {known}")
     return family
 
@@ -123,13 +128,13 @@ def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> nn.Modu
     return model
 
 
-def distilled(recipe: Recipe, model: nn.Module, criterion: Criterion) -> tuple[Criterion, bool]:
-    """Lets the recipe's teacher teach the model, in place: (the criterion, is the model trained in evaluation mode?).
+def distilled(recipe: Recipe, model: nn.Module) -> bool:
+    """Lets the recipe's teacher teach the model, in place; returns whether it is trained in evaluation mode.
 
     Raises:
         ValueError: half a recipe, no teacher, or one for other keypoints or crops; one sentence.
     """
-    from posekit.losses.distillation import DistillationCriterion, hand_over, learn_token, teach
+    from posekit.losses.distillation import hand_over, learn_token, teach
 
     known = ("output", "token", "both", "learn_token")
     if recipe.distil not in known:
@@ -153,13 +158,12 @@ def distilled(recipe: Recipe, model: nn.Module, criterion: Criterion) -> tuple[C
             )
         model.load_state_dict(state, strict=False)
         learn_token(model)
-        return criterion, True
+        return True
     if recipe.distil in ("token", "both"):
         hand_over(teacher, model)
     if recipe.distil in ("output", "both"):
         teach(model, teacher)
-        criterion = DistillationCriterion(criterion, recipe.output_weight)
-    return criterion, False
+    return False
 
 
 def load_teacher(source: str) -> nn.Module:
@@ -194,42 +198,35 @@ def load_teacher(source: str) -> nn.Module:
     return teacher
 
 
-def poet_criterion(recipe: Recipe, model: PoseModel, layout: Layout) -> tuple[Criterion, dict]:
+def build_criterion(recipe: Recipe, model: nn.Module, layout: Layout, stage: int = 1, late: bool = False) -> Criterion:
+    """The recipe's criterion for the outputs of `model`, on its device; stage and late steps change RTMO's."""
+    from posekit.losses.heatmap import HeatmapCriterion
     from posekit.losses.poet import PoetCriterion
-
-    return with_options(PoetCriterion, recipe.loss_options, len(layout)), {}
-
-
-def rtmo_criterion(recipe: Recipe, model: PoseModel, layout: Layout) -> tuple[Criterion, dict]:
+    from posekit.losses.reconstruction import ReconstructionCriterion
     from posekit.losses.rtmo import RtmoCriterion
 
-    check_backbone_steps(recipe)
-    odd = [size for size in (recipe.size or model.input.size, *recipe.sizes) if size % 32]
-    if odd:
-        raise ValueError(f"RTMO sees pictures whose sides are multiples of 32, not {odd[0]}; change size or sizes")
-    return with_options(RtmoCriterion, recipe.loss_options, layout.sigmas), {"proxies": True}
+    options = recipe.loss_options
+    match family_of(recipe.model):
+        case "poet":
+            criterion = with_options(PoetCriterion, options, len(layout))
+        case "rtmo":
+            criterion = with_options(
+                RtmoCriterion, options, model.classifier, layout.sigmas, stage=stage, auxiliary=late
+            )
+        case "vitpose":
+            criterion = with_options(HeatmapCriterion, options, output_weight=recipe.output_weight)
+        case _:
+            criterion = with_options(ReconstructionCriterion, options)
+    return criterion.to(next(model.parameters()).device)
 
 
-def vitpose_criterion(recipe: Recipe, model: PoseModel, layout: Layout) -> tuple[Criterion, dict]:
-    from posekit.losses.heatmap import HeatmapCriterion
-
-    check_backbone_steps(recipe)
-    return with_options(HeatmapCriterion, recipe.loss_options), {}
-
-
-def mae_criterion(recipe: Recipe, model: PoseModel, layout: Layout) -> tuple[Criterion, dict]:
-    from posekit.losses.reconstruction import ReconstructionCriterion
-
-    check_backbone_steps(recipe)
-    return with_options(ReconstructionCriterion, recipe.loss_options), {}
-
-
-CRITERIA = {"poet": poet_criterion, "rtmo": rtmo_criterion, "vitpose": vitpose_criterion, "mae": mae_criterion}
-
-
-def check_backbone_steps(recipe: Recipe) -> None:
-    if recipe.backbone_steps:
+def check_family(recipe: Recipe, model: PoseModel, family: str) -> None:
+    """What a recipe cannot ask of a family of models, in a sentence."""
+    if recipe.backbone_steps and family != "poet":
         raise ValueError(f"backbone_steps is {recipe.backbone_steps}: only POET's backbones are trained alone first")
+    odd = [size for size in (recipe.size or model.input.size, *recipe.sizes) if size % 32]
+    if odd and family == "rtmo":
+        raise ValueError(f"RTMO sees pictures whose sides are multiples of 32, not {odd[0]}; change size or sizes")
 
 
 def with_options(make: Callable, options: Mapping[str, Any], *first, field: str = "loss_options", **fixed) -> Any:

@@ -1,4 +1,4 @@
-"""The training loop: any model whose criterion returns a dict of terms, on any data set, on any device.
+"""The training loop: any model with a criterion, on any data set, on any device.
 
 Lightning Fabric moves it to the device, precision and number of processes at hand. Everything that can interrupt a run
 leaves a folder from which the same call goes on, and on the CPU ends with the same weights, bit for bit: the order of
@@ -20,6 +20,7 @@ from posekit import runs
 from posekit.data import notes
 from posekit.data.transforms import decode
 from posekit.evaluation.coco import evaluate
+from posekit.protocols import Criterion
 from posekit.training import checkpoint, interruption, processes, recipe_fields, schedules
 from posekit.training.parameter_groups import parameter_groups
 from posekit.training.pretrain import pretrain
@@ -111,7 +112,6 @@ class Loop:
         if not run.path(CHECKPOINT).exists():
             self.pretrain(report)  # before `setup`, which gives all processes the weights of the first
         self.model, self.optimizer = fabric.setup(model, optimizer)
-        self.criterion = parts.criterion.to(fabric.device)
         self.average = None
         if recipe.ema:
             from torch.optim.swa_utils import AveragedModel
@@ -223,13 +223,12 @@ class Loop:
         stepping, last = self.held >= recipe.accumulate, self.batch == len(self.data.train)
         batch = self.fabric.to_device(batch)
         images = batch["images"].contiguous(memory_format=torch.channels_last)
-        self.set_stage()
         try:
             with self.fabric.no_backward_sync(self.model, enabled=not (stepping or last)):  # a checkpoint follows
                 outputs = self.model(images, batch["padding_mask"], **forward_kwargs(batch["targets"]))
-                terms = self.criterion(outputs, batch["targets"])
-                total = sum(self.criterion.weights[name] * term for name, term in terms.items())
-                values = torch.stack([total, *terms.values()]).detach().cpu().tolist()
+                losses = self.criterion(self.plain)(outputs, batch["targets"])
+                total = losses.total
+                values = torch.stack([total, *losses.terms.values()]).detach().cpu().tolist()
                 if not math.isfinite(values[0]):
                     raise FloatingPointError("the loss is " + str(values[0]))
                 self.fabric.backward(total / recipe.accumulate)
@@ -239,7 +238,7 @@ class Loop:
                 f"{where}, images {names}: {error}. The run stops; its last checkpoint is kept. "
                 "Lower lr, or clip, or look at these images."
             ) from error
-        for name, value in zip(["total", *terms], values, strict=True):
+        for name, value in zip(["total", *losses.terms], values, strict=True):
             self.sums[name] = self.sums.get(name, 0.0) + value * len(images)
         self.images += len(images)
         if not stepping:
@@ -254,11 +253,10 @@ class Loop:
         if self.average is not None and (self.step >= recipe.warmup or recipe.ema_ramp):
             self.average.update_parameters(self.plain)
 
-    def set_stage(self) -> None:
-        """Tells the criterion where in the run it is, if it wants to know: a function of the step alone."""
-        if hasattr(self.criterion, "at_stage"):
-            late = schedules.is_late(self.step, self.recipe)
-            self.criterion.at_stage(schedules.stage(self.step, self.recipe), auxiliary=late)
+    def criterion(self, model: nn.Module) -> Criterion:
+        """That of a model's outputs at this step: the averaged weights have modules of their own."""
+        stage, late = schedules.stage(self.step, self.recipe), schedules.is_late(self.step, self.recipe)
+        return self.data.criterion(model, stage, late)
 
     # --- validation ------------------------------------------------------------------------------------------------
 
@@ -271,7 +269,6 @@ class Loop:
         """
         sums, count, stats, self.rows = {}, 0, {}, {}
         self.lost_images = self.lost_poses = 0
-        self.set_stage()
         for index, (name, loader) in enumerate(self.data.val.items()):
             count += self.validate_on(loader, index, sums, name)
             if name in self.rows:
@@ -302,7 +299,7 @@ class Loop:
                 for target in batch["targets"] if several else []:
                     target["dataset"] = torch.tensor(index)
                 outputs = model(batch["images"], batch["padding_mask"], **kwargs)
-                terms = self.validation_terms(outputs, batch["targets"])
+                terms = self.validation_terms(model, outputs, batch["targets"])
                 for term, value in terms.items():
                     sums[term] = sums.get(term, 0.0) + value * len(batch["images"])
                 self.lost_images += 0 if math.isfinite(terms["total"]) else len(batch["images"])
@@ -316,14 +313,13 @@ class Loop:
             self.rows[name] = rows
         return count
 
-    def validation_terms(self, outputs: dict, targets: list[dict]) -> dict[str, float]:
+    def validation_terms(self, model: nn.Module, outputs: dict, targets: list[dict]) -> dict[str, float]:
         """The terms and `total`, their weighted sum; NaN where predictions cannot be assigned to people."""
         try:
-            terms = self.criterion(outputs, targets)
+            losses = self.criterion(model)(outputs, targets)
         except FloatingPointError:
-            return dict.fromkeys(["total", *self.criterion.weights], math.nan)
-        total = sum(self.criterion.weights[name] * term for name, term in terms.items())
-        return {name: float(term) for name, term in {"total": total, **terms}.items()}
+            return dict.fromkeys(["total", *self.sums], math.nan)  # the terms of the training steps before
+        return {name: float(term) for name, term in {"total": losses.total, **losses.terms}.items()}
 
     def log_row(self, validated: dict) -> dict:
         head = {"epoch": self.epoch, "step": self.step, "minutes": round(self.seconds / 60, 4)}

@@ -89,8 +89,8 @@ def run(model, pixels: np.ndarray, targets: dict[str, list], meta: dict, mode: s
 def step(model, outputs: dict, targets: list[dict], case: str, meta: dict) -> dict[str, np.ndarray | float]:
     """Terms, total and gradient norms of one case."""
     stage, options = CASES[case]
-    criterion = RtmoCriterion(layout_for(model.num_keypoints).sigmas, **meta["options"] | options)
-    criterion.at_stage(stage, auxiliary="aux" in case)
+    sigmas, options = layout_for(model.num_keypoints).sigmas, meta["options"] | options
+    criterion = RtmoCriterion(model.classifier, sigmas, stage=stage, auxiliary="aux" in case, **options)
     people = pack_people(targets, model.num_keypoints)
     person, overlap = criterion.assign(outputs, people)
     parts, overlap = criterion.per_positive(outputs, people, person, overlap)
