@@ -13,6 +13,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from posekit import runs
+from posekit.files import relative, save_tensors, write_bytes, write_json
 from posekit.training.evaluate import evaluate_run
 
 LIMIT = 12e6  # bytes
@@ -26,15 +27,15 @@ def ship(run: Path, name: str) -> dict:
         note = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     halves = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
-    runs.save_tensors(folder / "model.safetensors", halves, note)
+    save_tensors(folder / "model.safetensors", halves, note)
     size = (folder / "model.safetensors").stat().st_size
     if size > LIMIT:
         (folder / "model.safetensors").unlink()
         raise ValueError(f"the weights of {run} take {size / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}: not shipped")
     record = runs.load_run(run)
-    record["folder"] = runs.relative(folder)
-    runs.write_json(folder / "run.json", record)
-    runs.write_bytes(folder / "log.csv", (run / "log.csv").read_bytes())
+    record["folder"] = relative(folder)
+    write_json(folder / "run.json", record)
+    write_bytes(folder / "log.csv", (run / "log.csv").read_bytes())
     metrics = evaluate_run(folder)
     for name in ("predictions.json", "matches.csv", "visibility.csv"):  # large, and 11_evaluate makes them again
         (folder / name).unlink()

@@ -22,6 +22,7 @@ import pandas as pd
 from posebook.selection import Subset
 from posekit import runs
 from posekit.evaluation import CROWD_STATS, STATS
+from posekit.files import read_json, relative, resolve
 from posekit.poses import Poses
 from posekit.training.recipes import RECIPES, Recipe, from_record
 from posekit.training.summary import stride_of, words_for
@@ -57,12 +58,12 @@ class RunFiles:
         Raises:
             FileNotFoundError: it is not there; the sentence names the notebook that writes it.
         """
-        path = runs.resolve(self.folder) / name
+        path = resolve(self.folder) / name
         if not path.is_file():
             notebook = MADE_BY.get(name, "11_evaluate")
             raise FileNotFoundError(
-                f"{runs.relative(path)} is missing: notebooks/{notebook}.ipynb makes it, with "
-                f"run_dir = {runs.relative(self.folder)}"
+                f"{relative(path)} is missing: notebooks/{notebook}.ipynb makes it, with "
+                f"run_dir = {relative(self.folder)}"
             )
         return path
 
@@ -86,14 +87,14 @@ class RunFiles:
     @cached_property
     def metrics(self) -> dict:
         """`metrics.json`; of the numbers of AP and AR, NaN (a dash in tables) where there is nobody to find."""
-        found = runs.read_json(self.path("metrics.json"))
+        found = read_json(self.path("metrics.json"))
         scored = {name: found[name] for name in (*STATS, *CROWD_STATS) if name in found}  # older ones have -1 for None
         return found | {name: np.nan if value is None or value < 0 else value for name, value in scored.items()}
 
     @cached_property
     def log(self) -> pd.DataFrame:
         """One row per epoch; see `training.loop.train`."""
-        return pd.read_csv(self.path("log.csv"))
+        return pd.DataFrame(runs.read_log(self.path("log.csv"))).apply(pd.to_numeric)
 
     @cached_property
     def layers(self) -> pd.DataFrame:
@@ -114,7 +115,7 @@ class RunFiles:
     def predictions(self) -> dict[int, Poses]:
         """Image id -> poses, surest first."""
         rows = defaultdict(list)
-        for row in runs.read_json(self.path("predictions.json")):
+        for row in read_json(self.path("predictions.json")):
             rows[row["image_id"]].append(row)
         return {image: Poses.from_coco(sorted(found, key=lambda row: -row["score"])) for image, found in rows.items()}
 
@@ -232,14 +233,14 @@ def find_run(folder: str, has: str = "run.json", made_by: str = "10_train", ship
         FileNotFoundError: another folder than data/runs/mine/NAME is not there; nothing takes its place.
     """
     study, folder = has.startswith("*/"), str(folder)  # papermill makes a number of a folder called 2024
-    if not folder or _started(folder, has) or not study and any(runs.resolve(folder).glob(has)):
+    if not folder or _started(folder, has) or not study and any(resolve(folder).glob(has)):
         return folder
-    wanted = Path(runs.relative(runs.resolve(folder)))
+    wanted = Path(relative(resolve(folder)))
     into = "out_dir" if made_by == "11_evaluate" else "run_dir"
     way = f"notebooks/{made_by}.ipynb makes it with {into} = {folder}, or `make reproduce`, all of profile quick"
     if wanted.parent.as_posix() != MINE:
         raise FileNotFoundError(f"{folder} has no finished run with {has}: {way}")
-    same = (runs.relative(path) for path in runs.resolve(RUNS).glob(f"*/{wanted.name}"))
+    same = (relative(path) for path in resolve(RUNS).glob(f"*/{wanted.name}"))
     began, found = max(((_started(path, has), path) for path in same), default=("", ""))
     weights = f"{SHIPPED}/{wanted.name}"
     if began:
@@ -278,10 +279,10 @@ def committed(stem: str, as_text: bool = False) -> pd.DataFrame:
         FileNotFoundError: no figure of that name comes with the book.
     """
     path = f"{FIGURES}/{stem}.csv"
-    if not runs.resolve(path).is_file():
+    if not resolve(path).is_file():
         raise FileNotFoundError(f"{path} is missing: no figure called {stem} comes with the book")
     print(f"shown instead is what comes with the book, {path}; {stem}.png beside it says how it was made")
-    return pd.read_csv(runs.resolve(path), **({"dtype": str, "keep_default_na": False} if as_text else {}))
+    return pd.read_csv(resolve(path), **({"dtype": str, "keep_default_na": False} if as_text else {}))
 
 
 def footer_of(stem: str, profile: str) -> str:
@@ -291,7 +292,7 @@ def footer_of(stem: str, profile: str) -> str:
 
 def _started(folder: str, has: str) -> str:
     """When the newest finished run in a folder began, "" if it has none, or lacks what the page needs."""
-    place = runs.resolve(folder)
+    place = resolve(folder)
     if not any(place.glob(has)):
         return ""
     records = (runs.load_run(path) for path in place.glob("*/run.json" if has.startswith("*/") else "run.json"))
@@ -300,6 +301,6 @@ def _started(folder: str, has: str) -> str:
 
 def _length(folder: str) -> str:
     """The number of steps in brackets, or nothing where none were taken."""
-    path = runs.resolve(folder) / "run.json"
+    path = resolve(folder) / "run.json"
     steps = runs.steps_of(runs.load_run(path)) if path.is_file() else None
     return f" ({steps:,} steps)" if steps else ""

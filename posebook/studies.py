@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from posekit import runs
+from posekit.files import relative, resolve
 from posekit.training.recipes import Recipe, recipe
 
 RUN = "run:"  # `weights` or `teacher` "run:NAME" = the run folder of variant NAME, of the same study and seed
@@ -191,7 +191,7 @@ def study(name: str) -> Study:
 def run_folder(folder: str | Path, variant: str, seed: int = 0) -> Path:
     """Where the run of a variant stands: "shift+pool 16x12", seed 1 -> FOLDER/shift-pool-16x12-1."""
     slug = re.sub(r"[^a-z0-9]+", "-", variant.lower().replace("'", "")).strip("-")
-    return runs.resolve(folder) / f"{slug}-{seed}"
+    return resolve(folder) / f"{slug}-{seed}"
 
 
 def study_recipe(
@@ -212,7 +212,7 @@ def study_recipe(
     default = recipe(called)
     for key in RUN_FIELDS:
         if folder and own.get(key, "").startswith(RUN):
-            own[key] = runs.relative(run_folder(folder, own[key].removeprefix(RUN), seed))
+            own[key] = relative(run_folder(folder, own[key].removeprefix(RUN), seed))
     options = default.model_options | changes.get("model_options", {}) | own.get("model_options", {})
     fields = changes | own | {"model_options": options, "seed": seed}
     if "steps" in changes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from posebook.studies import RUN, RUN_FIELDS, needed, run_folder, study, study_recipe
 from posekit import runs
-from posekit.files import partial_name, remove_leftovers
+from posekit.files import partial_name, plain, relative, remove_leftovers, resolve, write_json
 from posekit.training.recipes import Recipe, from_record
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ def train_study(
             run, done = run_folder(folder, variant, seed), metrics.setdefault(variant, [])
             if variant in given:
                 report(f"given: {given[variant]}")
-                _copy(runs.resolve(given[variant]), run, given=str(given[variant]))
+                _copy(resolve(given[variant]), run, given=str(given[variant]))
                 if (stands := runs.load_run(run).get("given")) != str(given[variant]):
                     raise ValueError(
-                        f"{runs.relative(run)} holds another run ({stands or 'trained there'}), which others may have "
+                        f"{relative(run)} holds another run ({stands or 'trained there'}), which others may have "
                         f"learnt from, not {given[variant]}: choose another folder for the study"
                     )
                 done.append(runs.load_run(run)["results"])
@@ -108,9 +108,9 @@ def borrow(chosen: Recipe, run: Path, report: Callable[[str], None] = print) -> 
         record = runs.load_run(other)
         if record["status"] != "done":
             continue
-        made = from_record(record["parameters"], runs.relative(other))  # an older record lacks the newer fields
-        if runs.plain(vars(made)) == runs.plain(vars(chosen)):
-            report(f"the same recipe as {runs.relative(other.parent)}: copied")
+        made = from_record(record["parameters"], relative(other))  # an older record lacks the newer fields
+        if plain(vars(made)) == plain(vars(chosen)):
+            report(f"the same recipe as {relative(other.parent)}: copied")
             _copy(other.parent, run)
             return
 
@@ -119,13 +119,13 @@ def _copy(source: Path, run: Path, **fields) -> None:
     """A finished run under another name; a folder that is there already is left alone."""
     record = runs.load_run(source)
     if record["status"] != "done":
-        raise ValueError(f"the run in {runs.relative(source)} is {record['status']}, not done: train it to its end")
+        raise ValueError(f"the run in {relative(source)} is {record['status']}, not done: train it to its end")
     if not run.exists():
         remove_leftovers(run.parent, run.name)
         partial = partial_name(run)
         try:
             shutil.copytree(source, partial, ignore=shutil.ignore_patterns(".*"))
-            runs.write_json(partial / "run.json", record | {"folder": runs.relative(run)} | fields)
+            write_json(partial / "run.json", record | {"folder": relative(run)} | fields)
             partial.rename(run)
         except OSError:
             if not run.exists():  # another process may have come first
@@ -154,7 +154,7 @@ def study_rows(folder: str | Path, name: str, steps: bool = False) -> pd.DataFra
                 rows += [_row(name, variant, run, scale) for run in finished(folder, variant, scale, name)]
     if not rows:
         raise FileNotFoundError(
-            f"{runs.relative(runs.resolve(folder))} has no finished run of the study {name}: notebooks/14_study.ipynb "
+            f"{relative(resolve(folder))} has no finished run of the study {name}: notebooks/14_study.ipynb "
             f"makes them, with study = {name}"
         )
     return pd.DataFrame(rows)
@@ -178,9 +178,9 @@ def finished(folder: str | Path, variant: str, scale: str = "tiny", name: str = 
 def _row(name: str, variant: str, run: Path, scale: str) -> dict:
     from posebook.reports import RunFiles
 
-    files = RunFiles(runs.relative(run))
+    files = RunFiles(relative(run))
     facts, results = files.score_row(), files.record["results"]
-    row = {"variant": variant, "seed": files.recipe.seed, "run": runs.relative(run), "AP": results["AP"]}
+    row = {"variant": variant, "seed": files.recipe.seed, "run": relative(run), "AP": results["AP"]}
     row |= {"steps": int(results["step"]), "minutes": results["minutes"], "params_m": facts["params_m"]}
     row |= {key: facts[key] for key in ("data set", "scaled down")}
     given = "given" in files.record
@@ -190,9 +190,9 @@ def _row(name: str, variant: str, run: Path, scale: str) -> dict:
 
 def command(name: str, variant: str, made: Recipe, scale: str = "tiny") -> str:
     """What trains a variant, and what it starts from, again; the same for every seed."""
-    plain = runs.plain(vars(study_recipe(name, variant, scale=scale)))
-    own = {k: v for k, v in runs.plain(vars(made)).items() if k not in DERIVED and v != plain[k]}
-    own = {k: v for k, v in own.items() if not str(plain[k]).startswith(RUN)}  # its place follows from the study's
+    fields = plain(vars(study_recipe(name, variant, scale=scale)))
+    own = {k: v for k, v in plain(vars(made)).items() if k not in DERIVED and v != fields[k]}
+    own = {k: v for k, v in own.items() if not str(fields[k]).startswith(RUN)}  # its place follows from the study's
     words = {"study": name, "run_dir": f"data/runs/mine/study_{name}", "only": variant}
     words |= {"scale": scale} if scale != "tiny" else {}
     words |= {k: own.pop(k) for k in ("steps", "images", "val_images") if k in own}
@@ -208,7 +208,7 @@ def _given(name: str, variant: str, made: Recipe, scale: str) -> set[str]:
     own, found = study(name).scaled(scale)[1][variant], set()
     for key in RUN_FIELDS:
         source = own.get(key, "")
-        if source.startswith(RUN) and (runs.resolve(getattr(made, key)) / "run.json").is_file():
+        if source.startswith(RUN) and (resolve(getattr(made, key)) / "run.json").is_file():
             record, source = runs.load_run(getattr(made, key)), source.removeprefix(RUN)
             before = from_record(record["parameters"], f"{getattr(made, key)}/run.json")
             found |= {f"{source}={record['given']}"} if "given" in record else _given(name, source, before, scale)

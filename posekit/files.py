@@ -6,6 +6,7 @@ never meets half of one. Paths in records are relative to the repository root.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -124,6 +125,23 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     """Writes `data` atomically (see `replacing`)."""
     with replacing(path) as file:
         file.write(data)
+
+
+def append_bytes(path: str | Path, data: bytes) -> None:
+    """Adds `data` at the end of a file. A kill may leave the beginning of it; an error leaves the file as it was.
+
+    Raises OSError with one sentence, as `replacing`.
+    """
+    with open(path, "ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                file.truncate(end)
+            raise _write_error(Path(path), error) from error
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:

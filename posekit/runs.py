@@ -1,8 +1,8 @@
-"""Run folders, seeds and provenance: every file that the book shows can say which run made it.
+"""Run folders: every file that the book shows can say which run made it.
 
 A run folder holds `run.json` (parameters, provenance, status), `log.csv` (one row per epoch) and what the run
 made (`model.safetensors`, `resume.ckpt`, `predictions.json`, `metrics.json`), all written through `files.py`.
-Recorded paths are relative to the repository root; recorded times are UTC.
+Recorded paths are relative to the repository root.
 """
 
 from __future__ import annotations
@@ -10,71 +10,157 @@ from __future__ import annotations
 import csv
 import io
 import os
-import platform
-import random
-import subprocess
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from posekit import locks
-from posekit.files import (  # the rest of the house finds them here
-    load_checkpoint,
-    plain,
-    read_json,
-    relative,
-    replacing,
-    resolve,
-    root,
-    save_checkpoint,
-    save_tensors,
-    write_bytes,
-    write_json,
-)
-from posekit.records import footer, load_run, steps_of
+from posekit.files import append_bytes, plain, read_json, relative, resolve, root, write_bytes, write_json
+from posekit.provenance import provenance
 
-__all__ = [
-    "Run",
-    "append_row",
-    "commit",
-    "footer",
-    "load_checkpoint",
-    "load_run",
-    "provenance",
-    "read_json",
-    "read_log",
-    "relative",
-    "replacing",
-    "resolve",
-    "root",
-    "save_checkpoint",
-    "save_tensors",
-    "seed_everything",
-    "steps_of",
-    "truncate_log",
-    "write_bytes",
-    "write_json",
-]
+PROVENANCE = {  # of a record that an older version, or another tool, wrote without some of its parts
+    "commit": "unknown",
+    "dirty": False,
+    "device": "unknown device",
+    "threads": 1,
+    "started": "",
+    "seconds": 0.0,
+    "seed": None,
+    "data": None,
+}
+PARTS: dict[Any, str] = {  # type: the entries of a record that have it
+    dict: "results parameters provenance evaluation evaluation.parameters summary",
+    str: "folder status parameters.model parameters.evaluated provenance.commit provenance.device provenance.started "
+    "provenance.data.name",
+    int: "sessions results.step provenance.threads",
+    (int, float): "provenance.seconds",
+    (int, NoneType): "provenance.seed",
+    (dict, NoneType): "provenance.data evaluation.data",
+}
+FORMER: dict[str, dict[str, Any]] = {  # where it is now: the field of an older version's recipe, and its default
+    "model_options": {"num_queries": 0, "pretrained": False},
+    "loss_options": dict.fromkeys(("pose_cost", "class_term", "visible"), "released")
+    | {"deltas_and_center": False, "w_class": 1.0, "w_abs": 4.0, "w_vis": 0.2, "w_ctr": 0.5, "w_deltas": 0.5},
+}
 
-VERSIONED = ("torch", "torchvision", "numpy", "opencv-python-headless", "posekit")
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def load_run(path: str | Path) -> dict[str, Any]:
+    """The record of a run folder (or of a `run.json`), whose parts have their types; missing ones are filled in.
+
+    Raises:
+        FileNotFoundError: no run there. ValueError: not JSON, no record of a run, or a part of another type; the
+            sentence names the file and the part.
+    """
+    path = resolve(path)
+    path = path if path.suffix == ".json" else path / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{relative(path)} is missing: no run was made there yet")
+    record = read_json(path)
+    if not isinstance(record, dict) or "parameters" not in record:
+        what = "it has no 'parameters'" if isinstance(record, dict) else f"it holds a {type(record).__name__}"
+        raise ValueError(f"{relative(path)} is not the record of a run ({what}): choose another folder")
+    for kind, names in PARTS.items():
+        for name in names.split():
+            part, missing = record, False
+            for word in name.split("."):
+                missing = missing or not isinstance(part, dict) or word not in part
+                part = None if missing else part[word]
+            if not missing and (not isinstance(part, kind) or isinstance(part, bool)):
+                raise ValueError(
+                    f"{relative(path)} is not the record of a run: {name} is {str(part)[:60]!r}; restore the file, or "
+                    "choose another folder"
+                )
+    record["parameters"] = upgraded(record["parameters"])
+    head = {"folder": relative(path.parent), "status": "unknown", "reason": None, "sessions": 1, "results": {}}
+    return head | record | {"provenance": PROVENANCE | record.get("provenance", {})}
+
+
+def upgraded(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as recipes hold them now: an older version kept POET's options as fields of every recipe."""
+    former = {name for options in FORMER.values() for name in options}
+    kept = {name: value for name, value in parameters.items() if name not in former}
+    for place, options in FORMER.items() if str(kept.get("model", "")).startswith("poet") else ():
+        changed = {name: parameters[name] for name in options if parameters.get(name, options[name]) != options[name]}
+        if changed:
+            kept[place] = {**kept.get(place, {}), **changed}
+    return kept
+
+
+def steps_of(record: Mapping[str, Any]) -> int | None:
+    """Optimiser steps behind a run, or behind the weights that an evaluation scored; None where nothing was trained."""
+    if evaluated := record["parameters"].get("evaluated"):
+        with suppress(FileNotFoundError):
+            return steps_of(load_run(evaluated))
+        return None
+    steps = record.get("results", {}).get("step", record["parameters"].get("steps"))
+    return None if steps is None else int(steps)
+
+
+def footer(*runs: Mapping[str, Any] | str | Path, profile: str | None = None) -> str:
+    """One line for the foot of a figure: data · profile · runs (steps) · commit (* = changed files) · device · day.
+
+    `runs`: records (`Run.record` or what `provenance()` returned) or paths of run folders. What several runs
+    share is said once. `profile`: of a run whose folder does not tell it; data/runs/quick/NAME does.
+    """
+    lines = [_facts(run if isinstance(run, Mapping) else load_run(run), profile) for run in runs]
+    facts = [", ".join(filter(None, dict.fromkeys(fact))) for fact in zip(*lines, strict=True)]
+    return " · ".join(filter(None, facts))
+
+
+def _facts(record: Mapping[str, Any], profile: str | None) -> tuple[str, ...]:
+    made = {**PROVENANCE, **record.get("provenance", record)}
+    data = (made["data"] or {}).get("name", "")
+    folder = Path(record.get("folder", "")).parts
+    if folder[:2] == ("data", "runs") and len(folder) > 3:
+        profile = folder[2]
+    parameters = record["parameters"]
+    name = parameters.get("model") or (folder[-1] if folder else "")
+    trained = parameters.get("evaluated", record.get("folder", ""))
+    shipped = "shipped" if Path(trained).parts[:2] == ("data", "weights") else ""
+    steps = steps_of(record)
+    length = ", ".join(filter(None, (shipped, f"{steps:,} steps" if steps else "")))
+    name = f"{name} seed {made['seed']}".strip() if made["seed"] is not None else name
+    count = parameters.get("threads") or made["threads"]  # a measurement sets its own number
+    threads = f"{count} thread{'' if count == 1 else 's'} CPU"
+    return (
+        "drawn people" if data == "people" else data,
+        f"profile {profile}" if profile else "",
+        f"{name} ({length})" if length else name,
+        f"commit {made['commit']}{'*' if made['dirty'] else ''}",
+        threads if made["device"] == "cpu" else made["device"],
+        made["started"][:10],
+    )
+
+
+# --- the log ---------------------------------------------------------------------------------------------------------
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of `log.csv`, numbers as numbers, an empty cell as None; no file, no rows."""
+    """Rows of `log.csv`, numbers as numbers, an empty cell as None; no file, no rows.
+
+    A last line without its end is left out: a row is one only when all of it was written.
+    """
     if not Path(path).exists():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{name: _number(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        whole = (line for line in file if line.endswith("\n"))
+        return [{name: _number(cell) for name, cell in row.items()} for row in csv.DictReader(whole, restval="")]
 
 
 def append_row(path: str | Path, row: Mapping[str, Any]) -> None:
-    """Adds one row; a column that earlier rows lack is added to the header."""
-    _write_log(path, [*read_log(path), row])
+    """Adds a row at the end. Only for a column that the header lacks, or after half a row, the log is written anew."""
+    text = Path(path).read_text(encoding="utf-8", errors="replace") if Path(path).exists() else ""
+    columns = next(csv.reader(text.splitlines()[:1]), [])
+    if text.endswith("\n") and row.keys() <= set(columns):
+        append_bytes(path, _lines([row], columns))
+    else:
+        _write_log(path, [*read_log(path), row])
 
 
 def truncate_log(path: str | Path, epoch: int) -> None:
@@ -87,12 +173,13 @@ def truncate_log(path: str | Path, epoch: int) -> None:
 
 def _write_log(path: str | Path, rows: list[Mapping[str, Any]]) -> None:
     columns = list(dict.fromkeys(name for row in rows for name in row))
+    write_bytes(path, _lines([dict(zip(columns, columns, strict=True)), *rows], columns))
+
+
+def _lines(rows: Iterable[Mapping[str, Any]], columns: list[str]) -> bytes:
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_cell(row.get(name)) for name in columns])
-    write_bytes(path, text.getvalue().encode())
+    csv.writer(text, lineterminator="\n").writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    return text.getvalue().encode()
 
 
 def _cell(value: Any) -> Any:
@@ -101,102 +188,14 @@ def _cell(value: Any) -> Any:
     return number if number is not None else "" if value is None else "nan"
 
 
-def _number(cell: str | None) -> Any:
-    if not cell:
-        return None
+def _number(cell: str) -> Any:
     for kind in (int, float):
         with suppress(ValueError):
             return kind(cell)
-    return cell
+    return cell or None
 
 
-def seed_everything(seed: int) -> None:
-    """Seeds Python's, NumPy's and torch's generators (every device)."""
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-def commit() -> tuple[str, bool]:
-    """(short commit, are tracked files changed?); ("unknown", False) outside a git checkout."""
-    here = root()
-
-    def git(*arguments: str) -> str:
-        call = ["git", "--no-optional-locks", "-C", str(here), *arguments]
-        return subprocess.run(call, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != here.resolve():  # someone else's checkout
-            return "unknown", False
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "--short=7", "HEAD"), bool(changed)
-    except (OSError, subprocess.SubprocessError):
-        return "unknown", False
-
-
-def provenance(
-    parameters: Mapping[str, Any] | None = None,
-    *,
-    seed: int | None = None,
-    data: Any = None,
-    device: Any = "cpu",
-    dtype: str = "float32",
-) -> dict[str, Any]:
-    """What made a result: commit, versions, device, threads, seed, data, parameters, when and how long.
-
-    `data`: a data set (its name, fingerprint and length are kept), a dict of such facts, or None.
-    """
-    name, dirty = commit()
-    if data is not None and not isinstance(data, Mapping):
-        data = {"name": data.name, "fingerprint": data.fingerprint, "images": len(data)}
-    return {
-        "commit": name,
-        "dirty": dirty,
-        "versions": {"python": platform.python_version(), **_versions()},
-        "device": _device_name(device),
-        "dtype": str(dtype).removeprefix("torch."),
-        "threads": _threads(),
-        "platform": platform.platform(terse=True) + " " + platform.machine(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": 0.0,
-        "seed": seed,
-        "data": None if data is None else _recorded(data),
-        "parameters": _recorded(parameters or {}),
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in VERSIONED:
-        with suppress(metadata.PackageNotFoundError):
-            found[package.removesuffix("-python-headless")] = metadata.version(package)
-    return found
-
-
-def _device_name(device: Any) -> str:
-    if not str(device).startswith("cuda"):
-        return str(device)
-    import torch
-
-    return torch.cuda.get_device_name(device)
-
-
-def _threads() -> int:
-    if "torch" in sys.modules:
-        return sys.modules["torch"].get_num_threads()
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _recorded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values; absolute paths become relative ones, so that no record names a person's folders."""
-    absolute = (str, Path)
-    return {
-        key: relative(value) if isinstance(value, absolute) and Path(value).is_absolute() else plain(value)
-        for key, value in values.items()
-    }
+# --- writing ---------------------------------------------------------------------------------------------------------
 
 
 class Run:

@@ -63,11 +63,11 @@ def moved():
     """
     from safetensors.torch import load_file
 
-    from posekit import runs
+    from posekit.provenance import seed_everything
     from posekit.training.build import prepare
 
     def moved(recipe, folder):
-        runs.seed_everything(recipe.seed)
+        seed_everything(recipe.seed)
         start, shipped = prepare(recipe).model, load_file(folder / "model.safetensors")
         trained = {name: value for name, value in start.named_parameters() if value.requires_grad}
         return sum(not value.equal(shipped[name]) for name, value in trained.items()) / len(trained)

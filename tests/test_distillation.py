@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from posekit import runs
+from posekit.files import save_tensors, write_json
 from posekit.losses.distillation import fit_token
 from posekit.models.vit import SIZES
 from posekit.models.vitpose import vitpose, vitpose_tiny
@@ -37,8 +38,8 @@ def run(options, folder):
 def save(network, folder, **parameters):
     """A run folder of a model that nobody trained."""
     folder.mkdir()
-    runs.save_tensors(folder / "model.safetensors", network.state_dict())
-    runs.write_json(folder / "run.json", {"parameters": {"model": "vitpose_tiny"} | parameters})
+    save_tensors(folder / "model.safetensors", network.state_dict())
+    write_json(folder / "run.json", {"parameters": {"model": "vitpose_tiny"} | parameters})
     return str(folder)
 
 

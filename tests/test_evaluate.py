@@ -14,7 +14,9 @@ from posekit.data.images import DataError
 from posekit.evaluation import evaluate
 from posekit.evaluation.centers import true_centers
 from posekit.evaluation.run_tables import result_rows
+from posekit.files import relative, save_tensors, write_json
 from posekit.poses import Poses
+from posekit.provenance import provenance
 from posekit.training.evaluate import evaluate_run, examples, forward, opened, score
 from posekit.training.recipes import Recipe
 
@@ -35,12 +37,12 @@ def run(tmp_path, photos):
     torch.manual_seed(0)
     model, folder = models.build("poet_tiny"), tmp_path / "run"
     recipe = Recipe(model="poet_tiny", dataset=str(photos), val_images=0, images=0)
-    runs.save_tensors(folder / "model.safetensors", model.state_dict())
-    record = runs.provenance(vars(recipe), seed=7, data={"name": "photos", "images": 6})
+    save_tensors(folder / "model.safetensors", model.state_dict())
+    record = provenance(vars(recipe), seed=7, data={"name": "photos", "images": 6})
     parameters = record.pop("parameters") | {"dataset": str(photos)}
     head = {"folder": "run", "status": "done", "results": {}, "sessions": 1, "reason": None}
-    runs.write_json(folder / "run.json", head | {"parameters": parameters, "provenance": record})
-    runs.write_json(folder / "metrics.json", {"AP": 0.9, "train_total": 1.5})
+    write_json(folder / "run.json", head | {"parameters": parameters, "provenance": record})
+    write_json(folder / "metrics.json", {"AP": 0.9, "train_total": 1.5})
     return folder
 
 
@@ -82,10 +84,10 @@ def test_in_its_own_folder_the_training_record_stays(run):
 def other_run(folder, name, photos, model, **fields):
     """A run folder of another model with random weights."""
     recipe = Recipe(model=name, dataset=str(photos), val_images=0, images=0, **fields)
-    runs.save_tensors(folder / "model.safetensors", model.state_dict())
-    record = runs.provenance(vars(recipe), seed=0, data={"name": "photos", "images": 6})
+    save_tensors(folder / "model.safetensors", model.state_dict())
+    record = provenance(vars(recipe), seed=0, data={"name": "photos", "images": 6})
     parameters = record.pop("parameters") | {"dataset": str(photos)}
-    runs.write_json(folder / "run.json", {"status": "done", "parameters": parameters, "provenance": record})
+    write_json(folder / "run.json", {"status": "done", "parameters": parameters, "provenance": record})
     return folder
 
 
@@ -119,12 +121,12 @@ def test_a_top_down_model_sees_the_annotated_or_the_found_people(photos, tmp_pat
     assert len(rows) == labelled and metrics["unpaired"] == 0
     assert runs.load_run(tmp_path / "truth")["parameters"]["boxes"] == "truth"
     first = next(row for row in rows if row["image_id"] == data.ids[0])
-    runs.write_json(tmp_path / "one" / "predictions.json", [first])
+    write_json(tmp_path / "one" / "predictions.json", [first])
     metrics = evaluate_run(folder, folder=tmp_path / "found", boxes=str(tmp_path / "one"), **QUIET)
     rows = json.loads((tmp_path / "found" / "predictions.json").read_text())
     assert [row["image_id"] for row in rows] == [data.ids[0]] and metrics["images"] == 6
     asked, again = opened(tmp_path / "found")
-    assert asked["boxes"] == str(runs.relative(tmp_path / "one")) or asked["boxes"] == str(tmp_path / "one")
+    assert asked["boxes"] == str(relative(tmp_path / "one")) or asked["boxes"] == str(tmp_path / "one")
     assert len(again) == 6
 
 
@@ -229,7 +231,7 @@ def test_best_and_worst_pictures_are_in_order_and_apart(run, photos, tmp_path):
 
 def test_refusals_say_what_to_do(run, tmp_path):
     other = tmp_path / "other"
-    runs.write_json(other / "run.json", runs.load_run(run))
+    write_json(other / "run.json", runs.load_run(run))
     with pytest.raises(ValueError, match="holds a training run; give the evaluation a folder of its own"):
         evaluate_run(run, folder=other, **QUIET)
     with pytest.raises(FileNotFoundError, match="no run was made there"):

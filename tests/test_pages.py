@@ -8,7 +8,7 @@ import torch
 from posebook import reports, widgets
 from posebook.checks import CheckError, check
 from posebook.reports import find_run, find_scores
-from posekit import runs
+from posekit.files import resolve, write_bytes, write_json
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def checkout(tmp_path, monkeypatch):
 
 def made(folder, started="2026-11-20T10:00:00+00:00", status="done", steps=16, file=""):
     record = {"folder": folder, "status": status, "results": {"step": steps}, "parameters": {"steps": steps}}
-    runs.write_json(runs.resolve(folder) / "run.json", record | {"provenance": {"started": started}})
+    write_json(resolve(folder) / "run.json", record | {"provenance": {"started": started}})
     if file:
-        runs.write_bytes(runs.resolve(folder) / file, b"")
+        write_bytes(resolve(folder) / file, b"")
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from posekit import models, runs
+from posekit import models
 from posekit.data import open_dataset
 from posekit.data.transforms import decode
+from posekit.files import save_tensors, write_json
 from posekit.inference import Predictor
 from posekit.poses import Poses
 from posekit.training.pretrain import heatmaps
@@ -76,8 +77,8 @@ def test_a_truncated_photograph_gives_a_sentence(predictor, picture, tmp_path):
 
 def test_weights_are_found_in_a_run_folder_with_its_number_of_queries(tmp_path):
     model = models.build("poet_tiny", num_queries=9).eval()
-    runs.save_tensors(tmp_path / "model.safetensors", model.state_dict())
-    runs.write_json(tmp_path / "run.json", {"parameters": {"model": "poet_tiny", "num_queries": 9}})
+    save_tensors(tmp_path / "model.safetensors", model.state_dict())
+    write_json(tmp_path / "run.json", {"parameters": {"model": "poet_tiny", "num_queries": 9}})
     loaded = load("poet_tiny", tmp_path)
     pairs = zip(loaded.state_dict().values(), model.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
@@ -85,9 +86,9 @@ def test_weights_are_found_in_a_run_folder_with_its_number_of_queries(tmp_path):
 
 def test_a_models_options_come_from_its_record(tmp_path):
     model = models.build("rtmo_tiny", bins=(6, 8), decoding="cc").eval()
-    runs.save_tensors(tmp_path / "model.safetensors", model.state_dict())
+    save_tensors(tmp_path / "model.safetensors", model.state_dict())
     options = {"bins": [6, 8], "decoding": "cc"}
-    runs.write_json(tmp_path / "run.json", {"parameters": {"model": "rtmo_tiny", "model_options": options}})
+    write_json(tmp_path / "run.json", {"parameters": {"model": "rtmo_tiny", "model_options": options}})
     loaded = load("rtmo_tiny", tmp_path)
     assert loaded.decoding == "cc" and loaded.classifier.x_bins.shape == (6,)
 

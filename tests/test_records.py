@@ -9,6 +9,7 @@ from posebook import tables
 from posebook.reports import RunFiles, distinct
 from posekit import files, runs
 from posekit.evaluation import STATS
+from posekit.files import save_tensors, write_json
 from posekit.training.evaluate import evaluate_run
 from posekit.training.recipes import recipe
 from posekit.training.weights import load
@@ -135,8 +136,8 @@ PAPER = files.root() / "data" / "paper"
 def test_absent_numbers_are_dashes_in_rows_and_tables(folder):
     made = recipe("poet_tiny", steps=8, images=4, val_images=4)
     write(folder, {"parameters": vars(made), "results": {"step": 8}, "provenance": {"seed": 0}})
-    runs.save_tensors(folder / "model.safetensors", load("poet_tiny").state_dict())
-    runs.write_json(folder / "metrics.json", {"AP": None, "AP50": -1, "AR": 0.25, "APhard": None})
+    save_tensors(folder / "model.safetensors", load("poet_tiny").state_dict())
+    write_json(folder / "metrics.json", {"AP": None, "AP50": -1, "AR": 0.25, "APhard": None})
     files = RunFiles(str(folder))
     assert not files.metrics["APhard"] >= 0 and "APeasy" not in files.metrics
     row = files.score_row()

@@ -11,11 +11,12 @@ from posebook import tables
 from posebook.figures import poet_matching, table_page, training
 from posebook.reports import RunFiles
 from posebook.selection import Subset, by_picture, crowded
-from posekit import runs
 from posekit.data.drawn.scenes import Scenes
 from posekit.evaluation import STATS as MEASURES
+from posekit.files import plain, save_tensors, write_json
 from posekit.models import build
 from posekit.poses import Poses
+from posekit.provenance import provenance
 from posekit.training.recipes import recipe
 from posekit.training.summary import stride_of
 
@@ -27,16 +28,16 @@ def folder(tmp_path):
     """A run folder as training leaves it, of a network that has learned nothing."""
     made = recipe("poet_tiny", steps=8, images=4, val_images=4, seed=3)
     folder = tmp_path / "run"
-    facts = runs.provenance(vars(made), seed=3, data={"name": "drawn people"})
+    facts = provenance(vars(made), seed=3, data={"name": "drawn people"})
     record = {
         "status": "done",
         "parameters": vars(made),
         "provenance": facts,
         "results": {"step": 8, "minutes": 0.5},
     }
-    runs.write_json(folder / "run.json", record)
-    runs.write_json(folder / "metrics.json", STATS)
-    runs.save_tensors(folder / "model.safetensors", build("poet_tiny").state_dict())
+    write_json(folder / "run.json", record)
+    write_json(folder / "metrics.json", STATS)
+    save_tensors(folder / "model.safetensors", build("poet_tiny").state_dict())
     return folder
 
 
@@ -50,7 +51,7 @@ def test_a_run_gives_its_row(folder):
 def test_every_model_has_a_stride_and_its_command_says_what_is_unusual(folder):
     assert [stride_of(build(name)) for name in ("poet_tiny", "rtmo_tiny", "vitpose_tiny")] == [16, 8, 12]
     made = recipe("rtmo_tiny", steps=8, model_options={"decoding": "cc"}, seed=5)
-    runs.write_json(folder / "run.json", {"parameters": runs.plain(vars(made)), "results": {}, "provenance": {}})
+    write_json(folder / "run.json", {"parameters": plain(vars(made)), "results": {}, "provenance": {}})
     command = RunFiles(str(folder)).command
     words = shlex.split(command)
     assert "recipe rtmo_tiny -p steps 8" in command and "seed" not in command
@@ -67,7 +68,7 @@ def test_the_losses_of_any_model_are_drawn():
 
 def test_an_evaluation_knows_the_weights_that_it_scored(folder, tmp_path):
     scored = {"parameters": {"evaluated": str(folder), "dataset": "", "split": "val", "images": 2}}
-    runs.write_json(tmp_path / "scores" / "run.json", scored)
+    write_json(tmp_path / "scores" / "run.json", scored)
     files = RunFiles(str(tmp_path / "scores"))
     assert files.recipe.seed == 3 and len(files.data) == 2
     (picture, target, poses, outputs, batch), second = files.run_model([1, 0], attention=True)
@@ -85,7 +86,7 @@ def test_what_is_missing_is_said_with_its_notebook(folder):
 
 def test_predictions_by_picture_surest_first(folder):
     poses = Poses(np.zeros((2, 17, 2), np.float32), np.ones((2, 17), np.float32), np.array([0.2, 0.9], np.float32))
-    runs.write_json(folder / "predictions.json", poses.to_coco(7))
+    write_json(folder / "predictions.json", poses.to_coco(7))
     found = RunFiles(str(folder)).predictions
     assert list(found) == [7] and found[7].scores.tolist() == pytest.approx([0.9, 0.2])
 

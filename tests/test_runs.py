@@ -12,6 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posekit import files, runs
+from posekit.files import (
+    load_checkpoint,
+    read_json,
+    relative,
+    replacing,
+    resolve,
+    root,
+    save_checkpoint,
+    write_bytes,
+    write_json,
+)
+from posekit.provenance import commit, provenance, seed_everything
 
 
 @pytest.fixture
@@ -25,26 +37,26 @@ def elsewhere(tmp_path, monkeypatch):
 def test_root_is_found_from_a_sub_folder(elsewhere, monkeypatch):
     (elsewhere / "notebooks").mkdir()
     monkeypatch.chdir(elsewhere / "notebooks")
-    assert runs.root() == elsewhere
-    assert runs.resolve("data/runs") == elsewhere / "data" / "runs"
-    assert runs.relative(elsewhere / "data" / "x.json") == "data/x.json"
-    assert runs.relative(elsewhere.parent / "coco") == "../coco"
+    assert root() == elsewhere
+    assert resolve("data/runs") == elsewhere / "data" / "runs"
+    assert relative(elsewhere / "data" / "x.json") == "data/x.json"
+    assert relative(elsewhere.parent / "coco") == "../coco"
 
 
 def test_json_takes_numpy_and_drops_nan(tmp_path):
     value = {"ap": np.float32(0.5), "n": np.int64(3), "rows": np.eye(2), "loss": float("nan"), "kept": True}
-    runs.write_json(tmp_path / "deep" / "m.json", value)
-    assert runs.read_json(tmp_path / "deep" / "m.json") == {
+    write_json(tmp_path / "deep" / "m.json", value)
+    assert read_json(tmp_path / "deep" / "m.json") == {
         "ap": 0.5, "n": 3, "rows": [[1.0, 0.0], [0.0, 1.0]], "loss": None, "kept": True,
     }  # fmt: skip
     (tmp_path / "bad.json").write_text('{"a": ')
     with pytest.raises(ValueError, match="bad.json is not JSON"):
-        runs.read_json(tmp_path / "bad.json")
+        read_json(tmp_path / "bad.json")
 
 
 def test_failed_write_leaves_the_previous_file_and_no_debris(tmp_path):
-    runs.write_bytes(tmp_path / "a.bin", b"old")
-    with pytest.raises(ZeroDivisionError), runs.replacing(tmp_path / "a.bin") as file:
+    write_bytes(tmp_path / "a.bin", b"old")
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a.bin") as file:
         file.write(b"new")
         raise ZeroDivisionError
     assert (tmp_path / "a.bin").read_bytes() == b"old"
@@ -55,17 +67,17 @@ def test_full_disk_is_one_sentence(tmp_path, monkeypatch):
     import torch
 
     target = tmp_path / "resume.ckpt"
-    runs.save_checkpoint(target, {"step": 1, "weights": torch.ones(3)})
+    save_checkpoint(target, {"step": 1, "weights": torch.ones(3)})
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match=r"resume.ckpt: No space left .* MB free .*previous file is unchanged"):
-        runs.save_checkpoint(target, {"step": 2, "weights": torch.zeros(3)})
+        save_checkpoint(target, {"step": 2, "weights": torch.zeros(3)})
     with pytest.raises(OSError, match="metrics.json: No space left .* nothing was written"):
-        runs.write_json(tmp_path / "metrics.json", {})
-    assert runs.load_checkpoint(target)["step"] == 1
+        write_json(tmp_path / "metrics.json", {})
+    assert load_checkpoint(target)["step"] == 1
     assert os.listdir(tmp_path) == ["resume.ckpt"]
 
 
@@ -74,17 +86,18 @@ def test_real_limit_on_file_size_keeps_the_previous_checkpoint(tmp_path):
     program = """
 import resource, sys, torch
 from posekit import runs
-runs.save_checkpoint("resume.ckpt", {"step": 1, "weights": torch.ones(1000)})
+from posekit.files import load_checkpoint, save_checkpoint, save_tensors
+save_checkpoint("resume.ckpt", {"step": 1, "weights": torch.ones(1000)})
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 for write in (
-    lambda: runs.save_checkpoint("resume.ckpt", {"step": 2, "weights": torch.ones(1_000_000)}),
-    lambda: runs.save_tensors("model.safetensors", {"weights": torch.ones(1_000_000)}),
+    lambda: save_checkpoint("resume.ckpt", {"step": 2, "weights": torch.ones(1_000_000)}),
+    lambda: save_tensors("model.safetensors", {"weights": torch.ones(1_000_000)}),
 ):
     try:
         write()
     except OSError as error:
         print(type(error).__name__, error)
-print(runs.load_checkpoint("resume.ckpt")["step"])
+print(load_checkpoint("resume.ckpt")["step"])
 """
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, env=_with_package()
@@ -102,15 +115,16 @@ def test_killed_in_mid_write_keeps_the_previous_file(tmp_path):
     program = """
 import os, signal
 from posekit import runs
-runs.write_bytes("a.bin", b"old")
-with runs.replacing("a.bin") as file:
+from posekit.files import replacing, write_bytes
+write_bytes("a.bin", b"old")
+with replacing("a.bin") as file:
     file.write(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=_with_package())
     assert done.returncode == -9
     assert (tmp_path / "a.bin").read_bytes() == b"old"
-    runs.write_bytes(tmp_path / "a.bin", b"new")
+    write_bytes(tmp_path / "a.bin", b"new")
     assert os.listdir(tmp_path) == ["a.bin"]
 
 
@@ -121,11 +135,11 @@ def _with_package():
 def test_cut_checkpoint_is_named(tmp_path):
     import torch
 
-    runs.save_checkpoint(tmp_path / "resume.ckpt", {"weights": torch.ones(1000)})
+    save_checkpoint(tmp_path / "resume.ckpt", {"weights": torch.ones(1000)})
     whole = (tmp_path / "resume.ckpt").read_bytes()
     (tmp_path / "resume.ckpt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="resume.ckpt is not a whole checkpoint; delete it"):
-        runs.load_checkpoint(tmp_path / "resume.ckpt")
+        load_checkpoint(tmp_path / "resume.ckpt")
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9), max_size=5))
@@ -150,18 +164,57 @@ def test_log_grows_columns_and_goes_back_to_the_checkpoint(tmp_path):
     assert runs.read_log(tmp_path / "none.csv") == []
 
 
+def test_log_is_appended_and_only_a_new_column_rewrites_it(tmp_path):
+    path = tmp_path / "log.csv"
+    runs.append_row(path, {"epoch": 0, "loss": 0.5, "AP": None})
+    first, file = path.read_bytes(), path.stat().st_ino
+    runs.append_row(path, {"epoch": 1, "AP": float("nan")})
+    assert path.read_bytes() == first + b"1,,nan\n" and path.stat().st_ino == file
+    runs.append_row(path, {"epoch": 2, "AR": 0.25})
+    assert path.read_text() == "epoch,loss,AP,AR\n0,0.5,,\n1,,nan,\n2,,,0.25\n"
+
+
+@pytest.mark.parametrize("torn", ["3,0.12", "3", ""])
+def test_half_a_row_that_a_kill_left_is_none(tmp_path, torn):
+    path = tmp_path / "log.csv"
+    for epoch in range(3):
+        runs.append_row(path, {"epoch": epoch, "loss": 1 / (epoch + 1)})
+    whole = path.read_text()
+    path.write_text(whole + torn)
+    assert [row["epoch"] for row in runs.read_log(path)] == [0, 1, 2]
+    runs.append_row(path, {"epoch": 3, "loss": 0.125})
+    assert path.read_text() == whole + "3,0.125\n"
+    path.write_text("epoch,lo")
+    runs.append_row(path, {"epoch": 0, "loss": 0.5})
+    assert path.read_text() == "epoch,loss\n0,0.5\n"
+
+
+def test_full_disk_leaves_the_log_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "log.csv"
+    runs.append_row(path, {"epoch": 0, "loss": 0.5})
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match=r"log.csv: No space left .* MB free .*previous file is unchanged"):
+        runs.append_row(path, {"epoch": 1, "loss": 0.25})
+    assert path.read_bytes() == before
+
+
 def test_seeds_repeat():
     import torch
 
     drawn = []
     for _ in range(2):
-        runs.seed_everything(7)
+        seed_everything(7)
         drawn.append((np.random.rand(), torch.rand(1).item()))
     assert drawn[0] == drawn[1]
 
 
 def test_provenance_holds_no_absolute_path(elsewhere):
-    made = runs.provenance({"dataset": str(elsewhere.parent / "coco"), "lr": 1e-3}, seed=3)
+    made = provenance({"dataset": str(elsewhere.parent / "coco"), "lr": 1e-3}, seed=3)
     assert made["commit"] == "unknown" and made["dirty"] is False
     assert made["parameters"] == {"dataset": "../coco", "lr": 1e-3}
     assert str(elsewhere.parent) not in json.dumps(made)
@@ -175,11 +228,11 @@ def test_commit_says_when_files_were_changed(elsewhere):
     git("init", "-q")
     git("add", "pyproject.toml")
     git("commit", "-q", "-m", "one")
-    name, dirty = runs.commit()
+    name, dirty = commit()
     assert len(name) == 7 and not dirty
     with open("pyproject.toml", "a") as file:
         file.write("# changed\n")
-    assert runs.commit() == (name, True)
+    assert commit() == (name, True)
 
 
 def test_footer_says_shared_facts_once():
@@ -204,7 +257,7 @@ def test_footer_says_shared_facts_once():
     timed = record("rtmo_s", 0)
     timed["parameters"]["threads"] = 1  # set by the measurement, whatever the process could use
     assert "1 thread CPU" in runs.footer(timed)
-    assert "profile" not in runs.footer(runs.provenance())
+    assert "profile" not in runs.footer(provenance())
 
 
 def test_footer_says_how_long_the_weights_learned(elsewhere):
@@ -215,7 +268,7 @@ def test_footer_says_how_long_the_weights_learned(elsewhere):
         pass
     assert " · poet_tiny seed 0 (shipped, 3,000 steps) · " in f" · {runs.footer('data/weights/short')}"
     assert " · poet_tiny (shipped, 50,000 steps) · " in runs.footer(run.record)
-    (runs.resolve("data/weights/long") / "run.json").unlink()
+    (resolve("data/weights/long") / "run.json").unlink()
     assert " · poet_tiny (shipped) · " in runs.footer(run.record)
 
 

@@ -14,6 +14,7 @@ from posebook.studies import STUDIES, needed, run_folder, study_recipe
 from posebook.study_runs import finished, study_rows, train_study
 from posebook.tables import read_paper
 from posekit import runs
+from posekit.files import relative, write_json
 from posekit.training.build import prepare
 from posekit.training.evaluate import evaluate_run
 from posekit.training.loop import train
@@ -47,7 +48,7 @@ def test_every_variant_is_a_recipe_and_what_it_starts_from_comes_first(name, sca
         starts = [variants[variant][key] for key in ("weights", "teacher") if key in variants[variant]]
         for source in starts:
             assert source.removeprefix("run:") in before
-            assert runs.relative(run_folder(tmp_path, source.removeprefix("run:"), 3)) in vars(made).values()
+            assert relative(run_folder(tmp_path, source.removeprefix("run:"), 3)) in vars(made).values()
         before.append(variant)
     folders = {run_folder(tmp_path, variant) for variant in variants}
     assert len(folders) == len(variants)
@@ -152,7 +153,7 @@ def test_a_given_teacher_is_not_trained(tmp_path):
 def test_a_given_run_must_be_there_done_and_of_the_study(tmp_path):
     with pytest.raises(FileNotFoundError, match="missing: no run was made there yet"):
         trained("distillation", tmp_path, only=["heatmaps"], given={"teacher": tmp_path / "nowhere"})
-    runs.write_json(tmp_path / "half" / "run.json", {"status": "interrupted", "parameters": {}})
+    write_json(tmp_path / "half" / "run.json", {"status": "interrupted", "parameters": {}})
     with pytest.raises(ValueError, match="half is interrupted, not done: train it to its end"):
         trained("distillation", tmp_path, only=["heatmaps"], given={"teacher": tmp_path / "half"})
     with pytest.raises(ValueError, match="the study distillation has no variant 'master'"):
@@ -199,8 +200,8 @@ def test_what_is_missing_or_unknown_is_said(tmp_path):
         study_rows(tmp_path, "decoders")
     (tmp_path / "decoders-0").mkdir()
     half = {"status": "running", "parameters": {}, "results": {"AP": 0.1}}
-    runs.write_json(run_folder(tmp_path, "simple") / "run.json", half)
-    runs.write_json(run_folder(tmp_path, "simple", 1).with_name("simple-0.20260101T000000") / "run.json", half)
+    write_json(run_folder(tmp_path, "simple") / "run.json", half)
+    write_json(run_folder(tmp_path, "simple", 1).with_name("simple-0.20260101T000000") / "run.json", half)
     assert finished(tmp_path, "simple") == []
     with pytest.raises(ValueError, match="no study 'colour'; choose one of scaling"):
         train_study("colour", tmp_path)

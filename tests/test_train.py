@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from posekit import runs
+from posekit.files import read_json, write_json
 from posekit.training import loop
 from posekit.training.build import prepare
 from posekit.training.recipes import Recipe, recipe
@@ -71,7 +72,7 @@ def test_the_run_folder_holds_what_it_promises(tmp_path):
     assert row["step"] == 9 and metrics["AP"] == row["AP"]
     record = runs.load_run(folder)
     assert record["status"] == "done" and record["provenance"]["seed"] == 0
-    assert len(runs.read_json(folder / "predictions.json")) == 8 * 20
+    assert len(read_json(folder / "predictions.json")) == 8 * 20
 
 
 def test_done_is_done(tmp_path):
@@ -264,7 +265,7 @@ def test_a_run_of_an_older_version_is_the_same_run(tmp_path):
     for name in ("loss_options", "stage2_at", "sizes", "ema_ramp"):
         del record["parameters"][name]
     record["parameters"] |= {"visible": "labelled", "w_class": 3.0, "w_abs": 4.0, "num_queries": 0, "pretrained": False}
-    runs.write_json(tmp_path / "run" / "run.json", record)
+    write_json(tmp_path / "run" / "run.json", record)
     lines = []
     loop.train(small(), tmp_path / "run", report=lines.append)
     assert "is done" in lines[0]

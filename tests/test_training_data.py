@@ -10,6 +10,7 @@ import torch
 from posekit import runs
 from posekit.data import notes, open_dataset
 from posekit.data.images import DataError
+from posekit.files import read_json
 from posekit.layouts import COCO
 from posekit.training.build import prepare
 from posekit.training.datasets import folder_options
@@ -160,7 +161,7 @@ def test_the_category_of_the_folder_is_trained_and_scored(tmp_path):
     metrics = train(small("vitpose", folder), run, report=print)
     data = open_dataset(folder, "val")
     assert metrics["AP"] is not None
-    assert {row["category_id"] for row in runs.read_json(run / "predictions.json")} == {data.category_id}
+    assert {row["category_id"] for row in read_json(run / "predictions.json")} == {data.category_id}
     assert evaluate_run(run, folder=tmp_path / "scores", report=print, device="cpu")["people"] == 2
 
 

@@ -12,10 +12,12 @@ from safetensors.torch import load_file
 
 from posebook.figures import poet, training
 from posekit import inference, models, runs
+from posekit.files import read_json
 from posekit.models.poet import POET
 from posekit.models.rtmo import LOG_SIZE, RTMO, decode_boxes
 from posekit.models.vitpose import ViTPose
 from posekit.poses import Poses, drop_not_finite
+from posekit.provenance import seed_everything
 from posekit.training import loop
 from posekit.training.build import prepare
 from posekit.training.evaluate import evaluate_run
@@ -107,7 +109,7 @@ def test_scoring_and_predicting_leave_out_poses_that_are_not_finite_and_count_th
     with pytest.warns(UserWarning, match=r"\d+ of \d+ poses hold NaN or infinity and are left out"):
         metrics = evaluate_run(tmp_path / "run", folder=tmp_path / "scores", report=quiet)
     assert metrics["images"] == 3 and 0 <= metrics["AP"] <= 1
-    for row in runs.read_json(tmp_path / "scores" / "predictions.json"):
+    for row in read_json(tmp_path / "scores" / "predictions.json"):
         assert np.isfinite(row["keypoints"]).all() and math.isfinite(row["score"])
     picture = np.zeros((96, 96, 3), np.uint8)
     box = Poses(np.zeros((1, 17, 2)), np.zeros((1, 17)), np.ones(1), np.array([[10.0, 10, 60, 80]]))
@@ -128,7 +130,7 @@ def test_a_whole_prediction_gives_no_warning(tmp_path):
 def test_a_run_shorter_than_its_warm_up_ships_what_it_learned(model, tmp_path):
     """Also what the backbone learned before; averaging that has not begun ships the weights as they are."""
     options = small(model, warmup=50, ema=0.995, ema_ramp=0.0)
-    runs.seed_everything(options.seed)
+    seed_everything(options.seed)
     start = {name: value.clone() for name, value in prepare(options).model.state_dict().items()}
     loop.train(options, tmp_path / "averaged", report=quiet)
     loop.train(small(model, warmup=50, ema=0.0, ema_ramp=0.0), tmp_path / "plain", report=quiet)

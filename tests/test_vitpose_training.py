@@ -5,7 +5,9 @@ import torch
 from safetensors.torch import load_file
 
 from posekit import runs
+from posekit.files import read_json
 from posekit.models.vitpose import merge_experts
+from posekit.provenance import seed_everything
 from posekit.training import loop
 from posekit.training.build import names_of, prepare
 from posekit.training.recipes import recipe
@@ -47,7 +49,7 @@ def test_frozen_parts_do_not_move_and_cost_no_optimiser_state(freeze, still, mov
         return finish(loop)
 
     monkeypatch.setattr(loop.Loop, "finish", watched)
-    runs.seed_everything(options.seed)
+    seed_everything(options.seed)
     before = prepare(options).model.state_dict()
     before = {name: value.clone() for name, value in before.items()}
     after, _ = run(options, tmp_path / "run")
@@ -64,7 +66,7 @@ def test_several_data_sets_train_a_head_and_an_expert_each(tmp_path, monkeypatch
     options = quick(dataset="people+crowd+macaque", steps=12, model_options=TINY | {"experts": 3, "part": 8})
     asked, forward = [], loop.forward_kwargs
     monkeypatch.setattr(loop, "forward_kwargs", lambda targets: asked.append(forward(targets)) or asked[-1])
-    runs.seed_everything(options.seed)
+    seed_everything(options.seed)
     start = {name: value.clone() for name, value in prepare(options).model.state_dict().items()}
     after, metrics = run(options, tmp_path / "run")
     assert {int(one) for given in asked for one in given["dataset"]} == {0, 1, 2}
@@ -85,7 +87,7 @@ def test_several_data_sets_train_a_head_and_an_expert_each(tmp_path, monkeypatch
     results = runs.load_run(tmp_path / "run")["results"]
     assert results["AP_crowd"] == metrics["AP_crowd"]
     files = ("predictions.json", "predictions_crowd.json", "predictions_macaque.json")
-    rows = [runs.read_json(tmp_path / "run" / name)[0] for name in files]
+    rows = [read_json(tmp_path / "run" / name)[0] for name in files]
     assert [len(one["keypoints"]) for one in rows] == [3 * 17, 3 * 14, 3 * 17]
     whole = load("vitpose_tiny", tmp_path / "run", num_keypoints=(17, 14, 17))
     assert merge_experts(whole, 1).num_keypoints == 14

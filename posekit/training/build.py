@@ -18,6 +18,7 @@ from posekit.data.crop_augment import CropAugment
 from posekit.data.loader import Loader
 from posekit.data.mosaic import MIXES, Mosaic
 from posekit.data.topdown import ConcatDataset, PersonCrops
+from posekit.files import relative, resolve
 from posekit.input_spec import InputSpec
 from posekit.layouts import Layout
 from posekit.protocols import Criterion, PoseDataset, PoseModel
@@ -90,7 +91,7 @@ def names_of(dataset: str) -> dict[str, str]:
     Raises:
         ValueError: two of the same name.
     """
-    specs = [dataset] if dataset in DRAWN or runs.resolve(dataset).exists() else dataset.split("+")
+    specs = [dataset] if dataset in DRAWN or resolve(dataset).exists() else dataset.split("+")
     names = {Path(spec).stem: spec for spec in specs}
     if len(names) < len(specs):
         raise ValueError(f"dataset is {dataset!r}: each data set can be in it once, and its folder needs its own name")
@@ -178,18 +179,18 @@ def load_teacher(source: str) -> nn.Module:
 
     path = weights_file(source)
     if not path.is_file():
-        raise ValueError(f"the teacher has no weights at {runs.relative(path)}: train it first, or name another")
+        raise ValueError(f"the teacher has no weights at {relative(path)}: train it first, or name another")
     state, record = published.published_names(read(path)), path.with_name("run.json")
     options = published.size(state)
     if record.is_file():
-        made = from_record(runs.load_run(record)["parameters"], runs.relative(record))
+        made = from_record(runs.load_run(record)["parameters"], relative(record))
         name, options = made.model, {"num_keypoints": options.get("num_keypoints")}
         options |= plain_options(made.model_options)
     else:
         letter = [size for size, (dim, *_) in SIZES.items() if dim == options.get("dim")]
         name = f"vitpose_{letter[0]}" if letter else ""
     if not name.startswith("vitpose") or not options.get("num_keypoints"):
-        raise ValueError(f"the teacher {runs.relative(path)} is not a ViTPose, or has no run.json to say which one")
+        raise ValueError(f"the teacher {relative(path)} is not a ViTPose, or has no run.json to say which one")
     if not record.is_file():
         grid = grid_of(state[published.POSITIONS].shape[1])
         options["crop_size"] = (grid[1] * options["patch"], grid[0] * options["patch"])

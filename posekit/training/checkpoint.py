@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from posekit import runs
+from posekit.files import load_checkpoint, resolve, save_checkpoint
 from posekit.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def save(loop: Loop, path: Path) -> None:
     if loop.held:
         named = loop.plain.named_parameters()
         state["gradients"] = {name: parameter.grad for name, parameter in named if parameter.grad is not None}
-    runs.save_checkpoint(path, state)
+    save_checkpoint(path, state)
 
 
 def take_up(loop: Loop, path: Path) -> None:
@@ -42,7 +43,7 @@ def take_up(loop: Loop, path: Path) -> None:
     Raises:
         ValueError: the file is not whole.
     """
-    state = runs.load_checkpoint(path)
+    state = load_checkpoint(path)
     loop.plain.load_state_dict(state["model"])
     loop.optimizer.load_state_dict(state["optimizer"])
     if loop.average is not None:
@@ -74,7 +75,7 @@ def fields_absent_from_record(folder: str | Path, recipe: Recipe) -> tuple[str, 
 
     Such a run is the same run.
     """
-    if not (runs.resolve(folder) / "run.json").exists():
+    if not (resolve(folder) / "run.json").exists():
         return ()
     recorded, default = runs.load_run(folder)["parameters"], vars(Recipe(recipe.model))
     return tuple(name for name, value in vars(recipe).items() if name not in recorded and value == default[name])

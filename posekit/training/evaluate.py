@@ -25,9 +25,11 @@ from posekit.evaluation import evaluate, evaluate_by_people, per_joint_oks
 from posekit.evaluation.centers import VISIBLE, compare_centers
 from posekit.evaluation.pairing import pair_people
 from posekit.evaluation.run_tables import annotation_ids, columns, joints, matches, result_rows, visibility_numbers
+from posekit.files import plain, read_json, relative, resolve, write_bytes, write_json
 from posekit.layouts import Layout
 from posekit.poses import Poses, drop_not_finite
 from posekit.protocols import PoseDataset, PoseModel
+from posekit.provenance import provenance
 from posekit.topdown import THRESHOLD, poses_of_boxes
 from posekit.training.build import family_of, names_of
 from posekit.training.datasets import open_folder, open_split
@@ -75,9 +77,9 @@ def evaluate_run(
             that holds another training run, or a model that finds no keypoints. InUseError: another process writes in
             `folder`.
     """
-    run = runs.resolve(run)
+    run = resolve(run)
     runs.load_run(run)
-    folder = run if folder is None else runs.resolve(folder)
+    folder = run if folder is None else resolve(folder)
     with locks.writing(folder):
         parameters = dict(zip(DATA_PARAMETERS, (str(dataset), split, images, on_error, data_options), strict=True))
         return _evaluate(run, folder, parameters, device, report, str(boxes))
@@ -90,18 +92,18 @@ def _evaluate(
 
     record, own = runs.load_run(run), folder.resolve() == run.resolve()
     if not own and (folder / "run.json").exists() and "evaluated" not in runs.load_run(folder)["parameters"]:
-        raise ValueError(f"{runs.relative(folder)} holds a training run; give the evaluation a folder of its own")
+        raise ValueError(f"{relative(folder)} holds a training run; give the evaluation a folder of its own")
     check_weights(run, record)
-    recipe = from_record(record["parameters"], runs.relative(run / "run.json"))
+    recipe = from_record(record["parameters"], relative(run / "run.json"))
     data = open_data(recipe, **parameters)
     model = trained_model(recipe, run, data, parameters["dataset"])
     if not hasattr(model, "decode"):
-        raise ValueError(NO_POSES.format(run=runs.relative(run), model=recipe.model))
+        raise ValueError(NO_POSES.format(run=relative(run), model=recipe.model))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    made = runs.provenance(
+    made = provenance(
         {
-            "model": recipe.model, "evaluated": runs.relative(run), "weights": _fingerprint(run / WEIGHTS),
+            "model": recipe.model, "evaluated": relative(run), "weights": _fingerprint(run / WEIGHTS),
             **parameters, **box_parameters(model, boxes),
         },
         seed=record["provenance"]["seed"], data=data, device=device,
@@ -112,19 +114,19 @@ def _evaluate(
     made["seconds"] = round(time.monotonic() - start, 3)
 
     ids = [data.ids[i] for i in seen]
-    runs.write_json(folder / "predictions.json", result_rows(layers[-1], ids, data.category_id), indent=None)
+    write_json(folder / "predictions.json", result_rows(layers[-1], ids, data.category_id), indent=None)
     for name, table in tables.items():
-        runs.write_bytes(folder / name, table.to_csv(index=False, lineterminator="\n").encode())
-    before = runs.read_json(folder / "metrics.json") if own and (folder / "metrics.json").exists() else {}
-    runs.write_json(folder / "metrics.json", before | metrics)  # training's numbers of the last epoch stay
+        write_bytes(folder / name, table.to_csv(index=False, lineterminator="\n").encode())
+    before = read_json(folder / "metrics.json") if own and (folder / "metrics.json").exists() else {}
+    write_json(folder / "metrics.json", before | metrics)  # training's numbers of the last epoch stay
     noticed = {"notes": notes.notes_of(data), "left_out": notes.left_out_of(data)}
     if own:
-        runs.write_json(folder / "run.json", record | {"evaluation": made | noticed})
+        write_json(folder / "run.json", record | {"evaluation": made | noticed})
     else:
         parameters = made.pop("parameters")
-        head = {"folder": runs.relative(folder), "status": "done", "reason": None, "sessions": 1}
+        head = {"folder": relative(folder), "status": "done", "reason": None, "sessions": 1}
         results = {name: metrics[name] for name in tables["layers.csv"].columns[1:]}
-        runs.write_json(
+        write_json(
             folder / "run.json", head | noticed | {"results": results, "parameters": parameters, "provenance": made}
         )
     return metrics
@@ -134,7 +136,7 @@ def check_weights(run: Path, record: dict) -> None:
     """Raises FileNotFoundError for a run folder without weights, in a sentence that says why and what to do."""
     if (run / WEIGHTS).is_file():
         return
-    name, evaluated = runs.relative(run), record["parameters"].get("evaluated")
+    name, evaluated = relative(run), record["parameters"].get("evaluated")
     if evaluated:
         raise FileNotFoundError(f"there are no weights in {name}: it holds the evaluation of {evaluated}; give that")
     raise FileNotFoundError(
@@ -184,7 +186,7 @@ def trained_model(recipe: Recipe, run: str | Path, data: PoseDataset, dataset: s
         trained = keypoints_of(run)
         if trained and trained != len(data.layout):
             raise ValueError(
-                f"{runs.relative(run)} finds {trained} keypoints and {data.name} has {len(data.layout)}: evaluate it "
+                f"{relative(run)} finds {trained} keypoints and {data.name} has {len(data.layout)}: evaluate it "
                 f"on data with {trained} keypoints, or train a model for these {len(data.layout)} with 10_train"
             )
         return load(recipe.model, run, num_keypoints=len(data.layout))
@@ -215,7 +217,7 @@ def opened(folder: str | Path):
     record = runs.load_run(folder)
     parameters = record.get("evaluation", record)["parameters"]
     if "evaluated" not in parameters:
-        raise ValueError(f"{runs.relative(folder)} was not evaluated yet: run 11_evaluate on it")
+        raise ValueError(f"{relative(folder)} was not evaluated yet: run 11_evaluate on it")
     recipe = from_record(runs.load_run(parameters["evaluated"])["parameters"], f"{parameters['evaluated']}/run.json")
     data = open_data(recipe, **{name: parameters[name] for name in DATA_PARAMETERS if name in parameters})
     return parameters, data
@@ -229,7 +231,7 @@ def examples(folder: str | Path, count: int = 4, people: int = 2) -> tuple[list[
     """
     import pandas as pd
 
-    folder = runs.resolve(folder)
+    folder = resolve(folder)
     _, data = opened(folder)
     table = pd.read_csv(folder / "matches.csv")
     scores = table[table.labelled > 0].groupby("image_id").oks.agg(["mean", "size"])
@@ -239,7 +241,7 @@ def examples(folder: str | Path, count: int = 4, people: int = 2) -> tuple[list[
     count = min(count, (len(order) + 1) // 2)
     index = {image_id: i for i, image_id in enumerate(data.ids)}
     rows: dict[int, list[dict]] = {image_id: [] for image_id in order.index}
-    for row in runs.read_json(folder / "predictions.json"):
+    for row in read_json(folder / "predictions.json"):
         if row["image_id"] in rows:
             rows[row["image_id"]].append(row)
 
@@ -258,13 +260,13 @@ def box_parameters(model: PoseModel, boxes: str) -> dict[str, str]:
 
 def boxes_of(boxes: str, data: PoseDataset) -> str | list[Poses]:
     """`boxes` of `evaluate_run` as `posekit.data.topdown.PersonCrops` takes them."""
-    if boxes == "truth" or runs.resolve(boxes).is_file():
-        return boxes if boxes == "truth" else str(runs.resolve(boxes))
-    predictions = runs.resolve(boxes) / "predictions.json"
+    if boxes == "truth" or resolve(boxes).is_file():
+        return boxes if boxes == "truth" else str(resolve(boxes))
+    predictions = resolve(boxes) / "predictions.json"
     if not predictions.is_file():
         raise FileNotFoundError(f"boxes is {boxes!r}: give 'truth', COCO detections, or a run with predictions.json")
     found: dict[int, list[dict]] = {image_id: [] for image_id in data.ids}
-    for row in runs.read_json(predictions):
+    for row in read_json(predictions):
         if row["image_id"] in found:
             found[row["image_id"]].append(row)
     return [Poses.from_coco(rows, len(data.layout)) for rows in found.values()]
@@ -354,7 +356,7 @@ def score(
         "matches.csv": matches(pairs, ids, annotation_ids(truth), visible),
         "visibility.csv": joints(pairs, data.layout.keypoints),
     }
-    return runs.plain(metrics), tables
+    return plain(metrics), tables
 
 
 def _fingerprint(path: Path) -> str:

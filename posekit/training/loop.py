@@ -20,7 +20,9 @@ from posekit import runs
 from posekit.data import notes
 from posekit.data.transforms import decode
 from posekit.evaluation.coco import evaluate
+from posekit.files import read_json, relative, save_tensors, write_json
 from posekit.protocols import Criterion
+from posekit.provenance import seed_everything
 from posekit.training import checkpoint, interruption, processes, recipe_fields, schedules
 from posekit.training.parameter_groups import parameter_groups
 from posekit.training.pretrain import pretrain
@@ -60,7 +62,7 @@ def train(
 
     recipe_fields.check_device(recipe.precision, accelerator)
     fabric = processes.start(accelerator, devices, recipe.precision)
-    runs.seed_everything(recipe.seed)
+    seed_everything(recipe.seed)
     parts = prepare(recipe, rank=fabric.global_rank, world=fabric.world_size)
     facts = {"seed": recipe.seed, "data": parts.train.dataset, "device": fabric.device, "dtype": recipe.precision}
     with interruption.deferred() as stop:
@@ -69,9 +71,9 @@ def train(
             run = runs.Run.open(folder, vars(recipe), writes=fabric.is_global_zero, **same, **facts)
         with run:
             if run.before == "done":
-                report(f"{runs.relative(run.folder)} is done: nothing to train")
+                report(f"{relative(run.folder)} is done: nothing to train")
                 notes.report_notes(parts, run.record, report)
-                return runs.read_json(run.path("metrics.json"))
+                return read_json(run.path("metrics.json"))
             run.record["summary"] = summary(recipe, parts)
             try:
                 loop = Loop(recipe, run, fabric, parts, stop, report)
@@ -336,11 +338,11 @@ class Loop:
             self.validate()
         if self.fabric.is_global_zero:
             note = {"model": self.recipe.model, "keypoints": str(self.plain.num_keypoints)}
-            runs.save_tensors(self.run.path(WEIGHTS), self.best_weights.state_dict(), note)
+            save_tensors(self.run.path(WEIGHTS), self.best_weights.state_dict(), note)
             for name, rows in self.rows.items():
                 file = f"predictions_{name}.json" if name in [*self.rows][1:] else "predictions.json"
-                runs.write_json(self.run.path(file), rows, indent=None)
-            runs.write_json(self.run.path("metrics.json"), metrics)
+                write_json(self.run.path(file), rows, indent=None)
+            write_json(self.run.path("metrics.json"), metrics)
             self.run.save(**metrics)
         return metrics
 

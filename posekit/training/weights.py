@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from posekit import models, runs
+from posekit.files import relative, resolve
 from posekit.models.checkpoints import load_weights
 from posekit.training.recipes import from_record, plain_options
 
@@ -29,10 +30,10 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
         return models.build(name, **overrides).eval()
     path = weights_file(Path(WEIGHTS) / name if weights == "scenes" else weights)
     if not path.is_file():
-        raise FileNotFoundError(f"there are no weights at {runs.relative(path)}; train them, or give another path")
+        raise FileNotFoundError(f"there are no weights at {relative(path)}; train them, or give another path")
     record, recipe = path.with_name("run.json"), None
     if record.is_file():  # what the run changed about the model
-        recipe = from_record({"model": name} | runs.load_run(record)["parameters"], runs.relative(record))
+        recipe = from_record({"model": name} | runs.load_run(record)["parameters"], relative(record))
         overrides = plain_options(recipe.model_options) | overrides
     model = models.build(name, **overrides)
     load_weights(model, path)
@@ -45,5 +46,5 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
 
 def weights_file(path: str | Path) -> Path:
     """The weights of a run folder, or the file itself."""
-    path = runs.resolve(path)
+    path = resolve(path)
     return path / "model.safetensors" if path.is_dir() else path

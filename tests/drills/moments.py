@@ -29,6 +29,7 @@ import torch.optim.swa_utils  # noqa: F401
 from safetensors.torch import load_file
 
 from posekit import runs
+from posekit.files import read_json
 from posekit.training import (
     loop,  # noqa: F401
 )
@@ -174,7 +175,7 @@ def log(folder: Path) -> list[dict]:
 
 
 def numbers(folder: Path) -> dict:
-    return {k: repr(v) for k, v in runs.read_json(folder / "metrics.json").items() if k != "minutes"}
+    return {k: repr(v) for k, v in read_json(folder / "metrics.json").items() if k != "minutes"}
 
 
 def drill(home: Path, family: str, breaks: list, ranks: int = 1, **options) -> dict:

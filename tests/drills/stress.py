@@ -34,7 +34,7 @@ PEOPLE = 4  # about as many crops come from a drawn picture
 def trainings(profile: str) -> Iterator[tuple[str, str, str, dict]]:
     """(name, recipe or study, variant or "", changes) of every distinct training recipe of a profile."""
     from posebook.studies import needed, study_recipe
-    from posekit.records import upgraded
+    from posekit.runs import upgraded
     from posekit.training import recipes
 
     seen = []

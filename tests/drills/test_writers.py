@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from posekit import files, locks, runs
+from posekit.files import save_tensors, write_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
 PACKAGE = {**os.environ, "PYTHONPATH": str(Path(runs.__file__).parents[1])}
@@ -62,7 +63,7 @@ def test_a_second_writer_is_told_who_is_there_and_the_lock_ends_with_its_process
 
 def test_a_run_that_is_done_but_lacks_a_file_is_made_again(elsewhere):
     with runs.Run.open("a", {}, seed=0, makes=("model",)) as run:
-        runs.write_bytes(run.path("model"), b"weights")
+        write_bytes(run.path("model"), b"weights")
     assert runs.Run.open("a", {}, seed=0, makes=("model",)).before == "done"
     (elsewhere / "a/model").unlink()
     with runs.Run.open("a", {}, seed=0, makes=("model",)) as run:
@@ -139,10 +140,10 @@ with files.replacing("a/{name}") as file:
 
 BUSY = """
 import itertools, sys
-from posekit import runs
+from posekit.files import write_json
 value = sys.argv[1] * 20000
 for number in itertools.count():
-    runs.write_json("stress.json", {"value": value, "again": value})
+    write_json("stress.json", {"value": value, "again": value})
     if number == 0:
         print(flush=True)
 """
@@ -189,7 +190,7 @@ def test_equal_weights_make_equal_files(elsewhere):
     note = {letter: letter.upper() for letter in "abcdefgh"}
     assert len({save(tensors, note) for _ in range(20)}) > 1  # the reason
     for number in range(20):
-        runs.save_tensors(f"{number}.safetensors", tensors, note)
+        save_tensors(f"{number}.safetensors", tensors, note)
     assert len({Path(f"{number}.safetensors").read_bytes() for number in range(20)}) == 1
     loaded = load_file("1.safetensors")
     assert loaded["a"].shape == (2, 5) and loaded["b"].tolist() == [0, 1, 2]
@@ -198,7 +199,7 @@ def test_equal_weights_make_equal_files(elsewhere):
 
 
 def test_sets_are_written_in_order(elsewhere):
-    program = "from posekit import runs; runs.write_json('%s.json', {'set': {'one', 'two', 'three', 'four'}})"
+    program = "from posekit.files import write_json; write_json('%s.json', {'set': {'one', 'two', 'three', 'four'}})"
     for seed in "123":
         subprocess.run([sys.executable, "-c", program % seed], env=PACKAGE | {"PYTHONHASHSEED": seed}, check=True)
     assert {path.read_text() for path in map(Path, ("1.json", "2.json", "3.json"))} == {Path("1.json").read_text()}
