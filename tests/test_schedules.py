@@ -8,7 +8,7 @@ from torch import nn
 from posekit.losses.rtmo import PUBLISHED
 from posekit.models import build
 from posekit.training import schedules
-from posekit.training.parameter_groups import layer_wise, parameter_groups, two_rates
+from posekit.training.parameter_groups import parameter_groups
 from posekit.training.recipes import RECIPES, Recipe, from_record, recipe
 
 
@@ -49,7 +49,7 @@ def test_unknown_schedules_give_a_sentence(wrong):
 
 def test_backbone_and_head_have_their_own_learning_rate():
     model = build("poet_tiny")
-    head, backbone = two_rates(model, 1.0, 0.1)
+    head, backbone = parameter_groups(model, recipe("poet_tiny", lr=1.0, lr_backbone=0.1))
     assert (head["lr"], backbone["lr"]) == (1.0, 0.1)
     assert sum(p.numel() for g in (head, backbone) for p in g["params"]) == sum(p.numel() for p in model.parameters())
 
@@ -66,7 +66,7 @@ class Layers(nn.Module):
 
 def test_layers_near_the_picture_learn_slowly_and_tables_do_not_decay():
     model = Layers()
-    groups = layer_wise(model, 1.0, 0.1, 0.5)
+    groups = parameter_groups(model, Recipe("x", groups="layers", lr=1.0, weight_decay=0.1, layer_decay=0.5))
     told = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     assert {name: told[id(p)] for name, p in model.named_parameters()} == {
         "backbone.pos_embed": (0.125, 0.0), "backbone.patch_embed.weight": (0.125, 0.1),

@@ -16,7 +16,8 @@ from posekit.data.loader import Loader
 from posekit.layouts import COCO
 from posekit.losses.poet import PoetCriterion
 from posekit.losses.rtmo import RtmoCriterion
-from posekit.training.parameter_groups import two_rates
+from posekit.training.parameter_groups import parameter_groups
+from posekit.training.recipes import Recipe
 
 POET = {  # images, pixels, augmentation, steps, largest share of matching + loss
     "poet_r50": (2, 512, "paper", 4, 0.03),
@@ -33,7 +34,7 @@ def poet_step() -> list[str]:
         torch.manual_seed(0)
         model = models.build(name).train().to(memory_format=torch.channels_last)
         criterion = PoetCriterion()
-        optimizer = torch.optim.AdamW(two_rates(model, 1e-4, 1e-5), fused=True)
+        optimizer = torch.optim.AdamW(parameter_groups(model, Recipe(name, lr=1e-4, lr_backbone=1e-5)), fused=True)
         clocks = []
         with tempfile.TemporaryDirectory() as cache:
             dataset = open_dataset("people", "train", count=images * (steps + 2), size=size, cache=cache)

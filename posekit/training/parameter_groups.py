@@ -1,12 +1,9 @@
-"""Which parameters learn how fast and which decay: one function per paper, each a list of groups for an optimiser.
-
-A group is a dict with `params`, `lr` (at first) and `base_lr` (before the schedule, `schedules.rate`), `weight_decay`,
-and a `name` for the log.
-"""
+"""Which parameters learn how fast and which decay: one rule per paper, and the optimiser's groups that it makes."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from torch import nn
 
@@ -17,64 +14,64 @@ ENCODER_RATE = 0.05  # RTMO: of the transformer layer in the neck
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
-    """The recipe's groups: `recipe.groups` is "backbone" (POET), "rtmo" or "layers" (ViTPose).
+    """Groups for an optimiser, by the rule that `recipe.groups` names: "backbone" (POET), "rtmo" or "layers" (ViTPose).
 
-    Raises:
-        ValueError: another word.
+    A group is a dict with `params`, `lr` (at first) and `base_lr` (before the schedule, `schedules.rate`),
+    `weight_decay`, and a `name` for the log.
     """
-    if recipe.groups == "backbone":
-        return two_rates(model, recipe.lr, recipe.lr_backbone, recipe.weight_decay)
-    if recipe.groups == "rtmo":
-        return without_decay_of_norms(model, recipe.lr, recipe.weight_decay)
-    if recipe.groups == "layers":
-        return layer_wise(model, recipe.lr, recipe.weight_decay, recipe.layer_decay)
-    raise ValueError(f"groups is {recipe.groups!r}; choose 'backbone', 'rtmo' or 'layers'")
+    rule, groups = RULES[recipe.groups], {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(rule(name, parameter, model, recipe), []).append(parameter)
+    return [
+        {"params": groups[key], "lr": lr, "base_lr": lr, "weight_decay": decay, "name": name}
+        for key in sorted(groups, key=lambda key: key[0])
+        for _, name, lr, decay in [key]
+    ]
 
 
-def two_rates(model: nn.Module, lr: float, lr_backbone: float, weight_decay: float = 1e-4) -> list[dict]:
+# A rule says of one parameter: (where its group stands among the groups, its name, learning rate, weight decay)
+Key = tuple[tuple, str, float, float]
+
+
+def two_rates(name: str, parameter: nn.Parameter, model: nn.Module, recipe: Recipe) -> Key:
     """Two learning rates: parameters with "backbone" in their name, and the others (POET, Implementation Details)."""
-    groups = []
-    for name, rate, inside in (("head", lr, False), ("backbone", lr_backbone, True)):
-        chosen = [p for n, p in model.named_parameters() if p.requires_grad and ("backbone" in n) == inside]
-        groups += group(name, chosen, rate, weight_decay)
-    return groups
+    if "backbone" in name:
+        return (1,), "backbone", recipe.lr_backbone, recipe.weight_decay
+    return (0,), "head", recipe.lr, recipe.weight_decay
 
 
-def without_decay_of_norms(model: nn.Module, lr: float, weight_decay: float) -> list[dict]:
+def without_decay_of_norms(name: str, parameter: nn.Parameter, model: nn.Module, recipe: Recipe) -> Key:
     """RTMO's published configuration: norms and biases do not decay, `neck.encoder` learns at a twentieth of the rate.
 
     Only parameters named `bias` and those of normalisation modules are spared: the scales of the gated attention unit
     and the stacked biases of the multi-head attention (`in_proj_bias`) decay.
     """
-    chosen: dict[tuple[str, float, float], list] = {}
-    for prefix, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad:
-                encoder = f"{prefix}.{name}".startswith("neck.encoder")
-                decay = 0.0 if name == "bias" or isinstance(module, NORMS) else weight_decay
-                key = ("encoder" if encoder else "head", lr * ENCODER_RATE if encoder else lr, decay)
-                chosen.setdefault(key, []).append(parameter)
-    return [made for (name, rate, decay), found in chosen.items() for made in group(name, found, rate, decay)]
+    module, _, last = name.rpartition(".")
+    decay = 0.0 if last == "bias" or isinstance(model.get_submodule(module), NORMS) else recipe.weight_decay
+    if name.startswith("neck.encoder"):
+        return (), "encoder", recipe.lr * ENCODER_RATE, decay
+    return (), "head", recipe.lr, decay
 
 
-def layer_wise(model: nn.Module, lr: float, weight_decay: float, layer_decay: float) -> list[dict]:
-    """ViTPose: the deeper a layer lies under the head, the slower it learns, by `layer_decay` for each.
+def layer_wise(name: str, parameter: nn.Parameter, model: nn.Module, recipe: Recipe) -> Key:
+    """ViTPose: the deeper a layer lies under the head, the slower it learns, by `recipe.layer_decay` for each.
 
     One-dimensional parameters, biases and the position table do not decay. Groups: head first, then layer by layer
     upwards from the patches.
     """
     depth = len(model.backbone.blocks)
-    chosen: dict[tuple[int, float], list] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            spared = parameter.ndim == 1 or name.endswith(".bias") or name.endswith("pos_embed")
-            key = (layer_id(name, depth), 0.0 if spared else weight_decay)
-            chosen.setdefault(key, []).append(parameter)
-    groups = []
-    for (layer, decay), found in sorted(chosen.items(), key=lambda item: (item[0][0] != depth + 1, item[0])):
-        name = "head" if layer == depth + 1 else "backbone"
-        groups += group(name, found, lr * layer_scale(layer, depth, layer_decay), decay)
-    return groups
+    layer, head = layer_id(name, depth), layer_id(name, depth) == depth + 1
+    decay = 0.0 if parameter.ndim == 1 or name.endswith((".bias", "pos_embed")) else recipe.weight_decay
+    rate = recipe.lr * layer_scale(layer, depth, recipe.layer_decay)
+    return (not head, layer, decay), "head" if head else "backbone", rate, decay
+
+
+RULES: dict[str, Callable[[str, nn.Parameter, nn.Module, Recipe], Key]] = {
+    "backbone": two_rates,
+    "rtmo": without_decay_of_norms,
+    "layers": layer_wise,
+}
 
 
 def layer_id(name: str, depth: int) -> int:
@@ -88,9 +85,3 @@ def layer_id(name: str, depth: int) -> int:
 def layer_scale(layer: int, depth: int, layer_decay: float) -> float:
     """The factor of the learning rate of a layer of `layer_id`: 1 for the head."""
     return layer_decay ** (depth + 1 - layer)
-
-
-def group(name: str, parameters: list, lr: float, weight_decay: float) -> list[dict]:
-    """The group in a list, or no group where there is no parameter."""
-    made = {"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": weight_decay, "name": name}
-    return [made] if parameters else []

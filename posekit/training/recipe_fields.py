@@ -11,30 +11,31 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
-SHARE = (0.0, 1.0)
-LIMITS: dict[str, tuple[float, float]] = {  # the smallest and the largest value, both allowed
-    "images": (0, math.inf), "val_images": (0, math.inf), "people": (1, math.inf), "size": (0, math.inf),
-    "max_size": (1, math.inf), "sizes": (1, math.inf), "batch_size": (1, math.inf), "workers": (0, math.inf),
-    "backbone_steps": (0, math.inf), "steps": (1, math.inf), "lr": (0, math.inf),
-    "lr_backbone": (0, math.inf), "weight_decay": (0, math.inf), "layer_decay": SHARE, "warmup": (0, math.inf),
-    "floor": (0, math.inf), "drop_at": SHARE, "restart_at": SHARE, "stage2_at": SHARE, "late_at": SHARE,
-    "clip": (0, math.inf), "ema": SHARE, "ema_ramp": (0, math.inf), "accumulate": (1, math.inf),
-    "seed": (0, 2**32 - 1), "output_weight": (0, math.inf),
-}  # fmt: skip
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+LIMITS: dict[
+    str, tuple[float, float]
+] = {  # the least and the most, both allowed; of other numbers 0 and no end
+    **dict.fromkeys(("people", "max_size", "sizes", "batch_size", "steps", "accumulate"), (1, math.inf)),
+    **dict.fromkeys(("layer_decay", "drop_at", "restart_at", "stage2_at", "late_at", "ema"), (0, 1)),
+    "seed": (0, 2**32 - 1),
+}
 CHOICES: dict[str, tuple[str, ...]] = {
-    "on_error": ("raise", "skip"), "schedule": ("cosine", "step", "two_cosines", "constant"),
-    "warmup_form": ("linear", "quadratic", "thousandth"), "groups": ("backbone", "rtmo", "layers"),
-    "precision": PRECISIONS,
-}  # fmt: skip
+    "on_error": ("raise", "skip"),
+    "schedule": ("cosine", "step", "two_cosines", "constant"),
+    "warmup_form": ("linear", "quadratic", "thousandth"),
+    "groups": ("backbone", "rtmo", "layers"),
+    "precision": ("32-true", "bf16-mixed", "16-mixed"),
+}
 KINDS: dict[str, str] = {  # annotation of the field -> words
-    "str": "text", "bool": "true or false", "int": "a whole number", "float": "a number",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
     "dict": 'names with values, such as {"bins": [12, 16]}',
     "tuple[int, int]": "two whole numbers, the least and the most, such as [1, 6]",
-    "tuple[int, ...]": "a list of whole numbers", "tuple[float, ...]": "a list of numbers",
+    "tuple[int, ...]": "a list of whole numbers",
+    "tuple[float, ...]": "a list of numbers",
     "float | tuple[float, ...]": "a number or a list of numbers",
-}  # fmt: skip
-# What a folder in COCO's format can be told besides `on_error`, see `posekit.data.coco.CocoFolder`
+}
+# What a folder in COCO's format takes besides `on_error`, see `posekit.data.coco.CocoFolder`
 DATA_OPTIONS = ("annotations", "images", "layout", "category", "outside")
 EXAMPLE = '{"ema": 0.99, "model_options": {"dim": 64}}'
 
@@ -45,20 +46,21 @@ def check(kinds: Mapping[str, str], values: Mapping[str, Any]) -> None:
     kinds: field -> annotation. values: field -> value, one for every field.
     """
     for name, kind in kinds.items():
-        value = values[name]
+        value, fault = values[name], ""
+        numbers = value if isinstance(value, tuple) else (value,) if isinstance(value, Real) else ()
+        low, high = LIMITS.get(name, (0, math.inf))
         if not fits(kind, value):
-            raise ValueError(f"{name} of the recipe is {value!r}: it must be {KINDS[kind]}{_number_hint(kind, value)}")
-        if value in CHOICES.get(name, (value,)):
-            low, high = LIMITS.get(name, (-math.inf, math.inf))
-            numbers = value if isinstance(value, tuple) else (value,) if isinstance(value, Real) else ()
-            if all(low <= number <= high for number in numbers):
-                continue
-            limit = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:.10g}"
-            raise ValueError(f"{name} of the recipe is {value!r}: it must be {limit}")
-        raise ValueError(f"{name} of the recipe is {value!r}: choose {' or '.join(map(repr, CHOICES[name]))}")
-    fewest, most = values["people"]
-    if fewest > most:
-        raise ValueError(f"people of the recipe is {values['people']!r}: the first number must not exceed the second")
+            fault = f"it must be {KINDS[kind]}"
+            if kind == "str" and isinstance(value, Real):
+                fault += "; papermill's -p makes a number of such text, its -r (or ci/execute.py) does not"
+        elif name in CHOICES and value not in CHOICES[name]:
+            fault = f"choose {' or '.join(map(repr, CHOICES[name]))}"
+        elif not all(low <= number <= high for number in numbers):
+            fault = f"it must be at least {low:g}" if math.isinf(high) else f"it must be from {low:g} to {high:.10g}"
+        elif name == "people" and value[0] > value[1]:
+            fault = "the first number must not exceed the second"
+        if fault:
+            raise ValueError(f"{name} of the recipe is {value!r}: {fault}")
     if unknown := sorted(values["data_options"].keys() - set(DATA_OPTIONS)):
         raise ValueError(f"data_options of the recipe has {unknown[0]!r}; it takes {', '.join(DATA_OPTIONS)}")
 
@@ -74,13 +76,7 @@ def fits(kind: str, value: Any) -> bool:
     if kind in ("int", "float"):
         whole, real = isinstance(value, Integral), isinstance(value, Real)
         return not isinstance(value, bool) and (whole if kind == "int" else real) and (whole or math.isfinite(value))
-    return isinstance(value, {"str": str, "bool": bool, "dict": Mapping}[kind])
-
-
-def _number_hint(kind: str, value: Any) -> str:
-    """papermill's command line makes numbers of text that looks like one."""
-    read = kind == "str" and isinstance(value, Real)
-    return "; papermill's -p makes a number of such text, its -r (or ci/execute.py) does not" if read else ""
+    return isinstance(value, {"str": str, "dict": Mapping}[kind])
 
 
 def check_device(precision: str, accelerator: str) -> None:

@@ -1,7 +1,6 @@
 """Every training recipe as one flat record: the papers' and the ones that a laptop can run.
 
-A recipe is data: `RECIPES["poet_tiny"]`, changed with `recipe(name, steps=500)`. Learning rates, schedules and
-coefficients of the papers carry their source; cost and expected score stand in `note`.
+A recipe is data, in `recipes.yaml`: `RECIPES["poet_tiny"]`, changed with `recipe(name, steps=500)`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from posekit.training import recipe_fields
 
@@ -28,12 +29,12 @@ class Recipe:
     note: str = ""  # what it costs and what to expect, with the run that showed it
     # data
     dataset: str = "people"  # "people" = drawn people, or the path of a COCO-format folder; several with + between
-    images: int = 8192  # training pictures of each: drawn, or at most so many of a folder (0 = all)
-    val_images: int = 300  # validation pictures, likewise
+    images: int = 8192  # training images of each: drawn, or at most so many of a folder (0 = all)
+    val_images: int = 300  # validation images, likewise
     on_error: str = "raise"  # "skip": entries of a folder that cannot be used are left out and counted
     data_options: dict = field(default_factory=dict)  # of a folder, where posekit does not find them by itself:
     #   "annotations", "images", "layout", "category", "outside"; of each split its own by {"train": ..., "val": ...}
-    people: tuple[int, int] = (1, 6)  # people per drawn picture
+    people: tuple[int, int] = (1, 6)  # people per drawn image
     size: int = 0  # input size in pixels; 0 = the model's own
     augment: str = "scenes"  # a policy of posekit.data.augment
     late_augment: str = ""  # the policy from `late_at` on; "" = the same
@@ -48,8 +49,8 @@ class Recipe:
     weights: str = ""  # start from this run folder, .safetensors or published file
     # distillation, of ViTPose only; see posekit.losses.distillation
     teacher: str = ""  # run folder or weights of the model that teaches
-    distil: str = ""  # "output", "token" or "both"; "learn_token" = the phase before, the model is the teacher itself
-    output_weight: float = 1.0  # of the distance to the teacher's heatmaps, beside that to the truth
+    distil: str = ""  # "output", "token" or "both"; "learn_token" = the phase before, of the teacher itself
+    output_weight: float = 1.0  # of the distance to the teacher's heatmaps, beside that to the ground truth
     # optimisation
     steps: int = 1500
     lr: float = 8e-4
@@ -87,140 +88,6 @@ class Recipe:
             object.__setattr__(self, "model_options", {**self.model_options, "knowledge_token": True})
 
 
-LAYER_DECAY = {"s": 0.8, "b": 0.75, "l": 0.8, "h": 0.85}  # of ViTPose's published configurations
-
-
-def published_rtmo(size: str, ap: str, data: str = "coco") -> Recipe:
-    """RTMO as its published configuration trains it (the paper's section 4.1 names the larger numbers).
-
-    Batches of 256 pictures; two stages of 280 and 320 of COCO's 600 epochs, or 350 and 350 of CrowdPose's 700; the
-    last 20 or 30 epochs without mosaic and MixUp, and with an L1 loss of the boxes.
-    # differs from paper: it starts the backbone from YOLOX's weights, which `weights` may name; tiny is published for
-    seven data sets together, here it has COCO alone.
-    """
-    if data == "coco":
-        epochs, per_epoch, stage2, late, again, level = 600, 221, 280, 579, (280, 281), 580
-        told = f"COCO val AP {ap} with the published weights"
-    else:
-        epochs, per_epoch, stage2, late, again, level = 700, 46, 350, 669, (349, 350), 670
-        told = f"CrowdPose test AP {ap} with the published weights"
-    small = size in "ts" and data == "coco"
-    mle = 1.0 if small else 1e-2 if data == "coco" else 1e-3
-    loss = {
-        "w_mle": [mle, 5.0], "w_cls": 1.0 if small else [1.0, 2.0], "overlaps_power": 0.5 if small else [0.5, 1.0],
-        "center": "keypoints" if small else "box",
-    }  # fmt: skip
-    policy = {"coco": "rtmo_t" if size == "t" else "rtmo", "crowdpose": "rtmo_crowdpose"}[data]
-    return Recipe(
-        model=f"rtmo_{size}", dataset=f"data/{data}", images=0, val_images=0, augment=policy, late_augment="rtmo_late",
-        sizes=tuple(range(320, 641, 32) if size == "t" else range(480, 801, 32)), batch_size=256, workers=8,
-        loss_options=loss, steps=epochs * per_epoch, lr=4e-3, lr_backbone=4e-3, weight_decay=0.05, groups="rtmo",
-        warmup=5 * per_epoch, warmup_form="quadratic", schedule="two_cosines", floor=2e-4,
-        restart_at=(again[0] / epochs, again[1] / epochs, level / epochs), stage2_at=stage2 / epochs,
-        late_at=late / epochs, clip=0.1, ema=1 - 2e-4, ema_ramp=2000, precision="16-mixed", note=told,
-    )  # fmt: skip
-
-
-def rtmo_tiny(**changes) -> Recipe:
-    """RTMO for drawn people on a laptop's processor."""
-    loss = {"w_mle": 5.0, "w_oks": 10.0, "dynamic_k": "iou"}
-    return Recipe(
-        model="rtmo_tiny", augment="rtmo_late", loss_options=loss, groups="rtmo", steps=1800, lr=2e-3,
-        lr_backbone=2e-3, weight_decay=0.05, warmup=200, warmup_form="quadratic", stage2_at=0.4, late_at=0.8,
-        ema=0.998, ema_ramp=100, **changes,
-    )  # fmt: skip
-
-
-def published_vitpose(size: str, ap: str) -> Recipe:
-    """ViTPose as published ("Implementation details"): 210 epochs in batches of 512 people, each layer at its own rate.
-
-    The paper starts from weights of a masked autoencoder, which `weights` may name.
-    """
-    return Recipe(
-        model=f"vitpose_{size}", dataset="data/coco", images=0, val_images=0, augment="vitpose", batch_size=512,
-        workers=8, steps=210 * 292, lr=5e-4, lr_backbone=5e-4, weight_decay=0.1, groups="layers",
-        layer_decay=LAYER_DECAY[size], warmup=500, warmup_form="thousandth", schedule="step",
-        drop_at=(170 / 210, 200 / 210), note=f"COCO val AP {ap} with the published weights, found boxes and flip test",
-    )  # fmt: skip
-
-
-# The coefficients are the paper's but for the class's, which short runs learn last: the pose terms, sums over all
-# joints, outweigh it. Long runs take the paper's w_class=1.0, see profile reference.
-SHORT_POET = {"visible": "labelled", "w_class": 3.0}
-IMAGENET = {"pretrained": True}  # backbone weights, a download
-
-RECIPES: dict[str, Recipe] = {
-    "poet_tiny": Recipe(
-        model="poet_tiny", loss_options=SHORT_POET, backbone_steps=400, ema=0.995, lr=1.6e-3, lr_backbone=1.6e-3,
-    ),
-    "poet_tiny_proposals": Recipe(  # an extension, not the paper
-        model="poet_tiny_proposals", loss_options=SHORT_POET, backbone_steps=400, ema=0.995, lr=1.6e-3,
-        lr_backbone=1.6e-3,
-    ),
-    # POET, "Implementation Details": comparison with the state of the art, two GPUs with 6 pictures each
-    "poet_r50": Recipe(
-        model="poet_r50", dataset="data/coco", images=0, val_images=0, augment="released", batch_size=12, workers=8,
-        steps=250 * 4730, lr=5e-5, lr_backbone=5e-6, warmup=0, schedule="step", drop_at=0.8, clip=0.1,
-        model_options=IMAGENET,
-        note="250 epochs of about an hour each on two V100 (paper); COCO test-dev AP 53.6 in Table 1",
-    ),
-    # the paper's second set of experiments: longest side 512, batch 64 (50 for DC5), learning rates doubled
-    "poet_r50_512": Recipe(
-        model="poet_r50", dataset="data/coco", images=0, val_images=0, augment="released", max_size=512, batch_size=64,
-        workers=8, steps=250 * 887, lr=1e-4, lr_backbone=1e-5, warmup=0, schedule="step", clip=0.1,
-        model_options=IMAGENET, note="COCO val AP 48.5 after 250 epochs (Table 2)",
-    ),
-    "poet_dc5_r50_512": Recipe(
-        model="poet_dc5_r50", dataset="data/coco", images=0, val_images=0, augment="released", max_size=512,
-        batch_size=50, workers=8, steps=250 * 1135, lr=1e-4, lr_backbone=1e-5, warmup=0, schedule="step", clip=0.1,
-        model_options=IMAGENET, note="shown in Figure 6",
-    ),
-    # Short runs from random weights: a person gets as many cells as boxes overlap (poses, by which the paper counts,
-    # overlap nobody at first); coordinates outweigh the proxies from the start; no mosaic, which asks for more time.
-    "rtmo_tiny": rtmo_tiny(),
-    "rtmo_tiny_crowd": rtmo_tiny(dataset="crowd", people=(2, 10)),
-    "rtmo_t": published_rtmo("t", "57.4 (trained on seven data sets)"),
-    "rtmo_s": published_rtmo("s", "67.7"),
-    "rtmo_m": published_rtmo("m", "70.9"),
-    "rtmo_l": published_rtmo("l", "72.4"),
-    "rtmo_s_crowdpose": published_rtmo("s", "67.3", "crowdpose"),
-    "rtmo_m_crowdpose": published_rtmo("m", "71.1", "crowdpose"),
-    "rtmo_l_crowdpose": published_rtmo("l", "73.2", "crowdpose"),
-    "vitpose_s": published_vitpose("s", "73.8"),
-    "vitpose_b": published_vitpose("b", "75.8"),
-    "vitpose_l": published_vitpose("l", "78.3"),
-    "vitpose_h": published_vitpose("h", "79.1"),
-    # Crops of 72 x 96 pixels of drawn pictures of 256; AP with annotated boxes. Images: pictures of a few people each.
-    # Random weights learn as fast in all layers (the published decay protects a pre-trained start), positions start as
-    # waves (`models.vitpose.vitpose_tiny`), and the loss, a mean over mostly empty cells, is lifted off Adam's epsilon.
-    "vitpose_tiny": Recipe(
-        model="vitpose_tiny", size=256, images=4096, batch_size=32, groups="layers", lr=2e-3, lr_backbone=2e-3,
-        weight_decay=0.1, ema=0.995, loss_options={"weight": 1000.0},
-    ),
-    # Its masked autoencoder: `weights=` of "vitpose_tiny" takes the run. MAE's own schedule, no layer decay.
-    "mae_tiny": Recipe(
-        model="mae_tiny", size=256, images=4096, batch_size=64, groups="layers", lr=1.5e-3, lr_backbone=1.5e-3,
-        weight_decay=0.05, note="the loss of the hidden patches is logged, there is no AP",
-    ),
-    # Distillation, three phases: "vitpose_tiny"; then its token, `teacher=` that run; then a student of half the width,
-    # `teacher=` either run, distil="output", "token" or "both" (of the second run), or neither for comparison.
-    "vitpose_tiny_token": Recipe(
-        model="vitpose_tiny", distil="learn_token", size=256, images=4096, batch_size=32, groups="layers", steps=300,
-        lr=1e-2, lr_backbone=1e-2, weight_decay=0.0, warmup=50, loss_options={"weight": 1000.0},
-    ),
-    "vitpose_tiny_student": Recipe(
-        model="vitpose_tiny", model_options={"dim": 64, "heads": 2, "filters": 16, "part": 16}, size=256, images=4096,
-        batch_size=32, groups="layers", lr=2e-3, lr_backbone=2e-3, weight_decay=0.1, ema=0.995,
-        loss_options={"weight": 1000.0},
-    ),
-    # all pictures of a small folder in every batch, no augmentation: does the machinery learn at all?
-    "overfit": Recipe(
-        model="poet_tiny", augment="none", batch_size=7, images=7, val_images=7, size=256,
-        loss_options=SHORT_POET, steps=1200, ema=0.0, lr=8e-4, lr_backbone=8e-4, warmup=100,
-    ),
-}  # fmt: skip
-
-
 def recipe(name: str, **changes) -> Recipe:
     """The recipe of this name with some fields changed.
 
@@ -237,10 +104,10 @@ def recipe(name: str, **changes) -> Recipe:
 
 
 def command(made: Recipe) -> str:
-    """The command that trains this recipe, told as changes of the named recipe that it differs from least."""
-    told = {name: value for name, value in vars(made).items() if name != "note"}
+    """The command that trains this recipe, written as changes of the named recipe that it differs from least."""
+    fields = {name: value for name, value in vars(made).items() if name != "note"}
     named = {name: vars(known) for name, known in RECIPES.items() if known.model == made.model}
-    changes = {name: {k: v for k, v in told.items() if v != known[k]} for name, known in named.items()}
+    changes = {name: {k: v for k, v in fields.items() if v != known[k]} for name, known in named.items()}
     if not changes:
         return f"posekit.training.loop.train({made!r}, FOLDER)"
     nearest = min(changes, key=lambda name: len(changes[name]))
@@ -273,3 +140,9 @@ def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
 def _tuples(fields: Mapping) -> dict:
     """Fields as JSON brings them, with tuples again where it has lists; options stay as they are."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+
+RECIPES: dict[str, Recipe] = {
+    name: Recipe(**_tuples(fields))
+    for name, fields in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")).items()
+}

@@ -16,54 +16,30 @@ from posekit.training.recipes import Recipe
 if TYPE_CHECKING:
     from torch import Tensor
 
-SCHEDULES = ("constant", "cosine", "step", "two_cosines")
 RESTART = 2.5  # RTMO: the rate is raised so much once, between its two cosines
+WARM_UPS: dict[str, Callable[[int, int], float]] = {  # (step, steps of warm-up) -> the factor of the rate, in (0, 1]
+    "linear": lambda step, steps: (step + 1) / steps,
+    "quadratic": lambda step, steps: ((step + 1) / steps) ** 2,  # RTMO
+    "thousandth": lambda step, steps: 0.001 + 0.999 * step / steps,  # ViTPose: 1 only after the warm-up
+}
 
 
 def rate(step: int, recipe: Recipe, base: float) -> float:
-    """The learning rate at a step of parameters whose own rate is `base`; the recipe's `floor` is absolute.
-
-    Raises:
-        ValueError: an unknown schedule or form of warm-up.
-    """
+    """The learning rate at a step of parameters whose own rate is `base`; the recipe's `floor` is absolute."""
     if step < recipe.warmup:
-        return base * warm_up(step, recipe.warmup, recipe.warmup_form)
+        return base * WARM_UPS[recipe.warmup_form](step, recipe.warmup)
     if recipe.schedule == "cosine":
         done = (step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1)
         return recipe.floor + (base - recipe.floor) * half_cosine(done)
     if recipe.schedule == "step":
-        return base * 0.1 ** sum(step >= share * recipe.steps for share in drops(recipe))
-    if recipe.schedule == "two_cosines":
-        return two_cosines(step, base, recipe)
-    if recipe.schedule == "constant":
-        return base
-    known = ", ".join(repr(name) for name in SCHEDULES)
-    raise ValueError(f"schedule is {recipe.schedule!r}; choose one of {known}")
-
-
-def warm_up(step: int, steps: int, form: str) -> float:
-    """The factor of the rate at one of the first `steps` steps, in (0, 1].
-
-    "linear" reaches 1 at the last of them, "quadratic" likewise (RTMO), "thousandth" climbs from 0.001 and would
-    reach 1 one step later (ViTPose).
-    """
-    if form == "linear":
-        return (step + 1) / steps
-    if form == "quadratic":
-        return ((step + 1) / steps) ** 2
-    if form == "thousandth":
-        return 0.001 + 0.999 * step / steps
-    raise ValueError(f"warmup_form is {form!r}; choose 'linear', 'quadratic' or 'thousandth'")
+        drops = recipe.drop_at if isinstance(recipe.drop_at, tuple) else (recipe.drop_at,)
+        return base * 0.1 ** sum(step >= share * recipe.steps for share in drops)
+    return two_cosines(step, base, recipe) if recipe.schedule == "two_cosines" else base
 
 
 def half_cosine(done: float) -> float:
     """From 1 to 0 as `done` goes from 0 to 1, and 0 after that."""
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def drops(recipe: Recipe) -> tuple[float, ...]:
-    """The shares of the steps at which schedule "step" divides the rate by ten."""
-    return recipe.drop_at if isinstance(recipe.drop_at, tuple | list) else (recipe.drop_at,)
 
 
 def two_cosines(step: int, base: float, recipe: Recipe) -> float:

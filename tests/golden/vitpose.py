@@ -23,7 +23,7 @@ from posekit.models.vit import SIZES, ViT, grid_of, resample_positions
 from posekit.models.vitpose import flip_test, vitpose
 from posekit.models.windows import Attention
 from posekit.training.parameter_groups import layer_id, layer_scale
-from posekit.training.recipes import LAYER_DECAY
+from posekit.training.recipes import RECIPES
 
 OUTPUT = 2e-5  # suggested by the reference: largest absolute difference of features and heatmaps
 ATTENTION = {"dim", "heads", "H", "W", "window", "shift", "keys", "stored", "input_seed"}
@@ -216,7 +216,7 @@ def layer_decay(file: Path, directory: Directory) -> Iterator[Check]:
     for size in fields:
         rows, depth = fields[size], SIZES[size[0]][1]
         layers = {name: layer_id(name, depth) for name in rows}
-        scales = [layer_scale(layer, depth, LAYER_DECAY[size[0]]) for layer in layers.values()]
+        scales = [layer_scale(layer, depth, RECIPES[f"vitpose_{size[0]}"].layer_decay) for layer in layers.values()]
         reference = [row["lr_scale"] for row in rows.values()]
         yield fields.equal(f"{size}: layers", layers, {name: row["layer_id"] for name, row in rows.items()})
         yield fields.check(f"{size}: factors of the rate", scales, reference, rtol=1e-12)
