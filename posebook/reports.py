@@ -122,16 +122,16 @@ class RunFiles:
     @cached_property
     def data(self):
         """The pictures that were scored."""
-        from posekit.training.evaluate import DATA_PARAMETERS, open_data
+        from posekit.training.datasets import DATA_PARAMETERS, open_data
 
-        given = self.record["parameters"]
+        given = self.record.get("evaluation", self.record)["parameters"]
         options = {name: given[name] for name in DATA_PARAMETERS if name in given} if "evaluated" in given else {}
         return open_data(self.recipe, **options)
 
     @cached_property
     def model(self):
         """The network with its weights, in evaluation mode; of several data sets, the one that was scored."""
-        from posekit.training.evaluate import trained_model
+        from posekit.training.weights import trained_model
 
         return trained_model(self.recipe, self.trained, self.data, self.record["parameters"].get("dataset", ""))
 

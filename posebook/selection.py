@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from posekit.poses import Poses
+
 
 @dataclass
 class Subset:
@@ -42,6 +44,25 @@ def by_picture(matches: pd.DataFrame) -> pd.DataFrame:
     counted = matches[matches.labelled > 0].groupby("image_id").oks.agg(["mean", "size"]).reset_index()
     table = counted.set_axis(["image_id", "oks", "people"], axis=1)
     return table.sort_values(["oks", "image_id"], ascending=[False, True], ignore_index=True)
+
+
+def examples(files, count: int = 4, people: int = 2) -> tuple[list[tuple], list[tuple]]:
+    """(best, worst): up to `count` images each by the mean OKS of their labelled people; no image is in both.
+
+    Only images with at least `people` of them, where there are enough. Each is (image, Poses, target, mean OKS), as
+    `figures.poet_pictures.fig04_examples` takes it. files: `reports.RunFiles` of an evaluation.
+    """
+    ranked = by_picture(files.matches)
+    if (ranked.people >= people).sum() >= 2 * count:
+        ranked = ranked[ranked.people >= people]
+    count, nobody = min(count, (len(ranked) + 1) // 2), Poses.nobody(len(files.data.layout))
+
+    def example(row) -> tuple:
+        i, poses = files.index(row.image_id), files.predictions.get(row.image_id, nobody)
+        return files.data.image(i), poses, files.data.target(i), row.oks
+
+    rows = list(ranked.itertuples())
+    return [example(row) for row in rows[:count]], [example(row) for row in rows[count:][::-1][:count]]
 
 
 def crowded(data, people: int = 4, first: int = 0) -> int:

@@ -218,7 +218,7 @@ class Run:
         folder: str | Path,
         parameters: Mapping[str, Any],
         *,
-        ignore: tuple[str, ...] = (),
+        defaults: Mapping[str, Any] | None = None,
         writes: bool = True,
         makes: tuple[str, ...] = (),
         **facts: Any,
@@ -226,9 +226,10 @@ class Run:
         """Starts a run, or continues the one in the folder when its parameters, seed and data are the same.
 
         A run that is done, with all files that it `makes`, keeps its record (`before` says "done"). Another run is
-        never overwritten: its folder is moved aside, named by its start. `ignore`: parameters that may differ between
-        sessions. `writes`: of several processes that train together, one writes. `facts`: seed, data, device and dtype,
-        see `provenance`. The folder is locked until the context ends; a run that is done is only read.
+        never overwritten: its folder is moved aside, named by its start. `defaults`: of parameters that the record of
+        an older version lacks. `writes`: of several processes that train together, one writes. `facts`: seed, data,
+        device and dtype, see `provenance`. The folder is locked until the context ends; a run that is done is only
+        read.
 
         Raises InUseError: another process is writing there.
         """
@@ -242,7 +243,7 @@ class Run:
         def standing() -> tuple[dict[str, Any] | None, list[str], bool]:
             """(The folder's record, in what it is another run, is it this run and done?)"""
             old = load_run(folder) if (folder / "run.json").exists() else None
-            changed = _differing(old, record, ignore) if old else []
+            changed = _differing(old, record, defaults or {}) if old else []
             whole = old and old["status"] == "done" and all((folder / name).exists() for name in makes)
             return old, changed, bool(whole) and not changed
 
@@ -257,7 +258,7 @@ class Run:
             if changed and writes:
                 lock.path = _move_aside(folder, old, changed) / lock.path.name
                 lock.release()
-                return cls.open(folder, parameters, ignore=ignore, writes=writes, makes=makes, **facts)
+                return cls.open(folder, parameters, defaults=defaults, writes=writes, makes=makes, **facts)
             if old:
                 record |= {"sessions": old["sessions"] + 1, "results": old["results"]}
                 made |= {key: old["provenance"][key] for key in ("started", "seconds")}
@@ -302,12 +303,12 @@ class Run:
             self.lock.release()
 
 
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any], ignore: tuple[str, ...]) -> list[str]:
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
     def identity(record: Mapping[str, Any]) -> dict[str, Any]:
         return {**record["parameters"], **{key: record["provenance"][key] for key in ("seed", "data")}}
 
-    before, now = identity(old), identity(new)
-    return [key for key in {**before, **now} if key not in ignore and before.get(key) != now.get(key)]
+    before, now = {**plain(defaults), **identity(old)}, identity(new)
+    return [key for key in {**before, **now} if before.get(key) != now.get(key)]
 
 
 def _move_aside(folder: Path, record: Mapping[str, Any], changed: list[str]) -> Path:

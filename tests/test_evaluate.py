@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
+from posebook.reports import RunFiles
+from posebook.selection import examples
 from posekit import models, runs
 from posekit.data import open_dataset
 from posekit.data.drawn.scenes import Scenes
@@ -17,7 +19,7 @@ from posekit.evaluation.run_tables import result_rows
 from posekit.files import relative, save_tensors, write_json
 from posekit.poses import Poses
 from posekit.provenance import provenance
-from posekit.training.evaluate import evaluate_run, examples, forward, opened, score
+from posekit.training.evaluate import evaluate_run, forward, score
 from posekit.training.recipes import Recipe
 
 QUIET = {"report": lambda line: None, "device": "cpu"}
@@ -125,7 +127,7 @@ def test_a_top_down_model_sees_the_annotated_or_the_found_people(photos, tmp_pat
     metrics = evaluate_run(folder, folder=tmp_path / "found", boxes=str(tmp_path / "one"), **QUIET)
     rows = json.loads((tmp_path / "found" / "predictions.json").read_text())
     assert [row["image_id"] for row in rows] == [data.ids[0]] and metrics["images"] == 6
-    asked, again = opened(tmp_path / "found")
+    asked, again = runs.load_run(tmp_path / "found")["parameters"], RunFiles(str(tmp_path / "found")).data
     assert asked["boxes"] == str(relative(tmp_path / "one")) or asked["boxes"] == str(tmp_path / "one")
     assert len(again) == 6
 
@@ -213,15 +215,14 @@ def test_unusable_pictures_are_counted_or_stop(run, tmp_path):
 def test_a_number_of_images_and_drawn_people_instead(run, tmp_path):
     metrics = evaluate_run(run, images=2, folder=tmp_path / "two", **QUIET)
     assert metrics["images"] == 2
-    asked, data = opened(tmp_path / "two")
-    assert asked["images"] == 2 and len(data) == 2
+    assert runs.load_run(tmp_path / "two")["parameters"]["images"] == len(RunFiles(str(tmp_path / "two")).data) == 2
 
 
 def test_best_and_worst_pictures_are_in_order_and_apart(run, photos, tmp_path):
     out = tmp_path / "scores"
     evaluate_run(run, folder=out, **QUIET)
-    good, bad, layout = examples(out, count=3)
-    assert len(layout) == 17 and len(good) == len(bad) == 3
+    good, bad = examples(RunFiles(str(out)), count=3)
+    assert len(good) == len(bad) == 3
     values = [row[3] for row in good]
     assert values == sorted(values, reverse=True) and [r[3] for r in bad] == sorted(r[3] for r in bad)
     assert min(values) >= max(row[3] for row in bad)
@@ -239,5 +240,3 @@ def test_refusals_say_what_to_do(run, tmp_path):
     (run / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="there are no weights"):
         evaluate_run(run, **QUIET)
-    with pytest.raises(ValueError, match="was not evaluated yet"):
-        opened(run)

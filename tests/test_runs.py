@@ -291,12 +291,12 @@ def test_run_records_how_it_ended(elsewhere):
 
 def test_same_parameters_continue_and_others_move_the_old_run_aside(elsewhere, capsys):
     folder = elsewhere / "data/runs/quick/a"
-    with pytest.raises(KeyboardInterrupt), runs.Run.open(folder, {"lr": 1e-3, "workers": 0}, seed=0) as run:
+    with pytest.raises(KeyboardInterrupt), runs.Run.open(folder, {"lr": 1e-3}, seed=0) as run:
         assert run.before is None
         run.save(epochs=5)
         raise KeyboardInterrupt
     (folder / "resume.ckpt").write_bytes(b"weights")
-    with runs.Run.open(folder, {"lr": 1e-3, "workers": 2}, seed=0, ignore=("workers",)) as run:
+    with runs.Run.open(folder, {"lr": 1e-3, "workers": 2}, seed=0, defaults={"workers": 2}) as run:
         assert run.before == "interrupted"
         assert run.record["sessions"] == 2 and run.record["results"] == {"epochs": 5}
         assert (folder / "resume.ckpt").exists()

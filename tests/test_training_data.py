@@ -13,8 +13,8 @@ from posekit.data.images import DataError
 from posekit.files import read_json
 from posekit.layouts import COCO
 from posekit.training.build import prepare
-from posekit.training.datasets import folder_options
-from posekit.training.evaluate import evaluate_run, open_data
+from posekit.training.datasets import folder_options, open_data
+from posekit.training.evaluate import evaluate_run
 from posekit.training.loop import train
 from posekit.training.recipes import Recipe, recipe
 

@@ -9,7 +9,8 @@ from posekit.files import read_json
 from posekit.models.vitpose import merge_experts
 from posekit.provenance import seed_everything
 from posekit.training import loop
-from posekit.training.build import names_of, prepare
+from posekit.training.build import prepare
+from posekit.training.datasets import names_of
 from posekit.training.recipes import recipe
 from posekit.training.weights import load
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -18,15 +17,14 @@ from posekit.data.crop_augment import CropAugment
 from posekit.data.loader import Loader
 from posekit.data.mosaic import MIXES, Mosaic
 from posekit.data.topdown import ConcatDataset, PersonCrops
-from posekit.files import relative, resolve
+from posekit.files import relative
 from posekit.input_spec import InputSpec
 from posekit.layouts import Layout
 from posekit.protocols import Criterion, PoseDataset, PoseModel
-from posekit.training.datasets import check_people, open_split
-from posekit.training.recipes import Recipe, from_record, plain_options
+from posekit.training.datasets import check_people, names_of, open_split
+from posekit.training.recipes import Recipe, family_of, from_record, plain_options
 from posekit.training.weights import weights_file
 
-FAMILIES = ("poet", "rtmo", "vitpose", "mae")
 TOP_DOWN = ("vitpose", "mae")  # families that see crops, so people of several data sets in one batch
 
 
@@ -81,34 +79,6 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
     forward_kwargs = {"proxies": True} if family == "rtmo" else {}
     criterion = cache(lambda scored, stage, late: build_criterion(recipe, scored, layout, stage, late))
     return Parts(model, criterion, loader, val_loaders, late, forward_kwargs, in_eval_mode)
-
-
-def names_of(dataset: str) -> dict[str, str]:
-    """A recipe's `dataset` as {short name: what `open_dataset` takes}: one, or several with + between them.
-
-    A path that exists is one data set, whatever stands in it.
-
-    Raises:
-        ValueError: two of the same name.
-    """
-    specs = [dataset] if dataset in DRAWN or resolve(dataset).exists() else dataset.split("+")
-    names = {Path(spec).stem: spec for spec in specs}
-    if len(names) < len(specs):
-        raise ValueError(f"dataset is {dataset!r}: each data set can be in it once, and its folder needs its own name")
-    return names
-
-
-def family_of(model: str) -> str:
-    """The family of a model that can be trained, by its name.
-
-    Raises:
-        ValueError: none of them.
-    """
-    family = model.partition("_")[0]
-    if family not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        raise ValueError(f"there is no training for the model {model!r}; its name begins with one of {known}")
-    return family
 
 
 def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> nn.Module:

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from posekit import runs
-from posekit.files import load_checkpoint, resolve, save_checkpoint
-from posekit.training.recipes import Recipe
+from posekit.files import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from posekit.training.loop import Loop
@@ -55,27 +53,3 @@ def take_up(loop: Loop, path: Path) -> None:
         if name in gradients:
             parameter.grad = gradients[name].to(parameter.device)
     torch.set_rng_state(state["random"])
-
-
-def line(row: dict, steps: int) -> str:
-    """A row of the log in one line, with the time that is left of `steps`; a dash for a number that there is not."""
-
-    def number(name: str) -> str:
-        return "–" if row.get(name) is None else f"{row[name]:.3f}"
-
-    left = row["minutes"] / max(row["step"], 1) * (steps - row["step"])
-    parts = [f"epoch {row['epoch']:>3}", f"step {row['step']:>6}/{steps}"]
-    parts += [f"train {number('train_total')}", f"val {number('val_total')}"]
-    parts += [f"{name} {number(name)}" for name in row if name in ("AP", "AP50") or name.startswith("AP_")]
-    return "  ".join([*parts, f"{row['minutes']:.1f} min, {left:.1f} min to go"])
-
-
-def fields_absent_from_record(folder: str | Path, recipe: Recipe) -> tuple[str, ...]:
-    """Fields that the folder's record does not know and that stand at their default: an older version made it.
-
-    Such a run is the same run.
-    """
-    if not (resolve(folder) / "run.json").exists():
-        return ()
-    recorded, default = runs.load_run(folder)["parameters"], vars(Recipe(recipe.model))
-    return tuple(name for name, value in vars(recipe).items() if name not in recorded and value == default[name])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,33 @@ import numpy as np
 from posekit.data import DRAWN, open_dataset
 from posekit.data.images import DataError
 from posekit.data.topdown import PersonCrops
+from posekit.files import resolve
 from posekit.protocols import PoseDataset, PoseModel
 from posekit.training.recipe_fields import DATA_OPTIONS
 from posekit.training.recipes import Recipe
+
+DATA_PARAMETERS = (
+    "dataset",
+    "split",
+    "images",
+    "on_error",
+    "data_options",
+)  # of `open_data`
+
+
+def names_of(dataset: str) -> dict[str, str]:
+    """A recipe's `dataset` as {short name: what `open_dataset` takes}: one, or several with + between them.
+
+    A path that exists is one data set, whatever stands in it.
+
+    Raises:
+        ValueError: two of the same name.
+    """
+    specs = [dataset] if dataset in DRAWN or resolve(dataset).exists() else dataset.split("+")
+    names = {Path(spec).stem: spec for spec in specs}
+    if len(names) < len(specs):
+        raise ValueError(f"dataset is {dataset!r}: each data set can be in it once, and its folder needs its own name")
+    return names
 
 
 def open_split(recipe: Recipe, spec: str, split: str, images: int = 0, on_error: str = "raise") -> PoseDataset:
@@ -51,6 +77,31 @@ def folder_options(options: Mapping[str, Any], split: str) -> dict[str, Any]:
             value = value[split]
         chosen[name] = value
     return chosen
+
+
+def open_data(
+    recipe: Recipe,
+    dataset: str = "",
+    split: str = "val",
+    images: int = 0,
+    on_error: str = "raise",
+    data_options: dict | None = None,
+) -> PoseDataset:
+    """The data set to score on: the recipe's own with its number of images, or another one, see `evaluate_run`.
+
+    Of a recipe's several data sets the first, or the one whose name or path is given.
+    """
+    if images < 0:
+        raise ValueError(f"images is {images}: give how many at most, or 0 for the run's own number")
+    own = names_of(recipe.dataset)
+    spec = own.get(dataset, dataset) or next(iter(own.values()))
+    if spec in own.values() or spec in DRAWN:
+        if data_options is not None:
+            recipe = replace(recipe, data_options=data_options)
+        if spec not in own.values():
+            recipe = replace(recipe, images=0, val_images=0)
+        return open_split(recipe, spec, split, images, on_error)
+    return open_folder(spec, split, images or None, on_error, data_options or {})
 
 
 def check_people(recipe: Recipe, model: PoseModel, data: PoseDataset | PersonCrops, family: str) -> None:

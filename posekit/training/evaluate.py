@@ -2,7 +2,7 @@
 
 Tables 1 and 2 of POET (Stoffl et al. 2021) need COCO's ten numbers, Figure 8 the AP per decoder layer, Figure 9b the
 centres, Figure 10 the visibility; all are written as small files, so that reports read files and run no model.
-Legend: I images, L decoder layers, Q poses per image, K keypoints. Frame: pixels of the original pictures.
+Legend: I images, L decoder layers, Q poses per image, K keypoints. Coordinates: COCO pixels of the original images.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import torch
 
 from posekit import locks, runs
-from posekit.data import DRAWN, notes
+from posekit.data import notes
 from posekit.data.images import read_or_skip
 from posekit.data.topdown import PersonCrops
 from posekit.data.transforms import decode, make_batch
@@ -26,18 +26,16 @@ from posekit.evaluation.centers import VISIBLE, compare_centers
 from posekit.evaluation.pairing import pair_people
 from posekit.evaluation.run_tables import annotation_ids, columns, joints, matches, result_rows, visibility_numbers
 from posekit.files import plain, read_json, relative, resolve, write_bytes, write_json
-from posekit.layouts import Layout
 from posekit.poses import Poses, drop_not_finite
-from posekit.protocols import PoseDataset, PoseModel
+from posekit.protocols import PoseDataset
 from posekit.provenance import provenance
 from posekit.topdown import THRESHOLD, poses_of_boxes
-from posekit.training.build import family_of, names_of
-from posekit.training.datasets import open_folder, open_split
+from posekit.training.datasets import DATA_PARAMETERS, open_data
 from posekit.training.loop import WEIGHTS
 from posekit.training.recipes import Recipe, from_record
-from posekit.training.weights import load, weights_file
+from posekit.training.validation import scoring
+from posekit.training.weights import trained_model
 
-DATA_PARAMETERS = ("dataset", "split", "images", "on_error", "data_options")
 NO_POSES = "{run} holds {model}, which finds no keypoints, so there is no AP: give it to a ViTPose as its weights"
 
 
@@ -59,7 +57,7 @@ def evaluate_run(
         run: a folder with `model.safetensors` and `run.json`. dataset: "" = what the run was trained on, of several
             the first, "people" = drawn people, or the path of a folder in COCO's format. images: at most so many; 0 =
             as many as the run used of its own data, all of another folder.
-        folder: where the files go; None = the run's own folder. on_error: "skip" leaves out and counts pictures and
+        folder: where the files go; None = the run's own folder. on_error: "skip" leaves out and counts images and
             annotations of a COCO folder that cannot be used, as does the run's recipe on its own data. data_options: of
             a COCO folder, as in `Recipe.data_options`; None = the recipe's for its own data, none for another folder.
         boxes: whom a top-down model looks at. "truth" = annotated boxes; the path of a COCO detections file; or a run
@@ -78,58 +76,46 @@ def evaluate_run(
             `folder`.
     """
     run = resolve(run)
-    runs.load_run(run)
+    runs.load_run(run)  # there is one, before a folder is made
     folder = run if folder is None else resolve(folder)
+    own = folder.resolve() == run.resolve()
+    parameters = dict(zip(DATA_PARAMETERS, (str(dataset), split, images, on_error, data_options), strict=True))
     with locks.writing(folder):
-        parameters = dict(zip(DATA_PARAMETERS, (str(dataset), split, images, on_error, data_options), strict=True))
-        return _evaluate(run, folder, parameters, device, report, str(boxes))
+        record = runs.load_run(run)
+        if not own and (folder / "run.json").exists() and "evaluated" not in runs.load_run(folder)["parameters"]:
+            raise ValueError(f"{relative(folder)} holds a training run; give the evaluation a folder of its own")
+        check_weights(run, record)
+        recipe = from_record(record["parameters"], relative(run / "run.json"))
+        data = open_data(recipe, **parameters)
+        model = trained_model(recipe, run, data, parameters["dataset"])
+        if not hasattr(model, "decode"):
+            raise ValueError(NO_POSES.format(run=relative(run), model=recipe.model))
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        weights = hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()[:12]
+        parameters = {"model": recipe.model, "evaluated": relative(run), "weights": weights} | parameters
+        parameters |= {"boxes": str(boxes)} if model.input.fit == "crop" else {}
+        made = provenance(parameters, seed=record["provenance"]["seed"], data=data, device=device)
+        start = time.monotonic()
+        seen, layers = forward(model.to(device), data, recipe, device, report, str(boxes))
+        metrics, tables = score(data, seen, layers, recipe.loss_options.get("visible", "released"))
+        made["seconds"] = round(time.monotonic() - start, 3)
 
-
-def _evaluate(
-    run: Path, folder: Path, parameters: dict, device: str, report: Callable[[str], None], boxes: str
-) -> dict:
-    import torch
-
-    record, own = runs.load_run(run), folder.resolve() == run.resolve()
-    if not own and (folder / "run.json").exists() and "evaluated" not in runs.load_run(folder)["parameters"]:
-        raise ValueError(f"{relative(folder)} holds a training run; give the evaluation a folder of its own")
-    check_weights(run, record)
-    recipe = from_record(record["parameters"], relative(run / "run.json"))
-    data = open_data(recipe, **parameters)
-    model = trained_model(recipe, run, data, parameters["dataset"])
-    if not hasattr(model, "decode"):
-        raise ValueError(NO_POSES.format(run=relative(run), model=recipe.model))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    made = provenance(
-        {
-            "model": recipe.model, "evaluated": relative(run), "weights": _fingerprint(run / WEIGHTS),
-            **parameters, **box_parameters(model, boxes),
-        },
-        seed=record["provenance"]["seed"], data=data, device=device,
-    )  # fmt: skip
-    start = time.monotonic()
-    seen, layers = forward(model.to(device), data, recipe, device, report, boxes)
-    metrics, tables = score(data, seen, layers, recipe.loss_options.get("visible", "released"))
-    made["seconds"] = round(time.monotonic() - start, 3)
-
-    ids = [data.ids[i] for i in seen]
-    write_json(folder / "predictions.json", result_rows(layers[-1], ids, data.category_id), indent=None)
-    for name, table in tables.items():
-        write_bytes(folder / name, table.to_csv(index=False, lineterminator="\n").encode())
-    before = read_json(folder / "metrics.json") if own and (folder / "metrics.json").exists() else {}
-    write_json(folder / "metrics.json", before | metrics)  # training's numbers of the last epoch stay
-    noticed = {"notes": notes.notes_of(data), "left_out": notes.left_out_of(data)}
-    if own:
-        write_json(folder / "run.json", record | {"evaluation": made | noticed})
-    else:
-        parameters = made.pop("parameters")
-        head = {"folder": relative(folder), "status": "done", "reason": None, "sessions": 1}
-        results = {name: metrics[name] for name in tables["layers.csv"].columns[1:]}
-        write_json(
-            folder / "run.json", head | noticed | {"results": results, "parameters": parameters, "provenance": made}
-        )
-    return metrics
+        ids = [data.ids[i] for i in seen]
+        write_json(folder / "predictions.json", result_rows(layers[-1], ids, data.category_id), indent=None)
+        for name, table in tables.items():
+            write_bytes(folder / name, table.to_csv(index=False, lineterminator="\n").encode())
+        before = read_json(folder / "metrics.json") if own and (folder / "metrics.json").exists() else {}
+        write_json(folder / "metrics.json", before | metrics)  # training's numbers of the last epoch stay
+        noticed = {"notes": notes.notes_of(data), "left_out": notes.left_out_of(data)}
+        if own:
+            record |= {"evaluation": made | noticed}
+        else:
+            results = {name: metrics[name] for name in tables["layers.csv"].columns[1:]}
+            record = {"folder": relative(folder), "status": "done", "reason": None, "sessions": 1, **noticed}
+            record |= {"results": results, "parameters": made.pop("parameters"), "provenance": made}
+        write_json(folder / "run.json", record)
+        return metrics
 
 
 def check_weights(run: Path, record: dict) -> None:
@@ -143,119 +129,6 @@ def check_weights(run: Path, record: dict) -> None:
         f"there are no weights in {name}: its run is {record['status']}, not done; 10_train with the same parameters "
         f"and run_dir = {name} goes on with it"
     )
-
-
-def open_data(
-    recipe: Recipe, dataset: str = "", split: str = "val", images: int = 0, on_error: str = "raise",
-    data_options: dict | None = None,
-):  # fmt: skip
-    """The data set to score on: the recipe's own with its number of pictures, or another one, see `evaluate_run`.
-
-    Of a recipe's several data sets the first, or the one whose name or path is given.
-    """
-    if images < 0:
-        raise ValueError(f"images is {images}: give how many at most, or 0 for the run's own number")
-    own = names_of(recipe.dataset)
-    spec = own.get(dataset, dataset) or next(iter(own.values()))
-    if spec in own.values() or spec in DRAWN:
-        if data_options is not None:
-            recipe = replace(recipe, data_options=data_options)
-        if spec not in own.values():
-            recipe = replace(recipe, images=0, val_images=0)
-        return open_split(recipe, spec, split, images, on_error)
-    return open_folder(spec, split, images or None, on_error, data_options or {})
-
-
-def trained_model(recipe: Recipe, run: str | Path, data: PoseDataset, dataset: str = ""):
-    """The network of a run folder in evaluation mode, for the keypoints of `data`.
-
-    A ViTPose that learned from several data sets becomes the plain one of `dataset`, one of their names or paths; for
-    other data, of the first that has as many keypoints.
-
-    Raises:
-        ValueError: none has as many; or weights of another model.
-    """
-    from posekit.models.checkpoints import read
-    from posekit.models.checkpoints_vitpose import size
-    from posekit.models.vitpose import merge_experts
-
-    if family_of(recipe.model) == "mae":
-        return load(recipe.model, run)
-    own = names_of(recipe.dataset)
-    if len(own) == 1:
-        trained = keypoints_of(run)
-        if trained and trained != len(data.layout):
-            raise ValueError(
-                f"{relative(run)} finds {trained} keypoints and {data.name} has {len(data.layout)}: evaluate it "
-                f"on data with {trained} keypoints, or train a model for these {len(data.layout)} with 10_train"
-            )
-        return load(recipe.model, run, num_keypoints=len(data.layout))
-    counts = size(read(weights_file(run)))["num_keypoints"]
-    whole = load(recipe.model, run, num_keypoints=counts)
-    named = [i for i, (name, spec) in enumerate(own.items()) if dataset in (name, spec)]
-    fitting = named or [i for i, count in enumerate(counts) if count == len(data.layout)]
-    if not fitting:
-        raise ValueError(
-            f"{data.name} has {len(data.layout)} keypoints and the decoders of {recipe.dataset} have "
-            f"{', '.join(map(str, counts))}: score it on one of these"
-        )
-    return merge_experts(whole, fitting[0]).eval()
-
-
-def keypoints_of(run: str | Path) -> int | None:
-    """How many keypoints the weights of a run find, as training noted it in their file; None if it did not."""
-    from safetensors import SafetensorError, safe_open
-
-    with suppress(OSError, SafetensorError), safe_open(weights_file(run), "pt") as file:
-        noted = (file.metadata() or {}).get("keypoints", "")
-        return int(noted) if noted.isdecimal() else None
-    return None
-
-
-def opened(folder: str | Path):
-    """What an evaluation folder was made from: (its parameters, the data set)."""
-    record = runs.load_run(folder)
-    parameters = record.get("evaluation", record)["parameters"]
-    if "evaluated" not in parameters:
-        raise ValueError(f"{relative(folder)} was not evaluated yet: run 11_evaluate on it")
-    recipe = from_record(runs.load_run(parameters["evaluated"])["parameters"], f"{parameters['evaluated']}/run.json")
-    data = open_data(recipe, **{name: parameters[name] for name in DATA_PARAMETERS if name in parameters})
-    return parameters, data
-
-
-def examples(folder: str | Path, count: int = 4, people: int = 2) -> tuple[list[tuple], list[tuple], Layout]:
-    """(best, worst, layout): up to `count` pictures each by the mean OKS of their labelled people.
-
-    Only pictures with at least `people` of them, where there are enough. Each is (image, Poses, target, mean OKS), as
-    `figures.poet_pictures.fig04_examples` takes it; no picture is in both lists.
-    """
-    import pandas as pd
-
-    folder = resolve(folder)
-    _, data = opened(folder)
-    table = pd.read_csv(folder / "matches.csv")
-    scores = table[table.labelled > 0].groupby("image_id").oks.agg(["mean", "size"])
-    if (scores["size"] >= people).sum() >= 2 * count:
-        scores = scores[scores["size"] >= people]
-    order = scores.sort_values("mean", ascending=False, kind="stable")
-    count = min(count, (len(order) + 1) // 2)
-    index = {image_id: i for i, image_id in enumerate(data.ids)}
-    rows: dict[int, list[dict]] = {image_id: [] for image_id in order.index}
-    for row in read_json(folder / "predictions.json"):
-        if row["image_id"] in rows:
-            rows[row["image_id"]].append(row)
-
-    def example(image_id: int) -> tuple:
-        i, poses = index[image_id], Poses.from_coco(rows[image_id], len(data.layout))
-        return data.image(i), poses, data.target(i), float(order.loc[image_id, "mean"])
-
-    good, bad = order.index[:count], order.index[count:][::-1][:count]
-    return [example(i) for i in good], [example(i) for i in bad], data.layout
-
-
-def box_parameters(model: PoseModel, boxes: str) -> dict[str, str]:
-    """What the record says about boxes: nothing for a model that needs none."""
-    return {"boxes": boxes} if model.input.fit == "crop" else {}
 
 
 def boxes_of(boxes: str, data: PoseDataset) -> str | list[Poses]:
@@ -285,8 +158,6 @@ def forward(
         threshold = None if boxes == "truth" else THRESHOLD
         found = poses_of_boxes(model, people.by_image(), data.layout.sigmas, threshold, device)
         return list(range(len(data))), [list(found)]
-    import torch
-
     options = {"size": recipe.size, "longest": recipe.max_size, "device": device}
     batch_size = 50 if model.input.fit == "letterbox" else 2
     seen, layers, clock = [], [], time.monotonic()
@@ -307,7 +178,7 @@ def forward(
                 report(f"{len(seen)} of {len(data)} images")
                 clock = time.monotonic()
     if not seen:
-        raise ValueError(f"no picture of {data.name} could be read: {'; '.join(data.skipped[:3])}")
+        raise ValueError(f"no image of {data.name} could be read: {'; '.join(data.skipped[:3])}")
     return seen, layers
 
 
@@ -319,12 +190,8 @@ def score(
     visible: of which joints an annotated centre is the mean (`centers.true_centers`). Numbers are None where there is
     nobody to find.
     """
-    import pandas as pd
-
     truth = data.ground_truth
-    options = {
-        "sigmas": data.layout.sigmas, "area_scale": data.area_scale, "category_id": data.category_id,
-    }  # fmt: skip
+    options = scoring(data)
     ids = [data.ids[i] for i in seen]
     found = [columns(poses, ids) for poses in layers]
     results = [evaluate(truth, detections, **options) for detections in found]
@@ -357,8 +224,3 @@ def score(
         "visibility.csv": joints(pairs, data.layout.keypoints),
     }
     return plain(metrics), tables
-
-
-def _fingerprint(path: Path) -> str:
-    """Twelve hexadecimal digits of the file's sha256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""

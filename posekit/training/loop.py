@@ -18,8 +18,6 @@ from torch import nn
 
 from posekit import runs
 from posekit.data import notes
-from posekit.data.transforms import decode
-from posekit.evaluation.coco import evaluate
 from posekit.files import read_json, relative, save_tensors, write_json
 from posekit.protocols import Criterion
 from posekit.provenance import seed_everything
@@ -28,6 +26,7 @@ from posekit.training.parameter_groups import parameter_groups
 from posekit.training.pretrain import pretrain
 from posekit.training.recipes import Recipe
 from posekit.training.summary import summary
+from posekit.training.validation import Validation, validate
 
 CHECKPOINT = "resume.ckpt"
 WEIGHTS = "model.safetensors"
@@ -67,7 +66,7 @@ def train(
     facts = {"seed": recipe.seed, "data": parts.train.dataset, "device": fabric.device, "dtype": recipe.precision}
     with interruption.deferred() as stop:
         with fabric.rank_zero_first():  # it may move another run aside, and alone writes
-            same = {"ignore": checkpoint.fields_absent_from_record(folder, recipe), "makes": (WEIGHTS,)}
+            same = {"defaults": vars(Recipe(recipe.model)), "makes": (WEIGHTS,)}
             run = runs.Run.open(folder, vars(recipe), writes=fabric.is_global_zero, **same, **facts)
         with run:
             if run.before == "done":
@@ -77,9 +76,9 @@ def train(
             run.record["summary"] = summary(recipe, parts)
             try:
                 loop = Loop(recipe, run, fabric, parts, stop, report)
-                loop.resume(report)
+                loop.resume()
                 notes.report_notes(parts, run.record, report)
-                loop.fit(report, checkpoint_seconds, validate_every)
+                loop.fit(checkpoint_seconds, validate_every)
                 metrics = loop.finish()
                 notes.report_left_out(parts, run.record, report)
             except KeyboardInterrupt as error:
@@ -99,7 +98,7 @@ class Loop:
     """One training run in progress: weights, optimiser, average, position in the data."""
 
     def __init__(self, recipe: Recipe, run: runs.Run, fabric, parts, stop: interruption.Stop, report: Callable) -> None:
-        self.recipe, self.run, self.fabric, self.data, self.stop = recipe, run, fabric, parts, stop
+        self.recipe, self.run, self.fabric, self.data, self.stop, self.report = recipe, run, fabric, parts, stop, report
         model = parts.model.to(fabric.device)
         optimizer = torch.optim.AdamW(parameter_groups(model, recipe), fused=True)
         if fabric.device.type == "cpu":
@@ -107,12 +106,13 @@ class Loop:
         self.plain = model  # without Fabric's wrapper: state dict, `decode`
         self.step = self.epoch = self.batch = 0  # optimiser steps; epochs done; batches done in this epoch
         self.held = 0  # batches whose gradients wait for the next step
-        self.opened = 0  # the step at which this epoch began: it decides how the pictures are augmented
+        self.opened = 0  # the step at which this epoch began: it decides how the images are augmented
         self.seconds = 0.0
         self.sums: dict[str, float] = {}  # of the training terms in this epoch
         self.images = 0
+        self.validated: Validation | None = None  # at the last row of the log
         if not run.path(CHECKPOINT).exists():
-            self.pretrain(report)  # before `setup`, which gives all processes the weights of the first
+            self.pretrain()  # before `setup`, which gives all processes the weights of the first
         self.model, self.optimizer = fabric.setup(model, optimizer)
         self.average = None
         if recipe.ema:
@@ -127,23 +127,23 @@ class Loop:
         if self.fabric.is_global_zero:
             checkpoint.save(self, self.run.path(CHECKPOINT))
 
-    def resume(self, report: Callable[[str], None]) -> None:
+    def resume(self) -> None:
         """Takes up `resume.ckpt` where there is one; the log goes back to where that was written."""
         found = self.run.path(CHECKPOINT).exists()
         if found:
             checkpoint.take_up(self, self.run.path(CHECKPOINT))
-            report(f"resumed at step {self.step} of {self.recipe.steps} (epoch {self.epoch + 1})")
+            self.report(f"resumed at step {self.step} of {self.recipe.steps} (epoch {self.epoch + 1})")
         if self.fabric.is_global_zero:  # of an epoch that has ended and was not validated, no row counts
             rows = self.epoch - (self.images > 0 and not self.batch)
             runs.truncate_log(self.run.path("log.csv"), rows if found else 0)
 
-    def pretrain(self, report: Callable[[str], None]) -> None:
+    def pretrain(self) -> None:
         """The recipe's `backbone_steps` on joint heatmaps; their time counts in the log's minutes."""
         if self.recipe.backbone_steps:
             start = time.monotonic()
             pretrain(
                 self.plain.backbone[0], self.data.train, num_keypoints=self.plain.num_keypoints,
-                steps=self.recipe.backbone_steps, lr=self.recipe.lr_backbone, report=report, check=self.check,
+                steps=self.recipe.backbone_steps, lr=self.recipe.lr_backbone, report=self.report, check=self.check,
             )  # fmt: skip
             self.seconds += time.monotonic() - start
 
@@ -158,7 +158,7 @@ class Loop:
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
-    def fit(self, report: Callable[[str], None], checkpoint_seconds: float, validate_every: int) -> None:
+    def fit(self, checkpoint_seconds: float, validate_every: int) -> None:
         from tqdm import tqdm
 
         if not validate_every:
@@ -168,7 +168,7 @@ class Loop:
         while True:
             ended = self.step >= self.recipe.steps
             if self.images and (ended or not self.batch and self.epoch % validate_every == 0):
-                self.end_interval(report)
+                self.end_interval()
                 clock = saved = time.monotonic()  # the log's minutes are of training alone
             if ended:
                 break
@@ -205,18 +205,19 @@ class Loop:
             steps = f"at step {self.step} of {self.recipe.steps}" if self.step else "before the first step"
             raise KeyboardInterrupt(f"interrupted {steps}; the same call goes on from there")
 
-    def end_interval(self, report: Callable[[str], None]) -> None:
+    def end_interval(self) -> None:
         """Validates, then writes a row of the log (training terms: means since the last row) and the checkpoint."""
         self.save()  # a stop while validating leaves this state
-        row = self.log_row(self.validate())
-        for trouble in self.troubles:
-            report(f"epoch {self.epoch}, step {self.step}: {trouble}")
+        self.validated = self.validate()
+        for trouble in self.validated.troubles:
+            self.report(f"epoch {self.epoch}, step {self.step}: {trouble}")
+        row = self.log_row()
         self.sums, self.images = {}, 0
         if self.fabric.is_global_zero:
             runs.append_row(self.run.path("log.csv"), row)
             self.run.save(step=self.step, epoch=self.epoch, **{n: row[n] for n in row if n.partition("_")[0] == "AP"})
         self.save()
-        report(checkpoint.line(row, self.recipe.steps))
+        self.report(line(row, self.recipe.steps))
 
     def train_batch(self, batch: dict) -> None:
         """Forward, loss, backward and, every `accumulate` batches, one optimiser step."""
@@ -260,88 +261,33 @@ class Loop:
         stage, late = schedules.stage(self.step, self.recipe), schedules.is_late(self.step, self.recipe)
         return self.data.criterion(model, stage, late)
 
-    # --- validation ------------------------------------------------------------------------------------------------
+    # --- validation and the end --------------------------------------------------------------------------------------
 
-    def validate(self) -> dict:
-        """Validation terms `val_*` and the ten COCO numbers of the weights that the run would ship now.
+    def validate(self) -> Validation:
+        """Scores the weights that the run would ship now."""
+        model = self.best_weights
+        return validate(model, self.data, self.fabric, self.criterion(model), self.sums, self.check)
 
-        Of several data sets the ten numbers are the first one's, and `AP_NAME` that of each. A model that does not
-        decode poses has the terms alone. A loss that is not finite is NaN here, and poses that are not finite are left
-        out of the score; `troubles` says so in a sentence each. Training goes on: only its own loss stops it.
-        """
-        sums, count, stats, self.rows = {}, 0, {}, {}
-        self.lost_images = self.lost_poses = 0
-        for index, (name, loader) in enumerate(self.data.val.items()):
-            count += self.validate_on(loader, index, sums, name)
-            if name in self.rows:
-                data = loader.dataset
-                result = evaluate(
-                    data.ground_truth, self.rows[name], sigmas=data.layout.sigmas, area_scale=data.area_scale,
-                    category_id=data.category_id,
-                )  # fmt: skip
-                stats |= {} if index else result.known
-                stats |= {"AP_" + name: result.known["AP"]} if len(self.data.val) > 1 else {}
-        self.troubles = []
-        if self.lost_images:
-            lost = f"the validation loss of {self.lost_images} of {count} images is not finite"
-            self.troubles.append(f"{lost}; the log says nan and training goes on")
-        if self.lost_poses:
-            self.troubles.append(f"{self.lost_poses} predicted poses are not finite and are left out of the AP")
-        return {"val_" + name: value / max(count, 1) for name, value in sums.items()} | stats
-
-    def validate_on(self, loader, index: int, sums: dict[str, float], name: str) -> int:
-        """One data set: adds its terms to `sums`, sets its `rows`; returns the number of its pictures or crops."""
-        model, several, count, rows = self.best_weights.eval(), len(self.data.val) > 1, 0, []
-        person = loader.dataset.category_id
-        with torch.inference_mode():
-            for batch in loader.epoch(0):
-                self.check()
-                batch = self.fabric.to_device(batch)
-                kwargs = {**self.data.forward_kwargs, "dataset": index} if several else self.data.forward_kwargs
-                for target in batch["targets"] if several else []:
-                    target["dataset"] = torch.tensor(index)
-                outputs = model(batch["images"], batch["padding_mask"], **kwargs)
-                terms = self.validation_terms(model, outputs, batch["targets"])
-                for term, value in terms.items():
-                    sums[term] = sums.get(term, 0.0) + value * len(batch["images"])
-                self.lost_images += 0 if math.isfinite(terms["total"]) else len(batch["images"])
-                count += len(batch["images"])
-                if hasattr(model, "decode"):
-                    for poses, target in zip(decode(model, outputs, batch), batch["targets"], strict=True):
-                        fine = poses.finite()
-                        self.lost_poses += int((~fine).sum())
-                        rows += poses.select(fine).to_coco(target["image_id"], person)
-        if hasattr(model, "decode"):
-            self.rows[name] = rows
-        return count
-
-    def validation_terms(self, model: nn.Module, outputs: dict, targets: list[dict]) -> dict[str, float]:
-        """The terms and `total`, their weighted sum; NaN where predictions cannot be assigned to people."""
-        try:
-            losses = self.criterion(model)(outputs, targets)
-        except FloatingPointError:
-            return dict.fromkeys(["total", *self.sums], math.nan)  # the terms of the training steps before
-        return {name: float(term) for name, term in {"total": losses.total, **losses.terms}.items()}
-
-    def log_row(self, validated: dict) -> dict:
+    def log_row(self) -> dict:
         head = {"epoch": self.epoch, "step": self.step, "minutes": round(self.seconds / 60, 4)}
         backbone = [g["lr"] for g in self.optimizer.param_groups if g["name"] == "backbone"]
         first = self.optimizer.param_groups[0]["lr"]
         rates = {"lr": first, "lr_backbone": backbone[0] if backbone else first}
-        return head | rates | {"train_" + n: v / max(self.images, 1) for n, v in self.sums.items()} | validated
+        terms = {"train_" + name: value / max(self.images, 1) for name, value in self.sums.items()}
+        return head | rates | terms | self.validated.numbers
 
     def finish(self) -> dict[str, float]:
         """Writes the weights, the predictions and the metrics of the end."""
         self.fabric.barrier()  # one process writes the log
         metrics = runs.read_log(self.run.path("log.csv"))[-1]  # None where there is nobody to find
-        if not hasattr(self, "rows"):
-            self.validate()
+        validated = self.validated or self.validate()
         if self.fabric.is_global_zero:
             note = {"model": self.recipe.model, "keypoints": str(self.plain.num_keypoints)}
             save_tensors(self.run.path(WEIGHTS), self.best_weights.state_dict(), note)
-            for name, rows in self.rows.items():
-                file = f"predictions_{name}.json" if name in [*self.rows][1:] else "predictions.json"
-                write_json(self.run.path(file), rows, indent=None)
+            for index, (name, rows) in enumerate(validated.rows.items()):
+                write_json(
+                    self.run.path(f"predictions_{name}.json" if index else "predictions.json"), rows, indent=None
+                )
             write_json(self.run.path("metrics.json"), metrics)
             self.run.save(**metrics)
         return metrics
@@ -350,3 +296,16 @@ class Loop:
 def forward_kwargs(targets: list[dict]) -> dict[str, torch.Tensor]:
     """What the model must know of its batch: `dataset` (M,) where the crops are of several data sets."""
     return {"dataset": torch.stack([target["dataset"] for target in targets])} if "dataset" in targets[0] else {}
+
+
+def line(row: dict, steps: int) -> str:
+    """A row of the log in one line, with the time that is left of `steps`; a dash for a number that there is not."""
+
+    def number(name: str) -> str:
+        return "–" if row.get(name) is None else f"{row[name]:.3f}"
+
+    left = row["minutes"] / max(row["step"], 1) * (steps - row["step"])
+    parts = [f"epoch {row['epoch']:>3}", f"step {row['step']:>6}/{steps}"]
+    parts += [f"train {number('train_total')}", f"val {number('val_total')}"]
+    parts += [f"{name} {number(name)}" for name in row if name in ("AP", "AP50") or name.startswith("AP_")]
+    return "  ".join([*parts, f"{row['minutes']:.1f} min, {left:.1f} min to go"])

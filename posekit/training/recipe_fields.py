@@ -11,9 +11,7 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
-LIMITS: dict[
-    str, tuple[float, float]
-] = {  # the least and the most, both allowed; of other numbers 0 and no end
+LIMITS: dict[str, tuple[float, float]] = {  # the least and the most, both allowed; of other numbers 0 and no end
     **dict.fromkeys(("people", "max_size", "sizes", "batch_size", "steps", "accumulate"), (1, math.inf)),
     **dict.fromkeys(("layer_decay", "drop_at", "restart_at", "stage2_at", "late_at", "ema"), (0, 1)),
     "seed": (0, 2**32 - 1),

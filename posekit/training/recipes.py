@@ -16,6 +16,8 @@ import yaml
 
 from posekit.training import recipe_fields
 
+FAMILIES = ("poet", "rtmo", "vitpose", "mae")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -130,6 +132,19 @@ def from_record(parameters: Mapping, where: str = "run.json") -> Recipe:
         return Recipe(**known)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def family_of(model: str) -> str:
+    """The family of a model that can be trained, by its name.
+
+    Raises:
+        ValueError: none of them.
+    """
+    family = model.partition("_")[0]
+    if family not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise ValueError(f"there is no training for the model {model!r}; its name begins with one of {known}")
+    return family
 
 
 def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""A model with trained weights, by name: `load("rtmo_tiny", "scenes")`."""
+"""A model with trained weights: by name, `load("rtmo_tiny", "scenes")`, or of a run, for the data to score."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,12 @@ from torch import nn
 
 from posekit import models, runs
 from posekit.files import relative, resolve
-from posekit.models.checkpoints import load_weights
-from posekit.training.recipes import from_record, plain_options
+from posekit.models.checkpoints import load_weights, read
+from posekit.models.checkpoints_vitpose import size
+from posekit.models.vitpose import merge_experts
+from posekit.protocols import PoseDataset
+from posekit.training.datasets import names_of
+from posekit.training.recipes import Recipe, family_of, from_record, plain_options
 
 WEIGHTS = "data/weights"  # our own reference models, shipped with the repository
 
@@ -39,7 +44,7 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
     load_weights(model, path)
     if not recipe and name.startswith(("rtmo", "vitpose")):
         model.input = replace(model.input, pixel_centre=0.0)
-    if recipe and recipe.size and model.input.fit == "letterbox":  # it sees pictures as it was trained to
+    if recipe and recipe.size and model.input.fit == "letterbox":  # it sees images as it was trained to
         model.input = replace(model.input, size=recipe.size)
     return model.eval()
 
@@ -48,3 +53,45 @@ def weights_file(path: str | Path) -> Path:
     """The weights of a run folder, or the file itself."""
     path = resolve(path)
     return path / "model.safetensors" if path.is_dir() else path
+
+
+def trained_model(recipe: Recipe, run: str | Path, data: PoseDataset, dataset: str = "") -> nn.Module:
+    """The network of a run folder in evaluation mode, for the keypoints of `data`.
+
+    A ViTPose that learned from several data sets becomes the plain one of `dataset`, one of their names or paths; for
+    other data, of the first that has as many keypoints.
+
+    Raises:
+        ValueError: none has as many; or weights of another model.
+    """
+    if family_of(recipe.model) == "mae":
+        return load(recipe.model, run)
+    own = names_of(recipe.dataset)
+    if len(own) == 1:
+        trained = keypoints_of(run)
+        if trained and trained != len(data.layout):
+            raise ValueError(
+                f"{relative(run)} finds {trained} keypoints and {data.name} has {len(data.layout)}: evaluate it "
+                f"on data with {trained} keypoints, or train a model for these {len(data.layout)} with 10_train"
+            )
+        return load(recipe.model, run, num_keypoints=len(data.layout))
+    counts = size(read(weights_file(run)))["num_keypoints"]
+    whole = load(recipe.model, run, num_keypoints=counts)
+    named = [i for i, (name, spec) in enumerate(own.items()) if dataset in (name, spec)]
+    fitting = named or [i for i, count in enumerate(counts) if count == len(data.layout)]
+    if not fitting:
+        raise ValueError(
+            f"{data.name} has {len(data.layout)} keypoints and the decoders of {recipe.dataset} have "
+            f"{', '.join(map(str, counts))}: score it on one of these"
+        )
+    return merge_experts(whole, fitting[0]).eval()
+
+
+def keypoints_of(run: str | Path) -> int | None:
+    """How many keypoints the weights of a run find, as training noted it in their file; None if it did not."""
+    from safetensors import SafetensorError, safe_open
+
+    with suppress(OSError, SafetensorError), safe_open(weights_file(run), "pt") as file:
+        noted = (file.metadata() or {}).get("keypoints", "")
+        return int(noted) if noted.isdecimal() else None
+    return None

@@ -1,0 +1,79 @@
+"""What the weights of a run score now: terms of the loss and COCO's numbers on its validation data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from posekit.data.transforms import decode
+from posekit.evaluation.coco import evaluate
+from posekit.protocols import Criterion, PoseDataset
+from posekit.training.build import Parts
+
+
+@dataclass
+class Validation:
+    """`numbers`: means of the terms as `val_*`, COCO's ten numbers of the first data set and, of several, `AP_NAME` of
+    each. `rows`: COCO result rows of each data set; none of a model that does not decode poses. `troubles`: a sentence
+    for each kind of number that is not finite.
+    """
+
+    numbers: dict[str, Any]
+    rows: dict[str, list[dict]]
+    troubles: list[str]
+
+
+@torch.inference_mode()
+def validate(
+    model: nn.Module, parts: Parts, fabric, criterion: Criterion, terms: Iterable[str], check: Callable[[], None]
+) -> Validation:
+    """One pass over the validation data of `parts`. `check` is called before every batch; what it raises ends it.
+
+    A loss that is not finite is NaN here, as are its `terms` where predictions cannot be assigned to people, and poses
+    that are not finite are left out of the score. Training goes on: only its own loss stops it.
+    """
+    model, several, decodes = model.eval(), len(parts.val) > 1, hasattr(model, "decode")
+    sums, stats, found = {}, {}, {}
+    images = lost_images = lost_poses = 0
+    for index, (name, loader) in enumerate(parts.val.items()):
+        rows, data = [], loader.dataset
+        kwargs = parts.forward_kwargs | ({"dataset": index} if several else {})
+        for batch in loader.epoch(0):
+            check()
+            batch = fabric.to_device(batch)
+            for target in batch["targets"] if several else ():
+                target["dataset"] = torch.tensor(index)
+            outputs, count = model(batch["images"], batch["padding_mask"], **kwargs), len(batch["images"])
+            try:
+                losses = criterion(outputs, batch["targets"])
+                values = {"total": float(losses.total)} | {term: float(value) for term, value in losses.terms.items()}
+            except FloatingPointError:
+                values = dict.fromkeys(["total", *terms], math.nan)
+            for term, value in values.items():
+                sums[term] = sums.get(term, 0.0) + value * count
+            images += count
+            lost_images += 0 if math.isfinite(values["total"]) else count
+            for poses, target in zip(decode(model, outputs, batch), batch["targets"], strict=True) if decodes else ():
+                fine = poses.finite()
+                lost_poses += int((~fine).sum())
+                rows += poses.select(fine).to_coco(target["image_id"], data.category_id)
+        if decodes:
+            found[name], numbers = rows, evaluate(data.ground_truth, rows, **scoring(data)).known
+            stats |= ({} if index else numbers) | ({"AP_" + name: numbers["AP"]} if several else {})
+    troubles = []
+    if lost_images:
+        lost = f"the validation loss of {lost_images} of {images} images is not finite"
+        troubles.append(f"{lost}; the log says nan and training goes on")
+    if lost_poses:
+        troubles.append(f"{lost_poses} predicted poses are not finite and are left out of the AP")
+    return Validation({"val_" + name: value / max(images, 1) for name, value in sums.items()} | stats, found, troubles)
+
+
+def scoring(data: PoseDataset) -> dict[str, Any]:
+    """What `posekit.evaluation.coco.evaluate` must know of a data set besides its ground truth."""
+    return {"sigmas": data.layout.sigmas, "area_scale": data.area_scale, "category_id": data.category_id}
