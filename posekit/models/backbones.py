@@ -14,12 +14,13 @@ class ResNet50(nn.Module):
     """torchvision's ResNet-50 without its classifier, batch norm frozen, conv1 and layer1 not trained.
 
     `dilate_last` is POET's DC5: the last stage dilates instead of striding, so the stride is 16, not 32.
-    `pretrained` downloads ImageNet weights (torchvision's V1, as the paper's).
+    `pretrained` downloads ImageNet weights (torchvision's V1, as the paper's). `frozen`: False trains everything, batch
+    norms included, as the heatmap baselines do.
     """
 
     channels = 2048
 
-    def __init__(self, dilate_last: bool = False, pretrained: bool = False) -> None:
+    def __init__(self, dilate_last: bool = False, pretrained: bool = False, frozen: bool = True) -> None:
         super().__init__()
         from torchvision.models import ResNet50_Weights, resnet50
         from torchvision.models._utils import IntermediateLayerGetter
@@ -28,12 +29,12 @@ class ResNet50(nn.Module):
         network = resnet50(
             weights=ResNet50_Weights.IMAGENET1K_V1 if pretrained else None,
             replace_stride_with_dilation=[False, False, dilate_last],
-            norm_layer=FrozenBatchNorm2d,
+            norm_layer=FrozenBatchNorm2d if frozen else nn.BatchNorm2d,
         )
         self.body = IntermediateLayerGetter(network, {"layer4": "features"})
         self.stride = 16 if dilate_last else 32
         for name, parameter in self.body.named_parameters():
-            parameter.requires_grad_(name.startswith(("layer2", "layer3", "layer4")))
+            parameter.requires_grad_(not frozen or name.startswith(("layer2", "layer3", "layer4")))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 2048, H / stride, W / stride)."""
@@ -59,13 +60,11 @@ class ResNet50Pyramid(nn.Module):
 
 
 class TinyResNet(nn.Module):
-    """A residual network of some 0.4 M parameters for pictures of 128 to 256 pixels, stride 16.
+    """A residual network of some 0.4 M parameters for images of 128 to 256 pixels, stride 16.
 
     Two strided 3x3 convolutions, then one residual stage per entry of `widths`, `blocks` deep; every stage but the
     first halves the resolution.
     """
-
-    stride = 16
 
     def __init__(self, widths: tuple[int, ...] = (24, 48, 96), blocks: tuple[int, ...] = (1, 1, 2)) -> None:
         super().__init__()
@@ -76,10 +75,10 @@ class TinyResNet(nn.Module):
                 layers.append(Residual(width, out, stride=2 if stage and not block else 1))
                 width = out
         self.body = nn.Sequential(*layers)
-        self.channels = width
+        self.channels, self.stride = width, 2 * 2 ** len(widths)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, widths[-1], H / 16, W / 16)."""
+        """(B, 3, H, W) -> (B, widths[-1], H / stride, W / stride)."""
         return self.body(images)
 
 

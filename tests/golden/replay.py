@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from golden import poet, rtmo, vitpose
+from golden import baselines, poet, rtmo, vitpose
 from golden.checks import Check, Directory
 
-FORMATS = {"POET": poet.FILES, "RTMO": rtmo.FILES, "ViTPose": vitpose.FILES}
+FORMATS = {"POET": poet.FILES, "RTMO": rtmo.FILES, "ViTPose": vitpose.FILES, "baselines": baselines.FILES}
 IGNORED = ("README*", ".*")
 
 
