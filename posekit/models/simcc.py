@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from posekit.models.coordinate_classifier import GatedAttentionUnit
@@ -17,7 +18,7 @@ class ScaleNorm(nn.Module):
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.scale, self.eps, self.g = dim**-0.5, eps, nn.Parameter(nn.init.ones_(Tensor(1)))
+        self.scale, self.eps, self.g = dim**-0.5, eps, nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
         return x / (x.norm(dim=-1, keepdim=True) * self.scale).clamp(min=self.eps) * self.g
