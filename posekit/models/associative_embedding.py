@@ -180,7 +180,9 @@ class HRNet(nn.Module):
         return self.body(images)[0]
 
 
-SPEC = InputSpec(size=512, fit="shortest")  # differs from mmpose: padded at the bottom and the right, not about the centre
+SPEC = InputSpec(
+    size=512, fit="shortest"
+)  # differs from mmpose: padded at the bottom and the right, not about the centre
 
 
 def ae_r50(stride: int = 4, pretrained: bool = False, **overrides) -> AssociativeEmbedding:
@@ -201,7 +203,7 @@ def ae_hrnet(width: int = 32, higher: bool = False, pretrained: bool = False, **
 
 
 def ae_tiny(stride: int = 4, **overrides) -> AssociativeEmbedding:
-    """For images of 128 pixels on two CPU cores: 0.8 M parameters at stride 4."""
+    """For images of 128 pixels on two CPU cores: 1.1 M parameters at stride 4."""
     options = {"input": InputSpec(size=128), "doublings": doublings_for(stride), "filters": 48} | overrides
     return AssociativeEmbedding(TinyResNet((24, 48, 96, 128), (1, 1, 2, 2)), **options)
 
