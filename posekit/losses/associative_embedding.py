@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from posekit.protocols import Losses
+
 PUSH = ("exp", "max")
 
 
@@ -78,11 +80,11 @@ class AssociativeEmbeddingCriterion(nn.Module):
         self, stride: int, sigma: float = 2.0, w_heatmap: float = 1.0, w_pull: float = 1e-3, w_push: float = 1e-3
     ) -> None:
         super().__init__()
-        self.sigma = sigma
-        self.weights = {"loss_heatmap": w_heatmap, "loss_pull": w_pull, "loss_push": w_push}
+        self.stride, self.sigma = stride, sigma
+        self.weights = {"loss_heatmap": float(w_heatmap), "loss_pull": float(w_pull), "loss_push": float(w_push)}
 
-    def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Unweighted terms; outputs as the model gives them."""
+    def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> Losses:
+        """See the class; outputs as the model gives them."""
         tags, device = outputs["tags"][:, :, 0], outputs["tags"].device
         size = (tags.shape[3], tags.shape[2])
         people = [(one["keypoints"].to(device), one["visibility"].to(device)) for one in targets]
@@ -93,7 +95,7 @@ class AssociativeEmbeddingCriterion(nn.Module):
         heat = tags.new_zeros((), dtype=torch.float32)
         for predicted in (value for name, value in outputs.items() if name.startswith("heatmaps")):
             heat = heat + self.heatmap_loss(predicted, people, [one["ignore"].to(device) for one in targets], size)
-        return {"loss_heatmap": heat, "loss_pull": pull.mean(), "loss_push": push.mean()}
+        return Losses({"loss_heatmap": heat, "loss_pull": pull.mean(), "loss_push": push.mean()}, self.weights)
 
     def heatmap_loss(self, predicted: Tensor, people: list, regions: list[Tensor], size: tuple[int, int]) -> Tensor:
         """The masked error of one scale, mean over the batch; size (w, h) of the tags, whose stride is known."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from posekit.poses import to_pixel_index
+from posekit.protocols import Losses
 
 SIGMA = (4.9, 5.66)  # in bins, for crops of 192 x 256 pixels
 
@@ -60,11 +61,12 @@ class SimccCriterion(nn.Module):
     def __init__(self, crop_size: tuple[int, int], sigma=SIGMA, split: float = 2.0, beta: float = 10.0) -> None:
         super().__init__()
         self.crop_size, self.sigma, self.split, self.beta = crop_size, tuple(sigma), split, beta
-        self.weights = {"loss_simcc": 1.0}
 
-    def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> Losses:
+        """See the class; outputs as the model gives them."""
         device = outputs["x"].device
         keypoints = to_pixel_index(torch.stack([one["keypoints"] for one in targets]).to(device))
         weights = torch.stack([one["weights"] for one in targets]).to(device)
         *labels, weights = simcc_labels(keypoints, weights, self.crop_size, self.sigma, self.split)
-        return {"loss_simcc": simcc_loss((outputs["x"], outputs["y"]), tuple(labels), weights, self.beta)}
+        loss = simcc_loss((outputs["x"], outputs["y"]), tuple(labels), weights, self.beta)
+        return Losses({"loss_simcc": loss}, {"loss_simcc": 1.0})

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
-from posekit.models.csp_darknet import ConvBN, SpatialPyramid, fuse_batch_norms
+from posekit.models.csp_darknet import ConvBN, SpatialPyramid, fuse_batch_norms, quick_statistics
 from posekit.models.pyramid import Pyramid
 from posekit.poses import Poses
 
@@ -213,4 +213,4 @@ def rtmdet_nano(**overrides) -> RTMDet:
 def rtmdet_tiny(**overrides) -> RTMDet:
     """For images of 128 pixels on two CPU cores: 0.2 M parameters."""
     options = {"input": InputSpec(size=128, **SPEC), "width": 48} | overrides
-    return RTMDet((16, 24, 32, 64, 96), (1, 1, 1, 1), **options)
+    return quick_statistics(RTMDet((16, 24, 32, 64, 96), (1, 1, 1, 1), **options))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
-from posekit.models.csp_darknet import ConvBN, CSPDarknet, CSPLayer, csp_darknet, fuse_batch_norms
+from posekit.models.csp_darknet import ConvBN, CSPDarknet, CSPLayer, csp_darknet, fuse_batch_norms, quick_statistics
 from posekit.models.pyramid import Pyramid
 from posekit.models.rtmdet import COARSEST, STRIDES, corner_priors
 from posekit.models.rtmo import GREY, RAW, decode_boxes, survivors
@@ -155,8 +155,4 @@ def yolox_pose(size: str = "s", **overrides) -> YOLOXPose:
 def yolox_pose_tiny(**overrides) -> YOLOXPose:
     """For images of 128 pixels on two CPU cores, on the backbone of RTMO-tiny: 1.2 M parameters."""
     options = {"input": InputSpec(size=128, **GREY), "width": 48} | overrides
-    model = YOLOXPose(CSPDarknet((16, 16, 48, 96, 128), (0, 1, 1, 1)), **options)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.1  # as RTMO-tiny: slow statistics lag behind in short runs
-    return model
+    return quick_statistics(YOLOXPose(CSPDarknet((16, 16, 48, 96, 128), (0, 1, 1, 1)), **options))
