@@ -55,8 +55,8 @@ def simcc_loss(predicted: tuple[Tensor, Tensor], labels: tuple[Tensor, Tensor], 
 
 
 class SimccCriterion(nn.Module):
-    """`loss_simcc` of crops of `crop_size` = (W, H); targets are dicts with `keypoints` (K, 2) px of the crop, COCO's
-    frame, and `weights` (K,)."""
+    """`loss_simcc` of crops of `crop_size` = (W, H); targets hold `keypoints` (1, K, 2) px of the crop, COCO's frame,
+    and `visibility` (1, K)."""
 
     def __init__(self, crop_size: tuple[int, int], sigma=SIGMA, split: float = 2.0, beta: float = 10.0) -> None:
         super().__init__()
@@ -65,8 +65,8 @@ class SimccCriterion(nn.Module):
     def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> Losses:
         """See the class; outputs as the model gives them."""
         device = outputs["x"].device
-        keypoints = to_pixel_index(torch.stack([one["keypoints"] for one in targets]).to(device))
-        weights = torch.stack([one["weights"] for one in targets]).to(device)
+        keypoints = to_pixel_index(torch.cat([one["keypoints"] for one in targets]).to(device))
+        weights = (torch.cat([one["visibility"] for one in targets]) > 0).float().to(device)
         *labels, weights = simcc_labels(keypoints, weights, self.crop_size, self.sigma, self.split)
         loss = simcc_loss((outputs["x"], outputs["y"]), tuple(labels), weights, self.beta)
         return Losses({"loss_simcc": loss}, {"loss_simcc": 1.0})

@@ -7,11 +7,13 @@ head too. Names of submodules are those of published RTMO weights. Legend: B pic
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+M = TypeVar("M", bound=nn.Module)
 WIDTHS = (64, 128, 256, 512, 1024)  # channels of the stem and the four stages at width factor 1
 BLOCKS = (3, 9, 9, 3)  # residual blocks of the stages at depth factor 1
 
@@ -137,7 +139,7 @@ def fuse_batch_norms(module: nn.Module) -> nn.Module:
     return module
 
 
-def quick_statistics(module: nn.Module) -> nn.Module:
+def quick_statistics(module: M) -> M:
     """The module, its batch norms with torch's momentum of 0.1 instead of YOLOX's 0.03.
 
     In a run of a few hundred steps at a high rate the slow statistics lag so far behind the weights that activations

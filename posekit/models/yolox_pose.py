@@ -63,6 +63,8 @@ class PoseHead(nn.Module):
 class YOLOXPose(nn.Module):
     """See the module's docstring. `width`: channels of the neck's levels; `depth`: blocks of its layers."""
 
+    features = (3, 4, 5)  # levels of the pyramid that predict: level l has stride 2 ** l
+
     def __init__(
         self, backbone: CSPDarknet, *, input: InputSpec, num_keypoints: int = 17, width: int = 128, depth: int = 1
     ) -> None:

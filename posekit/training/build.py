@@ -19,13 +19,14 @@ from posekit.data.mosaic import MIXES, Mosaic
 from posekit.data.topdown import ConcatDataset, PersonCrops
 from posekit.files import relative
 from posekit.input_spec import InputSpec
-from posekit.layouts import Layout
+from posekit.layouts import COCO, Layout
 from posekit.protocols import Criterion, PoseDataset, PoseModel
 from posekit.training.datasets import check_people, names_of, open_split
 from posekit.training.recipes import Recipe, family_of, from_record, plain_options
 from posekit.training.weights import weights_file
 
-TOP_DOWN = ("vitpose", "mae")  # families that see crops, so people of several data sets in one batch
+SEVERAL = ("vitpose", "mae")  # families that learn from people of several data sets in one batch
+COCO_ONLY = ("openpose",)  # its parts and limbs are COCO's
 
 
 @dataclass
@@ -54,7 +55,7 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
         ValueError: a recipe that does not hang together; one sentence.
     """
     family, names = family_of(recipe.model), names_of(recipe.dataset)
-    if len(names) > 1 and family not in TOP_DOWN:
+    if len(names) > 1 and family not in SEVERAL:
         raise ValueError(f"{recipe.model} learns from one data set at a time, not from {recipe.dataset}; choose one")
     train = [open_split(recipe, spec, "train") for spec in names.values()]
     val = [open_split(recipe, spec, "val") for spec in names.values()]
@@ -83,12 +84,15 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
 
 def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> nn.Module:
     """The recipe's model, with its starting weights where it names some. Several K: a head for each."""
-    overrides = {} if family_of(recipe.model) == "mae" else {"num_keypoints": num_keypoints}
+    family = family_of(recipe.model)
+    if family in COCO_ONLY and num_keypoints != len(COCO):
+        raise ValueError(f"{recipe.model} knows COCO's {len(COCO)} keypoints, and the data have {num_keypoints}")
+    overrides = {} if family in ("mae", *COCO_ONLY) else {"num_keypoints": num_keypoints}
     model = with_options(models.build, recipe.model_options, recipe.model, field="model_options", **overrides)
     if recipe.weights:
         from posekit.models.checkpoints import read, size, start_from
 
-        path, poet = weights_file(recipe.weights), family_of(recipe.model) == "poet"
+        path, poet = weights_file(recipe.weights), family == "poet"
         theirs = size(read(path)).get("num_keypoints") if poet else None  # other models take what fits
         if theirs not in (None, num_keypoints):
             raise ValueError(
@@ -171,10 +175,14 @@ def load_teacher(source: str) -> nn.Module:
 
 def build_criterion(recipe: Recipe, model: nn.Module, layout: Layout, stage: int = 1, late: bool = False) -> Criterion:
     """The recipe's criterion for the outputs of `model`, on its device; stage and late steps change RTMO's."""
+    from posekit.losses.associative_embedding import AssociativeEmbeddingCriterion
     from posekit.losses.heatmap import HeatmapCriterion
+    from posekit.losses.openpose import OpenPoseCriterion
     from posekit.losses.poet import PoetCriterion
     from posekit.losses.reconstruction import ReconstructionCriterion
     from posekit.losses.rtmo import RtmoCriterion
+    from posekit.losses.simcc import SimccCriterion
+    from posekit.losses.yolox_pose import YoloxPoseCriterion
 
     options = recipe.loss_options
     match family_of(recipe.model):
@@ -186,6 +194,16 @@ def build_criterion(recipe: Recipe, model: nn.Module, layout: Layout, stage: int
             )
         case "vitpose":
             criterion = with_options(HeatmapCriterion, options, output_weight=recipe.output_weight)
+        case "simple":
+            criterion = with_options(HeatmapCriterion, options)
+        case "ae":
+            criterion = with_options(AssociativeEmbeddingCriterion, options, model.stride)
+        case "openpose":
+            criterion = with_options(OpenPoseCriterion, options, model.stride)
+        case "rtmpose":
+            criterion = with_options(SimccCriterion, options, model.crop_size)
+        case "yolox":
+            criterion = with_options(YoloxPoseCriterion, options, layout.sigmas, auxiliary=late)
         case _:
             criterion = with_options(ReconstructionCriterion, options)
     return criterion.to(next(model.parameters()).device)
@@ -196,8 +214,9 @@ def check_family(recipe: Recipe, model: PoseModel, family: str) -> None:
     if recipe.backbone_steps and family != "poet":
         raise ValueError(f"backbone_steps is {recipe.backbone_steps}: only POET's backbones are trained alone first")
     odd = [size for size in (recipe.size or model.input.size, *recipe.sizes) if size % 32]
-    if odd and family == "rtmo":
-        raise ValueError(f"RTMO sees pictures whose sides are multiples of 32, not {odd[0]}; change size or sizes")
+    if odd and family in ("rtmo", "yolox"):
+        name = {"rtmo": "RTMO", "yolox": "YOLOX-Pose"}[family]
+        raise ValueError(f"{name} sees images whose sides are multiples of 32, not {odd[0]}; change size or sizes")
 
 
 def with_options(make: Callable, options: Mapping[str, Any], *first, field: str = "loss_options", **fixed) -> Any:

@@ -107,8 +107,9 @@ def open_data(
 def check_people(recipe: Recipe, model: PoseModel, data: PoseDataset | PersonCrops, family: str) -> None:
     """Stops before the first step where a folder shows nobody from whom the model could learn.
 
-    POET learns from people with a joint that its recipe calls visible, RTMO from those with a labelled joint and a box
-    of more than a pixel at the network's size, top-down models from crops of people with a labelled joint and a box.
+    POET learns from people with a joint that its recipe calls visible, RTMO and YOLOX-Pose from those with a labelled
+    joint and a box of more than a pixel at the network's size, top-down models from crops of people with a labelled
+    joint and a box, the others from those with a labelled joint.
 
     Args:
         data: a folder; of top-down models its `PersonCrops`.
@@ -124,13 +125,13 @@ def check_people(recipe: Recipe, model: PoseModel, data: PoseDataset | PersonCro
             raise ValueError(f"{nobody} a person with a labelled joint and a box with a width and a height")
         return
     targets = (data.target(i) for i in range(len(data)))
-    if family == "rtmo":
+    if family in ("rtmo", "yolox"):
         sides = {row["id"]: max(row["width"], row["height"]) for row in data.ground_truth["images"]}
         scales = ((recipe.size or model.input.size) / sides[image_id] for image_id in data.ids)
         if not any(_matched(target, scale) for target, scale in zip(targets, scales, strict=True)):
             raise ValueError(f"{nobody} a person with a labelled joint and a box of more than a pixel (at input size)")
         return
-    least = 2 if recipe.loss_options.get("visible", "released") == "released" else 1
+    least = 2 if family == "poet" and recipe.loss_options.get("visible", "released") == "released" else 1
     if any((target["visibility"] >= least).any() for target in targets):
         return
     if least == 2 and any((data.target(i)["visibility"] > 0).any() for i in range(len(data))):

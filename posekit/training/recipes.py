@@ -16,7 +16,7 @@ import yaml
 
 from posekit.training import recipe_fields
 
-FAMILIES = ("poet", "rtmo", "vitpose", "mae")
+FAMILIES = ("poet", "rtmo", "vitpose", "mae", "ae", "openpose", "simple", "rtmpose", "yolox")
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,12 @@ def summary(recipe: Recipe, parts: Parts) -> dict[str, Any]:
 
 
 def stride_of(model: nn.Module) -> int:
-    """Pixels of the input per cell of a model's features; of several levels, the finest that predicts people."""
+    """Pixels of the input per cell of a model's features; of several levels, the finest that predicts people; of a
+    bottom-up model, per cell of its heatmaps."""
     if hasattr(model, "features"):
         return 2 ** min(model.features)
+    if hasattr(model, "stride") and model.input.fit != "crop":
+        return int(model.stride)
     backbone = model.backbone
     return int((backbone if hasattr(backbone, "stride") else backbone[0]).stride)
 
