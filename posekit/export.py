@@ -29,7 +29,7 @@ from posekit.models.rtmo import COARSEST, RTMO, decode_boxes
 from posekit.runners import FACTS, needed
 
 OUTPUTS = ("dets", "keypoints")
-OLDEST_OPSET = 16  # before, tracing has no words for norms along an axis
+OPSET = 17  # before 16, tracing has no words for norms along an axis
 
 
 def export(
@@ -38,7 +38,6 @@ def export(
     size: int | tuple[int, int] | None = None,
     *,
     dynamic_batch: bool = True,
-    opset: int = 17,
     score_threshold: float = 0.1,
     nms_iou: float = 0.65,
     max_people: int = 50,
@@ -49,8 +48,8 @@ def export(
     Thresholds are those of `RTMO.decode`, and at most `max_people` are found per picture.
 
     Raises:
-        ValueError: a size that is not a multiple of 32, an opset before 16, a model that is not an RTMO or that has no
-            grey to fill padding with.
+        ValueError: a size that is not a multiple of 32, a model that is not an RTMO or that has no grey to fill padding
+            with.
         ModuleNotFoundError: the package `onnx` is missing.
     """
     if not isinstance(model, RTMO):
@@ -61,14 +60,9 @@ def export(
         raise ValueError(f"RTMO needs a height and width that are multiples of {COARSEST}, not {height} x {width}")
     if model.input.pad is None:
         raise ValueError("an export has no padding mask; give the model's Input a grey, pad=114")
-    if opset < OLDEST_OPSET:
-        raise ValueError(f"the graph needs opset {OLDEST_OPSET} or later, not {opset}")
     onnx = needed("onnx")
 
-    network = Deployed(
-        model, (height, width), dynamic_batch=dynamic_batch, score_threshold=score_threshold, nms_iou=nms_iou,
-        max_people=max_people,
-    )  # fmt: skip
+    network = Deployed(model, (height, width), dynamic_batch, (max_people, nms_iou, score_threshold))
     people = {0: "batch", 1: "people"} if dynamic_batch else {1: "people"}
     axes = {name: people for name in OUTPUTS} | ({"input": {0: "batch"}} if dynamic_batch else {})
     traced, example = io.BytesIO(), torch.zeros(2 if dynamic_batch else 1, 3, height, width)
@@ -76,10 +70,8 @@ def export(
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         # Traced, not captured: capturing needs the shapes of everything behind the suppression, which nobody knows
-        torch.onnx.export(
-            network, (example,), traced, dynamo=False, opset_version=opset, input_names=["input"],
-            output_names=list(OUTPUTS), dynamic_axes=axes,
-        )  # fmt: skip
+        names = {"input_names": ["input"], "output_names": list(OUTPUTS), "dynamic_axes": axes}
+        torch.onnx.export(network, (example,), traced, dynamo=False, opset_version=OPSET, **names)
     graph = onnx.load_from_string(traced.getvalue())
     see, cut = model.input, seam(graph.graph.node)
     facts = {"pad": see.pad, "align": see.align, "centre": see.pixel_centre, "seam": cut}
@@ -91,16 +83,16 @@ def export(
 
 
 class Deployed(nn.Module):
-    """A copy of an RTMO that does what the module's docstring says, for pictures of one size (height, width)."""
+    """A copy of an RTMO that does what the module's docstring says, for images of one size (height, width).
 
-    def __init__(
-        self, model: RTMO, size: tuple[int, int], *, dynamic_batch: bool, score_threshold: float, nms_iou: float,
-        max_people: int,
-    ) -> None:  # fmt: skip
+    `limits`: of the suppression, most people per image, IoU and score.
+    """
+
+    def __init__(self, model: RTMO, size: tuple[int, int], dynamic_batch: bool, limits: tuple) -> None:
         super().__init__()
         fused = model.fuse().cpu().float()
         self.backbone, self.neck, self.head, self.classifier = fused.backbone, fused.neck, fused.head, fused.classifier
-        self.dynamic_batch, self.limits = dynamic_batch, (max_people, nms_iou, score_threshold)
+        self.dynamic_batch, self.limits = dynamic_batch, limits
         self.register_buffer("priors", fused.priors(*size))
         mean = 255 * torch.tensor(model.input.mean[::-1])
         self.register_buffer("mean", mean.view(3, 1, 1) if mean.any() else None)
@@ -205,10 +197,5 @@ class Suppression(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g, boxes, scores, max_people: int, nms_iou: float, score_threshold: float):
-        limits = (
-            g.op("Constant", value_t=torch.tensor([value], dtype=kind))
-            for value, kind in zip(
-                (max_people, nms_iou, score_threshold), (torch.int64, torch.float32, torch.float32), strict=True
-            )
-        )
-        return g.op("NonMaxSuppression", boxes, scores, *limits)
+        limits = torch.tensor([max_people]), torch.tensor([float(nms_iou)]), torch.tensor([float(score_threshold)])
+        return g.op("NonMaxSuppression", boxes, scores, *(g.op("Constant", value_t=limit) for limit in limits))

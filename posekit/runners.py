@@ -29,7 +29,19 @@ _cores: list = []
 _cores_lock = threading.Lock()
 
 
-class OnnxRunner:
+class Runner:
+    """An exported file that is called as `Predictor` is."""
+
+    def __init__(self, network: Exported, threshold: float) -> None:
+        self.network, self.predictor = network, Predictor(network, size=network.size, threshold=threshold)
+
+    def __call__(self, images, batch_size: int = 1) -> Poses | list[Poses]:
+        """Poses for one image, or a list of them for several; batches are as large as the file allows."""
+        fixed = self.network.batch
+        return self.predictor(images, min(batch_size, fixed) if isinstance(fixed, int) else batch_size)
+
+
+class OnnxRunner(Runner):
     """A file on ONNX Runtime, on the CPU. `threads`: how many it may use; `threshold`: people below are left out.
 
     Raises:
@@ -45,15 +57,14 @@ class OnnxRunner:
         session = onnxruntime.InferenceSession(existing(path), options, providers=["CPUExecutionProvider"])
         facts = session.get_modelmeta().custom_metadata_map.get(FACTS)
         shape, keypoints = session.get_inputs()[0].shape, session.get_outputs()[1].shape[2]
-        self.network = Exported(lambda x: session.run(["dets", "keypoints"], {"input": x}), shape, keypoints, facts)
-        self.predictor = Predictor(self.network, size=self.network.size, threshold=threshold)
 
-    def __call__(self, images, batch_size: int = 1) -> Poses | list[Poses]:
-        """As `Predictor`: poses for one picture, or a list of them for several."""
-        return self.predictor(images, self.network.at_most(batch_size))
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            return session.run(["dets", "keypoints"], {"input": images})
+
+        super().__init__(Exported(run, shape, keypoints, facts), threshold)
 
 
-class OpenVinoRunner:
+class OpenVinoRunner(Runner):
     """A file on OpenVINO, on the CPU. `precision="bf16"` is for processors that have it: fast, boxes move by 1 / 256.
 
     With bf16 the network computes in it, but suppression and coordinate classifier do not: 8 bits are too few for
@@ -73,7 +84,8 @@ class OpenVinoRunner:
         model = core.read_model(path)
         place = ["framework", FACTS]
         facts = model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
-        shape, keypoints = [dimension(d) for d in model.input(0).partial_shape], model.output(1).partial_shape[2]
+        shape = [side.get_length() if side.is_static else None for side in model.input(0).partial_shape]
+        keypoints = model.output(1).partial_shape[2]
         options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
         if precision == "f32":
             parts = [core.compile_model(model, "CPU", options)]
@@ -93,12 +105,7 @@ class OpenVinoRunner:
                 values = [request.get_output_tensor(i).data for i in range(len(request.model_outputs))]
             return [value.copy() for value in values]
 
-        self.network = Exported(run, shape, keypoints.get_length(), facts)
-        self.predictor = Predictor(self.network, size=self.network.size, threshold=threshold)
-
-    def __call__(self, images, batch_size: int = 1) -> Poses | list[Poses]:
-        """As `Predictor`: poses for one picture, or a list of them for several."""
-        return self.predictor(images, self.network.at_most(batch_size))
+        super().__init__(Exported(run, shape, keypoints.get_length(), facts), threshold)
 
 
 class Exported(nn.Module):
@@ -115,10 +122,6 @@ class Exported(nn.Module):
         see = {"pad": facts["pad"], "align": facts["align"], "pixel_centre": facts["centre"]}
         self.input = InputSpec(size=max(self.size), **see, **scale)
 
-    def at_most(self, batch_size: int) -> int:
-        """The batch size that the file allows."""
-        return min(batch_size, self.batch) if isinstance(self.batch, int) else batch_size
-
     def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
         """images (B, 3, H, W) RGB from 0 to 255."""
         dets, keypoints = self.run(np.ascontiguousarray(images.flip(1).numpy()))
@@ -129,11 +132,10 @@ class Exported(nn.Module):
         poses = []
         for dets, people, size in zip(outputs["dets"], outputs["keypoints"], image_sizes, strict=True):
             there = dets[:, 4] > 0
-            boxes, scores, people = from_pixel_index(dets[there, :4]), dets[there, 4], people[there]
+            boxes, people = from_pixel_index(dets[there, :4]), people[there]
             boxes = torch.minimum(boxes.clamp(min=0), size.to(boxes).repeat(2))
-            poses.append(
-                Poses(*(x.numpy() for x in (from_pixel_index(people[..., :2]), people[..., 2], scores, boxes)))
-            )
+            found = from_pixel_index(people[..., :2]), people[..., 2], dets[there, 4], boxes
+            poses.append(Poses(*(x.numpy() for x in found)))
         return poses
 
 
@@ -174,11 +176,6 @@ def at(model, names: list[str]) -> list:
     """The outputs of nodes of an OpenVINO model that carry these names."""
     known = {name: output for node in model.get_ops() for output in node.outputs() for name in output.names}
     return [known[name] for name in names]
-
-
-def dimension(value) -> int | None:
-    """An OpenVINO dimension; None if it may vary."""
-    return value.get_length() if value.is_static else None
 
 
 def existing(path: str | Path) -> str:

@@ -163,7 +163,8 @@ def test_a_recipe_that_does_not_hang_together_gets_a_sentence(teacher, tmp_path)
 
     told(student(), "distil is 'output', but by whom")
     told(student(teacher=teacher, distil=""), "choose one of output, token, both, learn_token")
-    told(student(teacher=teacher, distil="logits"), "distil is 'logits'")
+    with pytest.raises(ValueError, match="distil of the recipe is 'logits': choose 'output' or 'token' or"):
+        student(teacher=teacher, distil="logits")
     told(student(teacher=str(tmp_path / "nobody")), "no weights at .*nobody: train it first")
     told(student(teacher=teacher, distil="token"), "no knowledge token: let it learn one first")
     told(student(teacher=teacher, dataset="crowd"), r"differ in keypoints: \(17,\) and \(14,\)")

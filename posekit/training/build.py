@@ -22,8 +22,9 @@ from posekit.input_spec import InputSpec
 from posekit.layouts import COCO, Layout
 from posekit.protocols import Criterion, PoseDataset, PoseModel
 from posekit.training.datasets import check_people, names_of, open_split
+from posekit.training.recipe_fields import CHOICES
 from posekit.training.recipes import Recipe, family_of, from_record, plain_options
-from posekit.training.weights import weights_file
+from posekit.training.weights import load, weights_file
 
 SEVERAL = ("vitpose", "mae")  # families that learn from people of several data sets in one batch
 COCO_ONLY = ("openpose",)  # its parts and limbs are COCO's
@@ -111,9 +112,9 @@ def distilled(recipe: Recipe, model: nn.Module) -> bool:
     """
     from posekit.losses.distillation import hand_over, learn_token, teach
 
-    known = ("output", "token", "both", "learn_token")
-    if recipe.distil not in known:
-        raise ValueError(f"distil is {recipe.distil!r}, teacher {recipe.teacher!r}; choose one of {', '.join(known)}")
+    if not recipe.distil:
+        known = ", ".join(filter(None, CHOICES["distil"]))
+        raise ValueError(f"teacher is {recipe.teacher!r}, but distil says not what it teaches: choose one of {known}")
     if not recipe.teacher:
         raise ValueError(f"distil is {recipe.distil!r}, but by whom? teacher names a run folder or weights")
     if family_of(recipe.model) != "vitpose":
@@ -148,7 +149,7 @@ def load_teacher(source: str) -> nn.Module:
         ValueError: no such weights, or not a ViTPose's.
     """
     from posekit.models import checkpoints_vitpose as published
-    from posekit.models.checkpoints import load_weights, read
+    from posekit.models.checkpoints import read
     from posekit.models.vit import SIZES, grid_of
 
     path = weights_file(source)
@@ -157,9 +158,8 @@ def load_teacher(source: str) -> nn.Module:
     state, record = published.published_names(read(path)), path.with_name("run.json")
     options = published.size(state)
     if record.is_file():
-        made = from_record(runs.load_run(record)["parameters"], relative(record))
-        name, options = made.model, {"num_keypoints": options.get("num_keypoints")}
-        options |= plain_options(made.model_options)
+        name = from_record(runs.load_run(record)["parameters"], relative(record)).model
+        options = {"num_keypoints": options.get("num_keypoints")}
     else:
         letter = [size for size, (dim, *_) in SIZES.items() if dim == options.get("dim")]
         name = f"vitpose_{letter[0]}" if letter else ""
@@ -168,9 +168,7 @@ def load_teacher(source: str) -> nn.Module:
     if not record.is_file():
         grid = grid_of(state[published.POSITIONS].shape[1])
         options["crop_size"] = (grid[1] * options["patch"], grid[0] * options["patch"])
-    teacher = models.build(name, **options)
-    load_weights(teacher, state)
-    return teacher
+    return load(name, path, **options)
 
 
 def build_criterion(recipe: Recipe, model: nn.Module, layout: Layout, stage: int = 1, late: bool = False) -> Criterion:
@@ -241,7 +239,7 @@ def with_options(make: Callable, options: Mapping[str, Any], *first, field: str 
 
 
 def training_loader(recipe: Recipe, dataset: PoseDataset, model: PoseModel, policy: str, **share: int) -> Loader:
-    """Shuffled pictures under a policy of augment.py or mosaic.py, at the recipe's size or sizes; or shuffled crops of
+    """Shuffled images under a policy of augment.py or mosaic.py, at the recipe's size or sizes; or shuffled crops of
     people under one of crop_augment.py."""
     spec: InputSpec = model.input
     size = recipe.size or spec.size
@@ -254,26 +252,22 @@ def training_loader(recipe: Recipe, dataset: PoseDataset, model: PoseModel, poli
         augment = Augment(policy, dataset.layout, size=size, pad=spec.pad, align=spec.align)
     else:
         augment = Augment(policy, dataset.layout, longest=recipe.max_size)
-    return Loader(
-        dataset, augment, recipe.batch_size, seed=recipe.seed, workers=recipe.workers, drop_last=True, mean=spec.mean,
-        std=spec.std, sizes=recipe.sizes, **share,
-    )  # fmt: skip
+    share |= {"seed": recipe.seed, "workers": recipe.workers}
+    scale = {"mean": spec.mean, "std": spec.std}
+    return Loader(dataset, augment, recipe.batch_size, drop_last=True, sizes=recipe.sizes, **scale, **share)
 
 
 def evaluation_loader(
-    dataset: PoseDataset, model: PoseModel, *, boxes="truth", size: int = 0, max_size: int = 1333, batch_size: int = 0,
-    workers: int = 0, device="cpu",
-) -> Loader:  # fmt: skip
-    """Pictures in order, unaugmented, at the size that the model wants (or `size`); for a model that sees crops, the
-    crops of `boxes` (see `posekit.data.topdown.PersonCrops`), picture by picture."""
+    dataset: PoseDataset, model: PoseModel, size: int = 0, max_size: int = 1333, batch_size: int = 0, workers: int = 0
+) -> Loader:
+    """Images in order, unaugmented, at the size that the model wants (or `size`); for a model that sees crops, those of
+    the annotated people (`posekit.data.topdown.PersonCrops`), image by image."""
     spec: InputSpec = model.input
     if spec.fit == "crop":
-        dataset, batch = PersonCrops(dataset, boxes), 64
+        dataset, batch = PersonCrops(dataset), 64
         fit = CropAugment("none", dataset.layout, model.crop_size, model.stride, pixel_centre=spec.pixel_centre)
     elif spec.fit == "letterbox":
         fit, batch = Augment("none", dataset.layout, size=size or spec.size, pad=spec.pad, align=spec.align), 50
     else:
         fit, batch = Augment("none", dataset.layout, shortest=min(spec.size, max_size), longest=max_size), 2
-    return Loader(
-        dataset, fit, batch_size or batch, shuffle=False, workers=workers, mean=spec.mean, std=spec.std, device=device
-    )  # fmt: skip
+    return Loader(dataset, fit, batch_size or batch, shuffle=False, workers=workers, mean=spec.mean, std=spec.std)

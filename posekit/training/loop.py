@@ -141,10 +141,8 @@ class Loop:
         """The recipe's `backbone_steps` on joint heatmaps; their time counts in the log's minutes."""
         if self.recipe.backbone_steps:
             start = time.monotonic()
-            pretrain(
-                self.plain.backbone[0], self.data.train, num_keypoints=self.plain.num_keypoints,
-                steps=self.recipe.backbone_steps, lr=self.recipe.lr_backbone, report=self.report, check=self.check,
-            )  # fmt: skip
+            backbone, keypoints, steps = self.plain.backbone[0], self.plain.num_keypoints, self.recipe.backbone_steps
+            pretrain(backbone, self.data.train, keypoints, steps, self.recipe.lr_backbone, self.report, self.check)
             self.seconds += time.monotonic() - start
 
     @property

@@ -8,19 +8,28 @@ the features. The head is thrown away, the backbone is kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posekit.data import notes
+from posekit.data.loader import Loader
 
 UPSCALE = 4  # heatmap cells per feature cell and side
 SIGMA = 4.0  # pixels of the network input
 
 
 def pretrain(
-    backbone: nn.Module, loader, *, num_keypoints: int, steps: int, lr: float, report=print, check=None
-) -> None:  # fmt: skip
+    backbone: nn.Module,
+    loader: Loader,
+    num_keypoints: int,
+    steps: int,
+    lr: float,
+    report: Callable[[str], None] = print,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Trains `backbone` in place for `steps` batches of the loader; keeps nothing else.
 
     A run that is stopped on the way starts it again, and the same seed makes the same weights. `check` is called before
@@ -38,8 +47,7 @@ def pretrain(
         for batch in loader.epoch(epoch):
             if step >= steps:
                 break
-            if check is not None:
-                check()
+            check()
             for group in optimizer.param_groups:
                 group["lr"] = lr * min(1.0, (step + 1) / 100)
             images = batch["images"].to(device).contiguous(memory_format=torch.channels_last)

@@ -21,6 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("cosine", "step", "two_cosines", "constant"),
     "warmup_form": ("linear", "quadratic", "thousandth"),
     "groups": ("backbone", "rtmo", "layers"),
+    "distil": ("", "output", "token", "both", "learn_token"),
     "precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
 KINDS: dict[str, str] = {  # annotation of the field -> words
@@ -52,7 +53,7 @@ def check(kinds: Mapping[str, str], values: Mapping[str, Any]) -> None:
             if kind == "str" and isinstance(value, Real):
                 fault += "; papermill's -p makes a number of such text, its -r (or ci/execute.py) does not"
         elif name in CHOICES and value not in CHOICES[name]:
-            fault = f"choose {' or '.join(map(repr, CHOICES[name]))}"
+            fault = f"choose {' or '.join(map(repr, filter(None, CHOICES[name])))}"
         elif not all(low <= number <= high for number in numbers):
             fault = f"it must be at least {low:g}" if math.isinf(high) else f"it must be from {low:g} to {high:.10g}"
         elif name == "people" and value[0] > value[1]:
