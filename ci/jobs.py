@@ -61,6 +61,7 @@ class Worker(Entry, kw_only=True):
 class Report(Entry, kw_only=True):
     book: Name | None = None
     figures: list[Name] = []
+    tables: list[Name] = []
 
 
 class Profile(msgspec.Struct, forbid_unknown_fields=True):
@@ -200,8 +201,9 @@ def _job(profile: str, name: str, entry: Worker | Report, limit: float, notebook
         # a mark of its own: Snakemake deletes what a job makes before it runs, and a run must find its files
         makes, parameters = [f"{folder}/{name}.done"], {"run_dir": folder}
     else:
-        figures = [f"figures/{profile}/{stem}.{end}" for stem in entry.figures for end in ("svg", "png", "csv")]
-        makes, parameters = [output, *figures], {"profile": profile}
+        made = [f"{stem}.{end}" for stem in entry.figures for end in ("svg", "png", "csv")]
+        made += [f"{stem}.{end}" for stem in entry.tables for end in ("csv", "md", "tex")]
+        makes, parameters = [output, *(f"figures/{profile}/{name}" for name in made)], {"profile": profile}
     return Job(
         name=name,
         worker=worker,

@@ -1,15 +1,12 @@
 """Run folders as the reports of the book read them: which one a page shows, its tables, predictions, model and data.
 
-Reports read files; only those that draw attention or centres on a few images run the model once more. The parameters
-of a report name runs as `data/runs/mine/NAME`, where one's own runs go. A reader who has made none there still has a
-page to look at: the newest run of that name of any profile is shown, then what comes with the book, and the page says
-which. What is missing is said with the notebook that makes it.
+Reports read files; only those that draw attention or centres on a few images run the model once more. What is missing
+is said with the notebook that makes it.
 """
 
 from __future__ import annotations
 
 import json
-import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,22 +15,22 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from posebook.selection import Subset
 from posekit import runs
+from posekit.data.transforms import decode
 from posekit.evaluation import CROWD_STATS, STATS
 from posekit.files import read_json, relative, resolve
-from posekit.poses import Poses
-from posekit.training.recipes import RECIPES, Recipe, from_record
-from posekit.training.summary import stride_of, words_for
+from posekit.poses import Poses, join
+from posekit.training import evaluate
+from posekit.training.build import evaluation_loader
+from posekit.training.datasets import DATA_PARAMETERS, open_data
+from posekit.training.recipes import Recipe, from_record
+from posekit.training.summary import words_for
+from posekit.training.weights import trained_model
 
-# What 10_train lets one change about a recipe by a parameter of its own; the rest goes through `more`, but for what it
-# derives from these and what does not change the weights.
-CHANGES = (
-    "dataset steps images val_images batch_size size augment lr w_class w_abs w_ctr w_deltas w_vis visible".split()
-)
-CHANGES += "num_queries ema backbone_steps precision on_error".split()
-DERIVED = ("model", "note", "seed", "warmup", "lr_backbone", "workers")
+NOT_RECORDED = "not recorded"  # of the command of a run that an older version made
 MINE, RUNS, SHIPPED, FIGURES = "data/runs/mine", "data/runs", "data/weights", "figures/reference"
 MADE_BY = {"log.csv": "10_train", "predictions.json": "10_train", "metrics.json": "10_train"}
 
@@ -67,22 +64,26 @@ class RunFiles:
             )
         return path
 
+    def table(self, name: str) -> pd.DataFrame:
+        """NAME.csv: `log` (a row per epoch), `layers` (COCO's ten numbers per decoder layer), `matches` (a row per
+        annotated person, with the prediction that it was paired with), `visibility` (a row per keypoint of the paired
+        people: joint, truth 0, 1 or 2, predicted), or what a measurement has written."""
+        return pd.read_csv(self.path(f"{name}.csv"))
+
     @property
     def trained(self) -> str:
         """The folder of the weights: this one, or the one that was evaluated."""
         return self.record["parameters"].get("evaluated") or self.folder
 
     @cached_property
+    def training(self) -> dict:
+        """The record of the run that trained the weights."""
+        return runs.load_run(self.trained)
+
+    @cached_property
     def recipe(self) -> Recipe:
         """The recipe that trained the weights."""
-        return from_record(runs.load_run(self.trained)["parameters"], f"{self.trained}/run.json")
-
-    @property
-    def identity(self) -> str:
-        """What two folders share that hold the same trained run, scored in the same boxes: its shipped copy, say."""
-        trained = runs.load_run(self.trained)
-        made = [trained["provenance"][name] for name in ("started", "commit", "seed")]
-        return json.dumps([*made, trained["parameters"], self.record["parameters"].get("boxes", "truth")])
+        return from_record(self.training["parameters"], f"{self.trained}/run.json")
 
     @cached_property
     def metrics(self) -> dict:
@@ -93,23 +94,8 @@ class RunFiles:
 
     @cached_property
     def log(self) -> pd.DataFrame:
-        """One row per epoch; see `training.loop.train`."""
+        """A row per epoch."""
         return pd.DataFrame(runs.read_log(self.path("log.csv"))).apply(pd.to_numeric)
-
-    @cached_property
-    def layers(self) -> pd.DataFrame:
-        """COCO's ten numbers per decoder layer."""
-        return pd.read_csv(self.path("layers.csv"))
-
-    @cached_property
-    def matches(self) -> pd.DataFrame:
-        """One row per annotated person, with the prediction that it was paired with."""
-        return pd.read_csv(self.path("matches.csv"))
-
-    @cached_property
-    def visibility(self) -> pd.DataFrame:
-        """One row per joint of the paired people: joint, truth (0, 1, 2), predicted."""
-        return pd.read_csv(self.path("visibility.csv"))
 
     @cached_property
     def predictions(self) -> dict[int, Poses]:
@@ -121,9 +107,7 @@ class RunFiles:
 
     @cached_property
     def data(self):
-        """The pictures that were scored."""
-        from posekit.training.datasets import DATA_PARAMETERS, open_data
-
+        """The images that were scored."""
         given = self.record.get("evaluation", self.record)["parameters"]
         options = {name: given[name] for name in DATA_PARAMETERS if name in given} if "evaluated" in given else {}
         return open_data(self.recipe, **options)
@@ -131,54 +115,27 @@ class RunFiles:
     @cached_property
     def model(self):
         """The network with its weights, in evaluation mode; of several data sets, the one that was scored."""
-        from posekit.training.weights import trained_model
-
         return trained_model(self.recipe, self.trained, self.data, self.record["parameters"].get("dataset", ""))
 
     @property
     def dataset(self) -> str:
-        """The words under which the numbers are shown."""
+        """How the numbers are labelled."""
         return words_for(self.data, self.recipe)
 
     @property
     def budget(self) -> str:
         """What the training cost: steps x batch and minutes."""
-        done = runs.load_run(self.trained)["results"]
+        done = self.training["results"]
         minutes = f", {done['minutes']:.1f} min" if done.get("minutes") else ""
         return f"{done.get('step', self.recipe.steps):,} steps of {self.recipe.batch_size}{minutes}"
-
-    @property
-    def command(self) -> str:
-        """What trains these weights again, but for the seed."""
-        mine = vars(self.recipe)
-        changed = {
-            name: {k: v for k, v in mine.items() if k not in DERIVED and v != getattr(known, k)}
-            for name, known in RECIPES.items()
-            if known.model == self.recipe.model
-        }
-        nearest = min(changed, key=lambda name: len(changed[name]))
-        words = "".join(f" -p {name} {shlex.quote(str(mine[name]))}" for name in CHANGES if name in changed[nearest])
-        more = {name: value for name, value in changed[nearest].items() if name not in CHANGES}
-        words += f" -p more {shlex.quote(json.dumps(more))}" if more else ""
-        return f"ci/execute.py notebooks/10_train.ipynb build/10.ipynb -p recipe {nearest}{words}"
-
-    def index(self, image_id: int) -> int:
-        """Where the picture with this id stands in `data`."""
-        return self.data.ids.index(image_id)
 
     def run_model(self, indices: Iterable[int], **options) -> Iterator[tuple]:
         """(image, target, poses, outputs, batch) of images of `data`, one forward pass at a time.
 
-        `options` go to the model (`attention=True`). Poses keep all queries, surest first, and the predicted centres;
-        the batch is as the loader gives it, with its targets. Of a top-down model the batch holds the crops of all
-        annotated people of the image, and the poses are theirs, in that order; images without any are left out.
+        `options` go to the model (`attention=True`). Poses keep all queries, surest first, and the predicted centres.
+        Of a top-down model the batch holds the crops of all annotated people of the image, and the poses are theirs, in
+        that order; images without any are left out.
         """
-        import torch
-
-        from posekit.data.transforms import decode
-        from posekit.poses import join
-        from posekit.training.build import evaluation_loader
-
         top_down = self.model.input.fit == "crop"
         sizes = {} if top_down else {"size": self.recipe.size, "max_size": self.recipe.max_size, "batch_size": 1}
         for i in indices:
@@ -191,39 +148,33 @@ class RunFiles:
                 yield image.image(0), image.target(0), poses, outputs, batch
 
     def score_row(self) -> dict:
-        """The ten numbers and what a table must say about them; see `tables.comparison`.
+        """A row of `tables.comparison`: the ten numbers, and what the record of the training run says of it.
+
+        `recipe` is what runs share that differ in the seed alone; `trained` what two folders share that hold the same
+        run scored in the same boxes, such as its shipped copy. What an older version did not record is NaN.
 
         Raises:
             ValueError: a model that finds no keypoints.
         """
-        from posekit.training.evaluate import NO_POSES
-
-        if not hasattr(self.model, "decode"):
-            raise ValueError(NO_POSES.format(run=self.folder, model=self.recipe.model))
-        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        if "AP" not in self.metrics:
+            raise ValueError(evaluate.NO_POSES.format(run=self.folder, model=self.recipe.model))
+        summary, made = self.training.get("summary", {}), self.training["provenance"]
+        recipe = json.dumps({name: value for name, value in self.training["parameters"].items() if name != "seed"})
+        boxes = self.record["parameters"].get("boxes", "truth")
         canvas = "" if self.data.area_scale == 1 else "; areas as on a 512 x 512 canvas"
-        own = self.recipe.note not in {known.note for known in RECIPES.values()}  # its command alone does not repeat it
-        note = f"; {self.recipe.note}" if own else ""
-        facts = {"method": self.recipe.model, "model": self.recipe.model, "data set": self.dataset + canvas}
-        facts |= {"seed": self.recipe.seed, "scaled down": self.budget + note, "params_m": trained / 1e6}
-        facts |= {"stride": stride_of(self.model), "command": self.command, "trained": self.identity}
-        return facts | {name: self.metrics.get(name, np.nan) for name in STATS}
-
-
-def distinct(files: Iterable[RunFiles]) -> list[RunFiles]:
-    """Every trained run once, the first that was given: its evaluation and its shipped copy are not two runs."""
-    found: dict[str, RunFiles] = {}
-    for one in files:
-        found.setdefault(one.identity, one)
-    return list(found.values())
+        row = {"method": self.recipe.model, "model": self.recipe.model, "data set": self.dataset + canvas}
+        row |= {"seed": self.recipe.seed, "scaled down": self.budget, "command": summary.get("command", NOT_RECORDED)}
+        row |= {"params_m": summary.get("trainable", np.nan) / 1e6, "stride": summary.get("stride", np.nan)}
+        row |= {"recipe": recipe, "trained": json.dumps([made["started"], made["commit"], made["seed"], recipe, boxes])}
+        return row | {name: self.metrics.get(name, np.nan) for name in STATS}
 
 
 def find_run(folder: str, has: str = "run.json", made_by: str = "10_train", shipped: bool = True) -> str:
-    """The folder that a page reads: `folder`, or, if that is data/runs/mine/NAME and not there, one that is.
+    """The folder that a page reads: `folder`, or, if that is data/runs/mine/NAME and not there, the newest finished run
+    called NAME of any profile (data/runs/*/NAME), then, with `shipped`, data/weights/NAME.
 
-    Looked for in this order: `folder` itself; the newest finished run called NAME of any profile (data/runs/*/NAME);
-    with `shipped`, data/weights/NAME. What is shown instead is printed. "" is returned, after a sentence with the
-    command that makes it, when there is none; and for "", which asks for none.
+    What is shown instead is printed. "" is returned for "", and where there is none, after a sentence that says how to
+    make it.
 
     Args:
         folder: from the repository's root. has: the file that the page needs, as a pattern below the folder
@@ -242,15 +193,13 @@ def find_run(folder: str, has: str = "run.json", made_by: str = "10_train", ship
         raise FileNotFoundError(f"{folder} has no finished run with {has}: {way}")
     same = (relative(path) for path in resolve(RUNS).glob(f"*/{wanted.name}"))
     began, found = max(((_started(path, has), path) for path in same), default=("", ""))
-    weights = f"{SHIPPED}/{wanted.name}"
-    if began:
-        print(f"{folder} was not run; shown is the newest of that name, {found}{_length(found)}")
-    elif shipped and _started(weights, has):
-        found = weights
-        print(f"{folder} was not run; shown is what comes with the book, {found}{_length(found)}")
-    else:
-        found = ""
-        print(f"{folder} was not run: {way}")
+    what = "the newest of that name"
+    if not began:
+        found, what = f"{SHIPPED}/{wanted.name}", "what comes with the book"
+        if not shipped or not _started(found, has):
+            print(f"{folder} was not run: {way}")
+            return ""
+    print(f"{folder} was not run; shown is {what}, {found}{_length(found)}")
     return found
 
 
@@ -263,10 +212,8 @@ def find_scores(folder: str) -> str:
     weights = f"{SHIPPED}/{Path(folder).name.removesuffix('_scores')}"
     if found or not folder or not _started(weights, "run.json"):
         return found
-    from posekit.training.evaluate import evaluate_run
-
     print(f"scoring what comes with the book, {weights}{_length(weights)}, into {folder}")
-    evaluate_run(weights, folder=folder)
+    evaluate.evaluate_run(weights, folder=folder)
     return folder
 
 
@@ -281,8 +228,8 @@ def committed(stem: str, as_text: bool = False) -> pd.DataFrame:
     path = f"{FIGURES}/{stem}.csv"
     if not resolve(path).is_file():
         raise FileNotFoundError(f"{path} is missing: no figure called {stem} comes with the book")
-    print(f"shown instead is what comes with the book, {path}; {stem}.png beside it says how it was made")
-    return pd.read_csv(resolve(path), **({"dtype": str, "keep_default_na": False} if as_text else {}))
+    print(f"shown instead is what comes with the book, {path}; the files beside it say how it was made")
+    return pd.read_csv(resolve(path), dtype=str if as_text else None, keep_default_na=not as_text)
 
 
 def footer_of(stem: str, profile: str) -> str:

@@ -41,8 +41,8 @@ class Subset:
 
 def by_picture(matches: pd.DataFrame) -> pd.DataFrame:
     """Mean OKS of the labelled people of each picture, best first: image_id, oks, people."""
-    counted = matches[matches.labelled > 0].groupby("image_id").oks.agg(["mean", "size"]).reset_index()
-    table = counted.set_axis(["image_id", "oks", "people"], axis=1)
+    people = matches[matches.labelled > 0].groupby("image_id", as_index=False)
+    table = people.agg(oks=("oks", "mean"), people=("oks", "size"))
     return table.sort_values(["oks", "image_id"], ascending=[False, True], ignore_index=True)
 
 
@@ -52,7 +52,7 @@ def examples(files, count: int = 4, people: int = 2) -> tuple[list[tuple], list[
     Only images with at least `people` of them, where there are enough. Each is (image, Poses, target, mean OKS), as
     `figures.poet_pictures.fig04_examples` takes it. files: `reports.RunFiles` of an evaluation.
     """
-    ranked = by_picture(files.matches)
+    ranked = by_picture(files.table("matches"))
     if (ranked.people >= people).sum() >= 2 * count:
         ranked = ranked[ranked.people >= people]
     count, nobody = min(count, (len(ranked) + 1) // 2), Poses.nobody(len(files.data.layout))

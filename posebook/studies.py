@@ -18,19 +18,19 @@ from posekit.training.recipes import Recipe, recipe
 
 RUN = "run:"  # `weights` or `teacher` "run:NAME" = the run folder of variant NAME, of the same study and seed
 RUN_FIELDS = ("weights", "teacher")
+PUBLISHED = "vitpose_b"  # the recipe of the paper's studies
 
 
 @dataclass(frozen=True)
 class Study:
     """What is varied.
 
-    `recipe`: the name of the base recipe. `base`: the variant that the others are compared with. `variants`: name ->
-    changes to the recipe, in the order in which they are trained; the key "recipe" names another recipe, "run:NAME" in
-    `weights` or `teacher` a variant that was trained before. `steps`: variants that are only a step on the way to
-    another one, or have no AP: tables leave them out. `description`: what our variants answer to in the paper.
-    `paper_base`: the variant that the paper's differences are against, where it does not share a name with `base`.
-    `published`: the paper's own variants, as changes to `published_recipe`; empty where the paper's cannot be repeated
-    from recipes alone.
+    `recipe`: the name of the base recipe. `base`: the variant that the others are compared with, `paper_base`: the
+    paper's, where it has another name. `variants`: name -> changes to the recipe, in the order in which they are
+    trained; the key "recipe" names another recipe, "run:NAME" in `weights` or `teacher` a variant that was trained
+    before. `steps`: variants that are only a step on the way to another one: tables leave them out. `description`: what
+    our variants answer to in the paper. `published`: the paper's own variants, as changes to `PUBLISHED`; empty where
+    they cannot be repeated from recipes alone.
     """
 
     recipe: str
@@ -39,7 +39,6 @@ class Study:
     description: str
     steps: tuple[str, ...] = ()
     paper_base: str = ""
-    published_recipe: str = "vitpose_b"
     published: dict[str, dict] = field(default_factory=dict)
 
     def scaled(self, scale: str = "tiny") -> tuple[str, dict[str, dict]]:
@@ -54,7 +53,7 @@ class Study:
             return self.recipe, self.variants
         if not self.published:
             raise ValueError("this study has no published variants: what they start from is not published as a recipe")
-        return self.published_recipe, self.published
+        return PUBLISHED, self.published
 
 
 def _options(**options) -> dict:

@@ -2,7 +2,7 @@
 
 The paper's numbers come from `data/paper/*.csv` only. `comparison` stacks the paper's rows and ours in blocks per data
 set, `study_table` puts them side by side, in columns of their own; numbers on drawn people are never read as COCO's.
-`figures.table_page` draws both, `write` saves them.
+`page` shows both, `write` saves them.
 
 "AP, area M" is COCO's AP of people of medium area; "AP, crowd medium" is CrowdPose's AP of images whose Crowd Index is
 in the middle band.
@@ -11,9 +11,11 @@ in the middle band.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from posebook.verdicts import verdict
 from posekit.files import resolve, write_bytes
@@ -77,26 +79,21 @@ def comparison(
     not_run: Iterable[dict] = (),
     keys: Sequence[str] = ("method",),
 ) -> pd.DataFrame:
-    """The paper's rows, then ours, as text in per cent; the columns `by` and "data set" name the blocks.
+    """The paper's rows, then ours, as text in per cent; the columns `by` ("paper" or "ours") and "data set" come first.
 
     Args:
         paper: `keys`, data, `measures` in per cent, perhaps `facts`; extra_data "yes" adds the paper's dagger.
-        ours: a row per run: `keys`, "data set", "scaled down", seed, command, `measures` in [0, 1], perhaps `facts`.
-            Runs that differ in the seed alone become one row, mean ± standard deviation. Of rows of one data set with
-            the same `trained` (`reports.RunFiles.identity`) the first stays: they are the same run.
-        measures: name -> heading, or the names.
-        facts: name -> (heading, format[, unit]) of what describes a method.
+        ours: a row per run, as `reports.RunFiles.score_row` makes it: `keys`, `measures` in [0, 1], perhaps `facts`.
+            Runs that differ in the seed alone become one row, mean ± standard deviation; the same run counts once.
+        measures: name -> heading, or the names. facts: name -> (heading, format[, unit]) of what describes a method.
         not_run: rows of ours that nobody has run: `keys`, "data set", command, perhaps `facts`.
-
-    Returns: columns by ("paper" or "ours"), `keys`, headings of facts and measures, data set, scaled down, seeds,
-        command.
 
     Raises:
         ValueError: our rows lack a column.
     """
     measures = measures if isinstance(measures, dict) else {name: name for name in measures}
     keys, facts, ours = list(keys), facts or {}, pd.DataFrame(ours)
-    _require(ours, [*keys, "seed", "data set", "command"])
+    _require(ours, [*keys, "seed", "data set", "recipe", "command"])
 
     def described(line: dict) -> dict[str, str]:
         words = {heading: text(line.get(name), *form) for name, (heading, *form) in facts.items()}
@@ -111,7 +108,7 @@ def comparison(
         made = {name: line[name] for name in MADE if name in line}
         rows.append({"by": "ours", **described(line), **dict.fromkeys(measures.values(), NOT_RUN), **made})
     if len(ours):
-        groups = [*keys, "data set", "command"]
+        groups = [*keys, "data set", "recipe"]
         for _, runs in distinct_runs(ours).drop_duplicates([*groups, "seed"]).groupby(groups, sort=False):
             numbers = {heading: spread(100 * runs[name]) for name, heading in measures.items()}
             rows.append({"by": "ours", **described(runs.iloc[0].to_dict()), **numbers, **_made(runs)})
@@ -119,25 +116,18 @@ def comparison(
     return pd.DataFrame(rows, columns=columns).fillna("")
 
 
-def ablation(
-    paper: pd.DataFrame, ours: pd.DataFrame | list[dict], keys: Sequence[str], measures: Sequence[str] = ("AP", "AR")
-) -> pd.DataFrame:
-    """`comparison` where every line of the paper has a row of ours, "not run" if need be, in the paper's order.
+def ablation(paper: pd.DataFrame, ours: pd.DataFrame | list[dict], keys: Sequence[str]) -> pd.DataFrame:
+    """`comparison` of AP and AR where every line of the paper has a row of ours, "not run" if need be, in its order.
 
     The column `data` comes second. Our runs without a line in the paper are left out.
     """
     keys, ours = list(keys), pd.DataFrame(ours)
-    lines = paper[keys].drop_duplicates()
+    table = comparison(paper, ours, ("AP", "AR"), keys=keys).rename(columns={"data set": "data"})
+    printed, mine = (table[table.by == by] for by in ("paper", "ours"))
+    mine = printed[keys].drop_duplicates().merge(mine, on=keys, how="left").assign(by="ours")
     data = ours["data set"].iloc[0] if len(ours) else "drawn people"
-    done = {tuple(row) for row in ours[keys].itertuples(index=False)} if len(ours) else set()
-    waiting = [row | {"data set": data} for row in lines.to_dict("records") if tuple(row.values()) not in done]
-    table = comparison(paper, ours, measures, None, waiting, keys)
-    place = {tuple(text(value, "g") for value in row): i for i, row in enumerate(lines.itertuples(index=False))}
-    mine = table[table.by == "ours"]
-    order = pd.Series([place.get(key, -1) for key in mine[keys].itertuples(index=False, name=None)], mine.index)
-    mine = mine.loc[order[order >= 0].sort_values(kind="stable").index]
-    table = pd.concat([table[table.by == "paper"], mine], ignore_index=True).rename(columns={"data set": "data"})
-    return table[["by", "data", *(name for name in table if name not in ("by", "data"))]]
+    mine = mine.fillna({"AP": NOT_RUN, "AR": NOT_RUN, "data": data}).fillna("")
+    return pd.concat([printed, mine], ignore_index=True)[list(dict.fromkeys(["by", "data", *table]))]
 
 
 def study_table(
@@ -147,28 +137,23 @@ def study_table(
     facts: dict[str, tuple[str, str]] | None = None,
     paper_base: str = "",
 ) -> pd.DataFrame:
-    """A study as text: one row per variant and budget, the paper's columns beside ours, AP in per cent.
-
-    Args:
-        paper: one row per variant: source, variant, AP in per cent, data, perhaps `facts`.
-        ours: one row per run: variant, AP in [0, 1], steps, seed, "data set", "scaled down", command, perhaps `facts`.
-            Runs that differ in the seed alone become one row, mean ± standard deviation, the facts' means.
-        base: the variant that differences and verdicts are against.
-        paper_base: the one that the paper's differences are against, where it has another name; "" = `base`.
-        facts: name -> (heading, format) of what is shown beside AP; None = `FACTS`. A fact that nobody has is left out.
+    """A study as text: one row per variant and budget, the paper's columns ("paper: " + name) beside ours ("ours: ").
 
     A variant of the paper without a run of ours is "not run"; variants of ours alone follow, with the paper's dash.
 
-    Returns: columns variant, then "paper: " + (AP, difference, facts, source, data), then "ours: " + (AP, difference,
-        verdict, facts, steps, seeds, data set, scaled down, command).
+    Args:
+        paper: one row per variant: source, variant, AP in per cent, data, perhaps `facts`.
+        ours: one row per run, as `study_runs.study_rows` makes it. Runs of one budget differ in the seed alone and
+            become one row, mean ± standard deviation, the facts' means.
+        base: the variant that differences and verdicts are against; paper_base: that of the paper, "" = `base`.
+        facts: name -> (heading, format) of what is shown beside AP; None = `FACTS`. A fact that nobody has is left out.
 
     Raises:
         ValueError: a variant that the paper's rows name twice (choose one network), or runs without a column.
     """
     facts, ours = FACTS if facts is None else facts, pd.DataFrame(ours)
-    if paper.variant.duplicated().any():
-        twice = paper.variant[paper.variant.duplicated()].iloc[0]
-        raise ValueError(f"variant {twice!r} stands twice in the paper's rows; pass those of one method")
+    if len(twice := paper.variant[paper.variant.duplicated()]):
+        raise ValueError(f"variant {twice.iloc[0]!r} stands twice in the paper's rows; pass those of one method")
     _require(ours, ["variant", "AP", "steps", "seed", "data set", "command"])
     ours = ours if len(ours) else pd.DataFrame(columns=["variant"])
     printed, measured = ({n: fact for n, fact in facts.items() if n in t and t[n].notna().any()} for t in (paper, ours))
@@ -180,12 +165,11 @@ def study_table(
         if not len(mine):
             rows.append(row | {OURS + "AP": NOT_RUN})
             continue
-        for _, runs in mine.groupby(["data set", "steps", "command"], sort=False):
+        for _, runs in mine.groupby(["data set", "steps"], sort=False):
             rows.append(row | _measured_cells(runs, against, measured))
     columns = ["AP", "difference", *(heading for heading, _ in printed.values()), "source", "data"]
-    own = ["AP", "difference", "verdict", *(heading for heading, _ in measured.values())]
-    own += ["steps", "seeds", "data set", "scaled down", "command"]
-    names = ["variant", *(PAPER + name for name in columns), *(OURS + name for name in own)]
+    own = ["AP", "difference", "verdict", *(heading for heading, _ in measured.values()), "steps", "seeds", *MADE]
+    names = ["variant", *(PAPER + name for name in columns), *(OURS + name for name in dict.fromkeys(own))]
     return pd.DataFrame(rows, columns=names).fillna("")
 
 
@@ -194,18 +178,17 @@ def study_numbers(table: pd.DataFrame, base: str) -> str:
     ours = table[~table[OURS + "AP"].isin(["", NOT_RUN])]
     if not len(ours):
         return "Not run."
-    pairs = zip(ours[OURS + "steps"], ours[OURS + "seeds"], strict=True)
-    budgets = [f"{steps} steps, seed{'s' * (',' in seeds)} {seeds}" for steps, seeds in pairs]
-    alike = len(set(budgets)) == 1
-    rows = zip(ours.variant, ours[OURS + "AP"], budgets, strict=True)
-    numbers = [f"{name} {ap}" + ("" if alike else f" ({budget})") for name, ap, budget in rows]
-    words = f"Ours, AP: {', '.join(numbers)}" + (f" ({budgets[0]})." if alike else ".")
+    seeds = ours[OURS + "seeds"]
+    budgets = ours[OURS + "steps"] + " steps, seed" + seeds.str.contains(",").map({True: "s ", False: " "}) + seeds
+    alike = budgets.nunique() == 1
+    numbers = ours.variant + " " + ours[OURS + "AP"] + ("" if alike else " (" + budgets + ")")
+    words = f"Ours, AP: {', '.join(numbers)}" + (f" ({budgets.iloc[0]})." if alike else ".")
     if base not in set(ours.variant):
         return f"{words} {base} was not run: no differences."
-    off = []
-    for _, row in ours[ours[OURS + "difference"] != ""].iterrows():
-        known = row[PAPER + "difference"] not in ("", NOT_PRINTED)
-        off.append(f"{row.variant} {row[OURS + 'difference']}" + f" (published {row[PAPER + 'difference']})" * known)
+    ours = ours[ours[OURS + "difference"] != ""]
+    known = " (published " + ours[PAPER + "difference"] + ")"
+    known = known.where(~ours[PAPER + "difference"].isin(["", NOT_PRINTED]), "")
+    off = [*(ours.variant + " " + ours[OURS + "difference"] + known)]
     return words + (f" Minus {base}, in points: {', '.join(off)}." if off else "")
 
 
@@ -239,9 +222,9 @@ def _measured_cells(runs: pd.DataFrame, against: pd.DataFrame, facts: dict) -> d
 
 
 def _made(runs: pd.DataFrame) -> dict[str, str]:
-    """How a row of ours was made: `MADE` of runs that differ in the seed alone."""
-    words = {name: "; ".join(dict.fromkeys(runs[name])) for name in MADE if name in runs}
-    return words | {"seeds": ", ".join(str(seed) for seed in sorted(runs.seed))}
+    """`MADE` of runs that differ in the seed alone; the command is the first one's."""
+    words = {name: "; ".join(dict.fromkeys(runs[name])) for name in ("data set", "scaled down") if name in runs}
+    return words | {"seeds": ", ".join(map(str, sorted(runs.seed))), "command": runs.command.iloc[0]}
 
 
 def _mark(source: str) -> str:
@@ -269,6 +252,20 @@ def write_files(folder: str | Path, stem: str, contents: dict[str, bytes]) -> li
     return paths
 
 
+def page(table: pd.DataFrame, caption: str = "") -> Styler:
+    """The table for a page: the paper's columns and ours under a heading each, commands folded, marks explained."""
+    heads = [tuple(name.rpartition(": ")[::2]) for name in table]
+    shown = table.set_axis(pd.MultiIndex.from_tuples(heads), axis=1) if OURS + "AP" in table else table
+    printed = " ".join(table.filter(like=PAPER).astype(str).to_numpy().ravel()) + " "
+    marks = [f"{mark} {words}" for mark, words in MARKS.values() if f" {mark} " in printed]
+    styler = Styler(shown, uuid="table", cell_ids=False).hide(axis="index").set_caption("; ".join([caption, *marks]))
+    return styler.format(escape="html").format(_folded, subset=[name for name in shown if "command" in name])
+
+
+def _folded(command: str) -> str:
+    return f"<details><summary>command</summary><code>{escape(command)}</code></details>" if command else ""
+
+
 def markdown(table: pd.DataFrame, caption: str = "", footer: str = "") -> str:
     """The table in Markdown; commands in code type, a bar inside a cell escaped."""
 
@@ -277,9 +274,10 @@ def markdown(table: pd.DataFrame, caption: str = "", footer: str = "") -> str:
         return f"`{words}`" if name == "command" and words else words
 
     names = [str(name) for name in table.columns]
-    lines = [f"**{caption}**", ""] if caption else []
-    lines += ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join(map(cell, names, row)) + " |" for row in table.itertuples(index=False, name=None)]
+    rows = [names, *(map(cell, names, row) for row in table.itertuples(index=False, name=None))]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(names))
+    lines = [f"**{caption}**", "", *lines] if caption else lines
     return "\n".join(lines + (["", f"<small>{footer}</small>"] if footer else [])) + "\n"
 
 

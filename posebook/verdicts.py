@@ -26,6 +26,10 @@ class Verdict:
     claim: str
     seeds: int
 
+    @property
+    def sentence(self) -> str:
+        return ONE_SEED if self.seeds < 2 else f"{self.seeds} seeds or more: {self.word}."
+
 
 def verdict(ours: Sequence[float], baseline: Sequence[float], claimed: float = np.nan) -> Verdict:
     """Compare the runs of two variants, one number per seed; `claimed`: the paper's difference, NaN where it has none.
@@ -48,28 +52,25 @@ def verdict(ours: Sequence[float], baseline: Sequence[float], claimed: float = n
     return Verdict(difference, word, claim, seeds)
 
 
-def against_proposed(
-    ours: pd.DataFrame, keys: Sequence[str], proposed: tuple, measure: str = "AP"
-) -> tuple[str, pd.DataFrame]:
+def against_proposed(ours: pd.DataFrame, keys: Sequence[str], proposed: tuple) -> tuple[str, pd.DataFrame]:
     """A sentence on the alternatives to the model as proposed, and a row per alternative with its `verdict`, in points.
 
     Args:
-        ours: one row per run: keys, measure in [0, 1], seed. proposed: the keys' values of the model as proposed.
+        ours: one row per run: keys, AP in [0, 1], seed. proposed: the keys' values of the model as proposed.
     """
-    groups = {key: 100 * runs[measure] for key, runs in ours.groupby(list(keys), sort=False)}
+    groups = {key: 100 * ap for key, ap in ours.groupby(list(keys), sort=False).AP}
     name = " with ".join(proposed)
     if proposed not in groups:
         return f"{name} was not run: nothing to compare with.", pd.DataFrame()
     base = groups.pop(proposed)
     found = {key: verdict(values, base) for key, values in groups.items()}
-    rows = [
-        {**dict(zip(keys, key, strict=True)), "difference": f"{one.difference:+.1f}", "verdict": one.word}
-        for key, one in found.items()
-    ]
+    rows = pd.DataFrame([dict(zip(keys, key, strict=True)) for key in found])
+    rows = rows.assign(
+        difference=[f"{one.difference:+.1f}" for one in found.values()], verdict=[one.word for one in found.values()]
+    )
     seeds = min((one.seeds for one in found.values()), default=len(base))
     if seeds < 2:
-        return ONE_SEED, pd.DataFrame(rows)
-    below, above = (sum(one.word.startswith(side) for one in found.values()) for side in ("below", "above"))
+        return ONE_SEED, rows
+    below, above = (int(rows.verdict.str.startswith(side).sum()) for side in ("below", "above"))
     counts = f"{below} of {len(rows)} alternatives are below {name} on every seed, {above} above"
-    words = f"{seeds} seeds or more: {counts}, {len(rows) - below - above} within the spread."
-    return words, pd.DataFrame(rows)
+    return f"{seeds} seeds or more: {counts}, {len(rows) - below - above} within the spread.", rows

@@ -49,6 +49,10 @@ def run_log(epochs=12, drop=8):
     return log
 
 
+def over_epochs(log):
+    return training.ap_over_epochs(log, "poet_tiny", "drawn people")
+
+
 def speed():
     rows = []
     for method, fixed, each in (("poet_r50", 300, 0), ("simple_baseline_r50", 0, 70)):
@@ -68,14 +72,14 @@ def every_figure(rng):
     offsets = pd.DataFrame({"dx": rng.normal(0, 0.05, 200), "dy": rng.normal(0, 0.05, 200)})
     joints = poet_pictures.fig10_data(target["visibility"], poses.visibility[:3])
     yield "poet_fig01_speed", poet.fig01_speed(speed(), "1 CPU thread"), speed()
-    yield "poet_fig02_overview", poet_overview.fig02_overview(image, target, poses), depth
+    yield "poet_fig02_overview", poet_overview.fig02_overview(image, target, poses, [(2, 0), (0, 1)]), depth
     yield "poet_fig03_losses", poet.fig03_losses(log, weights={"loss_ce": 1}), log
     yield (
         "poet_fig04_examples",
         poet_pictures.fig04_examples([(image, poses, target, 0.9)] * 3, [(image, poses, None, 0.1)]),
         depth,
     )
-    yield "poet_fig05_map", poet.fig05_map(log), log
+    yield "poet_fig05_map", over_epochs(log), log
     yield (
         "poet_fig07_attention",
         poet_attention.fig07_attention(image, maps, decoder),
@@ -84,7 +88,9 @@ def every_figure(rng):
     yield "poet_fig08_decoder_depth", poet.fig08_decoder_depth(depth), depth
     yield (
         "poet_fig09_centers",
-        poet_pictures.fig09_centers([(image, poses)], offsets, [(image, poses, poses)]),
+        poet_pictures.fig09_centers(
+            [(image, poses)], offsets, [(image, poses, poses)], COCO, "drawn people", 0.0, "released"
+        ),
         offsets,
     )
     yield "poet_fig10_visibility", poet_pictures.fig10_visibility(joints), joints
@@ -179,7 +185,7 @@ def test_drawing_respects_threshold_and_visibility(rng):
     assert people.draw(ax, poses, COCO, threshold=float(poses.scores[1])) == 2
     assert people.draw(ax, poses, COCO, threshold=2.0) == 0
     ax = style.figure(2, 2).subplots()
-    people.draw(ax, poses.select([0]), COCO, limbs=False)
+    people.draw(ax, poses.select([0]), COCO)
     faces = max(ax.collections, key=lambda drawn: drawn.get_zorder()).get_facecolors()
     hollow = (faces[:, :3] == 1).all(1)
     assert (hollow == (poses.visibility[0] < 0.5)).all()
@@ -225,17 +231,9 @@ def test_figures_say_what_is_missing(rng):
     image, target, poses = scene(rng)
     nobody = {**target, "keypoints": np.zeros((0, 17, 2), np.float32)}
     with pytest.raises(ValueError, match="at least one person"):
-        poet_overview.fig02_overview(image, nobody, poses)
+        poet_overview.fig02_overview(image, nobody, poses, [])
     with pytest.raises(ValueError, match="at least one image"):
         people.grid([])
-
-
-def test_matching_of_figure_2_is_one_to_one(rng):
-    from posebook.figures.poet_overview import nearest_pairs
-
-    _, target, poses = scene(rng)
-    pairs = nearest_pairs(poses.select([4, 2, 0, 1, 3]), people.from_target(target))
-    assert pairs == [(2, 0), (3, 1), (1, 2)]
 
 
 def test_photographs_do_not_swell_the_files(rng, tmp_path):
@@ -259,6 +257,6 @@ def test_photographs_do_not_swell_the_files(rng, tmp_path):
 def test_the_shortest_runs_can_be_drawn(tmp_path):
     log = run_log(2).assign(AP=0.0, AP50=0.0, APM=-1.0)
     for rows in (log, log.head(1)):
-        for fig in (poet.fig03_losses(rows), poet.fig05_map(rows), poet.ext_queries(rows, rows)):
+        for fig in (poet.fig03_losses(rows), over_epochs(rows), poet.ext_queries(rows, rows)):
             assert style.save(fig, "short", rows, tmp_path)[1].stat().st_size > 1000
-    assert "APM" not in " ".join(_texts(poet.fig05_map(log))), "COCO's -1 means that no such person is in the data"
+    assert "APM" not in " ".join(_texts(over_epochs(log))), "COCO's -1 means that no such person is in the data"

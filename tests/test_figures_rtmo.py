@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from posebook import tables, verdicts
 from posebook.analysis import heatmaps
-from posebook.figures import rtmo_heatmaps, rtmo_overview, style, table_page
+from posebook.figures import rtmo_heatmaps, rtmo_overview, style
 from posekit import models
 from posekit.layouts import COCO
 from posekit.poses import Poses
@@ -29,7 +29,7 @@ def person(rng, size=96, bins=(24, 32), truth=True):
     joints = rng.uniform(0.3, 0.7, (17, 2)) * size
     pose = Poses(joints[None].astype(np.float32), rng.uniform(0, 1, (1, 17)), np.array([0.8]))
     heat = bell(bins_x, joints[:, 0]), bell(bins_y, joints[:, 1])
-    return rtmo_heatmaps.Person(image, pose, *heat, bins_x, bins_y, joints + 1 if truth else None, "score 0.80")
+    return rtmo_heatmaps.Person(image, pose, *heat, bins_x, bins_y, joints + (1 if truth else np.nan), "score 0.80")
 
 
 def every_figure():
@@ -48,7 +48,7 @@ def every_figure():
     yield "rtmo_fig02_overview", overview, rows, True
     yield "grid", rtmo_overview.dense_grid(image, priors, scores, np.array([3, 150]), poses), rows, False
     best = np.sort(rng.random((2, 10)))
-    yield "simota", rtmo_overview.assignment(image, target, priors, owner, scores > 0.3, best), rows, False
+    yield "simota", rtmo_overview.assignment(image, target, priors, owner, scores > 0.3, best, "OKS"), rows, False
     vectors = rng.normal(size=(24, 16))
     yield "encoding", rtmo_overview.encoding(crowd[0].bins_x, np.tanh(vectors), vectors), rows, False
     yield "rtmo_fig04_heatmaps", rtmo_heatmaps.fig04_heatmaps(crowd, two), rows, True
@@ -153,7 +153,7 @@ def test_rows_are_relative_to_the_person(seen):
     visibility[0, [4, 7]] = 2, 1
     target = {"keypoints": truth[None], "visibility": visibility, "areas": np.array([400.0]),
               "boxes": np.array([[0, 0, 20, 20.0]])}  # fmt: skip
-    rows = pd.DataFrame(heatmaps.joint_rows(found, target, COCO.sigmas), columns=heatmaps.COLUMNS)
+    rows = heatmaps.joint_rows(found, target, COCO.sigmas)
     assert rows.joint.tolist() == [4, 7] and rows.visibility.tolist() == [2, 1]
     pairs, who, oks = heatmaps.match_to_annotation(found, target, COCO.sigmas)
     assert who.tolist() == [0] and len(pairs) == 1 and rows.oks.tolist() == [oks[0]] * 2
@@ -190,8 +190,8 @@ def test_ours_stand_in_a_block_of_their_own_and_what_is_missing_is_not_run():
     assert table[table.by == "paper"].AP.tolist() == [f"{ap:.1f}" for ap in paper.AP]
     assert mine.AP.tolist() == ["not run", "not run", "12.0 ± 2.8", "not run", "20.0"]
     assert mine.data.eq("drawn people, 128 px").all() and mine.loc[("CC", "MLE"), "seeds"] == "0, 1"
-    fig = table_page.table_page(table)
-    assert "drawn people, 128 px (this book)" in words_of(fig) and "not run" in words_of(fig)
+    shown = tables.page(table, "Table 3").to_html()
+    assert "drawn people, 128 px" in shown and "not run" in shown
     none = tables.ablation(paper, [], KEYS)
     assert none[none.by == "ours"].AP.eq("not run").all()
 

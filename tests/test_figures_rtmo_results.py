@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from posebook import tables
-from posebook.figures import rtmo, style, table_page, training
+from posebook.figures import rtmo, style, training
 
 
 @pytest.fixture
@@ -16,7 +16,12 @@ def paper1():
 
 def our_row(seed=0, **changes):
     row = {"method": "rtmo_tiny", "data set": "drawn people, 128 px", "scaled down": "3,000 steps of 8", "seed": seed}
-    row |= {"command": "ci/execute.py notebooks/10_train.ipynb", "params_m": 0.7, "AP": 0.2 + 0.02 * seed}
+    row |= {
+        "command": "ci/execute.py notebooks/10_train.ipynb",
+        "recipe": "{}",
+        "params_m": 0.7,
+        "AP": 0.2 + 0.02 * seed,
+    }
     return row | dict.fromkeys(("AP50", "AP75", "APM", "APL", "AR"), 0.3) | changes
 
 
@@ -59,7 +64,7 @@ def test_the_papers_tables_agree_with_each_other_and_with_the_text(paper1):
     assert (bands.APeasy > bands.APmedium).all() and (bands.APmedium > bands.APhard).all()
 
 
-@pytest.mark.parametrize("name", ["fig01", "fig03", "minutes", "table1", "table2"])
+@pytest.mark.parametrize("name", ["fig01", "fig03", "minutes"])
 def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(name, paper1, tmp_path):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -68,13 +73,7 @@ def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(name, pa
             return rtmo.fig01_tradeoff(paper1, points(), "drawn people")
         if name == "fig03":
             return rtmo.fig03_latency(latencies(), "rtmo_s", "1 thread", 0.5)
-        if name == "minutes":
-            return training.ap_against_minutes({"rtmo_tiny": log(0.2, 4), "poet_tiny": log(0.02, 5)})
-        if name == "table1":
-            facts = {"backbone": ("backbone", ""), "params_m": ("params, M", ".1f")}
-            return table_page.table_page(tables.comparison(paper1, [our_row()], tables.COCO_MEASURES, facts))
-        paper = tables.read_paper("rtmo_table2")
-        return table_page.table_page(tables.comparison(paper, [], tables.CROWD_MEASURES, {}, [{"method": "rtmo_s"}]))
+        return training.ap_against_minutes({"rtmo_tiny": log(0.2, 4), "poet_tiny": log(0.02, 5)})
 
     data = pd.DataFrame({"x": [1]})
     first, second = (style.save(draw(), "page", data, tmp_path / folder, "footer") for folder in "ab")
@@ -83,15 +82,6 @@ def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(name, pa
     FigureCanvasAgg(fig).draw()
     drawn, page = fig.get_tightbbox(), fig.get_size_inches()
     assert drawn.min.min() >= -0.02 and (drawn.max <= page + 0.02).all()
-
-
-def test_a_long_command_is_wrapped_and_shrinks_nothing(paper1):
-    command = "ci/execute.py notebooks/10_train.ipynb build/10.ipynb " + "-p name value " * 40
-    table = tables.comparison(paper1, [our_row(command=command)], tables.COCO_MEASURES, {})
-    fig = table_page.table_page(table)
-    fig.draw_without_rendering()
-    assert fig.axes[0].get_position().width > 0.95
-    assert table.command.iloc[-1] == command
 
 
 def test_data_sets_never_share_a_block_and_seeds_are_averaged(paper1):
@@ -119,10 +109,10 @@ def test_what_was_not_run_says_so(paper1):
 
 
 def test_figure_3_tells_what_people_add():
-    shown = words(rtmo.fig03_latency(latencies(each=1.8), "rtmo_s"))
+    shown = words(rtmo.fig03_latency(latencies(each=1.8), "rtmo_s", "1 thread", 0.5))
     assert "+6.5 %" in shown and "+26.0 %" in shown  # 13 x 1.8 ms on 360 and on 90
     other = latencies("rtmpose").replace("rtmpose_eager", "rtmpose").query("method == 'rtmpose'")
-    assert any(text.startswith("rtmpose") for text in words(rtmo.fig03_latency(other, "rtmo_s")))
+    assert any(text.startswith("rtmpose") for text in words(rtmo.fig03_latency(other, "rtmo_s", "", 0.5)))
 
 
 def test_equal_minutes_are_those_of_the_shorter_run():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from posebook import tables
 from posebook.analysis import tokens
-from posebook.figures import style, table_page, vitpose, vitpose_overview, vitpose_partial
+from posebook.figures import style, vitpose, vitpose_overview, vitpose_partial
 from posekit import models
 from posekit.models.windows import KINDS, Attention
 
@@ -66,7 +66,7 @@ def test_what_nobody_checked_is_marked_wherever_it_is_printed(paper):
     printed = table[[tables.PAPER + name for name in ("AP", "memory, MB", "GFLOPs")]]
     assert printed.apply(lambda column: column.str.endswith(" ?")).all(axis=None)
     assert table[tables.PAPER + "source"].eq(tables.UNVERIFIED).all()
-    assert tables.UNVERIFIED in words(table_page.table_page(table))
+    assert tables.UNVERIFIED in tables.page(table).to_html()
     tuning = tables.study_table(tables.read_paper("vitpose_finetuning"), [], "all trained")
     assert tuning[tables.PAPER + "AP"].tolist() == ["75.8", "75.1 ?", "72.8 ?"]
     assert tuning[tables.PAPER + "difference"].tolist() == ["", "-0.7 ?", "-3.0 ?"]
@@ -74,7 +74,8 @@ def test_what_nobody_checked_is_marked_wherever_it_is_printed(paper):
     assert sets[tables.PAPER + "AP"].str.endswith("‡").sum() == 1
     ours = tables.study_table(tables.read_paper("vitpose_datasets"), [], "people", paper_base="COCO")
     assert ours[tables.PAPER + "difference"].tolist() == sets[tables.PAPER + "difference"].tolist()
-    assert tables.UNVERIFIED in words(vitpose.fig_tradeoff(tables.read_paper("vitpose_scaling"), points(), DATA))
+    scaling = tables.read_paper("vitpose_scaling")
+    assert tables.UNVERIFIED in words(vitpose.fig_tradeoff(scaling, points(), DATA, scaling, {}))
 
 
 def test_ours_stand_in_columns_of_their_own_and_seeds_are_averaged(paper):
@@ -136,8 +137,8 @@ def test_the_state_of_the_art_is_a_block_per_data_set():
     rows = tables.read_paper("vitpose_sota")
     facts = {"trained_on": ("trained on", ""), "source": ("source", "")}
     table = tables.comparison(rows, [], {"AP": "AP", "AR": "AR"}, facts)
-    shown = words(table_page.table_page(table, "as published"))
-    assert "OCHuman test (as published)" in shown and "as printed" not in shown and "released README" in shown
+    shown = tables.page(table).to_html()
+    assert "OCHuman test" in shown and "released README" in shown
 
 
 def points():
@@ -158,15 +159,14 @@ def followed(attention="full"):
     return tokens.follow(model, image, (40.0, 50.0))
 
 
-def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(paper, tmp_path):
-    seen, table = followed(), tables.study_table(paper, [run("full", 0, 0.5)], "full")
+def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(tmp_path):
+    seen = followed()
     scaling = tables.read_paper("vitpose_scaling")
     figures = {
         "vitpose_fig_tradeoff": lambda: vitpose.fig_tradeoff(scaling, points(), DATA, scaling, {"HRFormer-B": 158}),
         "vitpose_fig_partial": lambda: vitpose_partial.fig_partial(partial()),
         "vitpose_fig_overview": lambda: vitpose_overview.fig_overview(seen, [0, 9, 10]),
         "vitpose_ext_attention": lambda: vitpose_overview.fig_attention({"full": seen, "again": seen}),
-        "vitpose_table_attention": lambda: table_page.table_page(table),
     }
     data = pd.DataFrame({"x": [1]})
     for stem, draw in figures.items():
@@ -182,7 +182,7 @@ def test_saved_twice_the_bytes_are_the_same_and_nothing_leaves_the_page(paper, t
 
 def test_figures_without_data_say_so():
     scaling = tables.read_paper("vitpose_scaling")
-    assert "not run" in words(vitpose.fig_tradeoff(scaling, points().head(0), DATA))
+    assert "not run" in words(vitpose.fig_tradeoff(scaling, points().head(0), DATA, scaling, {}))
     assert "not run" in words(vitpose_partial.fig_partial(partial(["without half-body"])))
     with pytest.raises(ValueError, match="at least one row"):
         vitpose_partial.fig_partial(partial().head(0))

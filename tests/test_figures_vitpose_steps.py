@@ -8,6 +8,7 @@ import torch
 from posebook.analysis import tokens
 from posebook.figures import maps, style, vitpose_overview, vitpose_steps
 from posekit import models
+from posekit.layouts import COCO
 from posekit.models import heatmap_decoding as decoding
 from posekit.poses import Poses
 
@@ -67,7 +68,7 @@ def test_the_followed_person_is_among_the_crops(count, tmp_path):
 def test_targets_print_their_highest_value(tmp_path):
     maps = np.stack([peak(5.0, 6.0), 0.25 * peak(10.0, 20.0), np.zeros((32, 24), np.float32)])
     truth = np.array([[16.0, 20.0], [np.nan, np.nan], [3.0, 3.0]])
-    fig = vitpose_steps.fig_targets(IMAGE, maps, maps / 2, [0, 1, 2], truth=truth)
+    fig = vitpose_steps.fig_targets(IMAGE, maps, maps / 2, [0, 1, 2], COCO, truth)
     assert all(value in words(fig) for value in ("1.00", "0.25", "0.50", "0.12", "0.00"))
     whole(fig, "targets", tmp_path)
 
@@ -76,7 +77,7 @@ def test_targets_print_their_highest_value(tmp_path):
 def test_decodings_are_shown_in_heatmap_index(place, tmp_path):
     heatmap = peak(*place)
     places = {name: decoding.locate(heatmap[None, None], name)[0][0, 0] for name in decoding.METHODS}
-    fig = vitpose_steps.fig_decodings(heatmap, places, np.array(place))
+    fig = vitpose_steps.fig_decodings(heatmap, places, np.array(place), "wrist")
     assert all(f"{places[name][0]:.2f}  {vitpose_steps.NAMES[name]}" in words(fig) for name in places)
     assert f"{place[0]:.2f}  annotation" in words(fig)
     whole(fig, "decodings", tmp_path)
@@ -85,9 +86,8 @@ def test_decodings_are_shown_in_heatmap_index(place, tmp_path):
 def test_an_annotation_far_away_or_missing_is_not_drawn_as_near():
     heatmap = peak(12, 15)
     places = {"argmax": np.array([12.0, 15.0])}
-    assert "outside of the view" in words(vitpose_steps.fig_decodings(heatmap, places, np.array([13.0, 28.0])))
-    assert "annotation" not in words(vitpose_steps.fig_decodings(heatmap, places, np.full(2, np.nan)))
-    assert "annotation" not in words(vitpose_steps.fig_decodings(heatmap, places))
+    assert "outside of the view" in words(vitpose_steps.fig_decodings(heatmap, places, np.array([13.0, 28.0]), "wrist"))
+    assert "annotation" not in words(vitpose_steps.fig_decodings(heatmap, places, np.full(2, np.nan), "wrist"))
 
 
 def test_the_flip_test_tells_how_far_each_answer_is_off(tmp_path):

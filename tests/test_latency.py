@@ -81,13 +81,13 @@ def times(a, b, people=(0, 1, 2, 4, 8), rounds=20, noise=0.01, method="m", seed=
 def test_disturbed_runs_are_marked_and_left_out():
     raw = times(100, 0, noise=0.0).assign(kept=True)
     raw.loc[[1, 5], "wall_ms"] *= 2
-    raw["kept"] = timing._undisturbed(raw, 1, "cpu", 1.2)
+    raw["kept"] = timing._undisturbed(raw, 1, "cpu")
     assert raw.index[~raw.kept].tolist() == [1, 5]
-    assert timing._undisturbed(raw, 1, "cuda", 1.2).all()
+    assert timing._undisturbed(raw, 1, "cuda").all()
     table = timing.summary(raw).set_index("people")
     assert table.loc[0, "dropped"] == 2 and table.loc[0, "q75"] == pytest.approx(100)
     two = raw.assign(cpu_ms=raw.cpu_ms * 1.5)  # two threads that share three quarters of the work
-    assert timing._undisturbed(two, 2, "cpu", 1.2).sum() == len(raw) - 2
+    assert timing._undisturbed(two, 2, "cpu").sum() == len(raw) - 2
     nothing = timing.summary(raw.assign(kept=False)).set_index("people")
     assert nothing.loc[0, "runs"] == 20 and nothing.loc[0, "dropped"] == 0
 
@@ -227,12 +227,11 @@ def test_pinned_mask_rcnn_returns_the_given_boxes_with_masks_of_the_picture(dete
 
 
 def test_speed_rows_has_every_method_part_and_count(monkeypatch, detector):
-    import posekit.models
-
-    tiny = posekit.models.build("poet_tiny", num_queries=4)
-    monkeypatch.setattr(posekit.models, "build", lambda name: tiny)
+    tiny = systems.models.build("poet_tiny", num_queries=4)
+    monkeypatch.setattr(systems.models, "build", lambda name: tiny)
     monkeypatch.setattr(systems, "PinnedMaskRCNN", lambda *_, **__: detector)
-    speed = systems.speed_rows(scenes={n: [scene(n)] for n in (0, 2)}, repeats=2, warmup=0, size=64)
+    monkeypatch.setattr(systems, "drawn_scenes", lambda people, *_: {n: [scene(n)] for n in people})
+    speed = systems.speed_rows((0, 2), size=64, repeats=2, warmup=0)
     parts = speed.rows.groupby(["method", "people"]).part.agg(set).to_dict()
     assert parts[systems.POET, 2] == {"F", "P", "total"}
     assert parts[systems.TOP_DOWN_GT_BOXES, 0] == {"total"} and parts[systems.TOP_DOWN_GT_BOXES, 2] == {

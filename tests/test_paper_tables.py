@@ -62,6 +62,7 @@ def run(seed, ap, **more):
         "seed": seed,
         "model": "poet_tiny",
         "command": "make x | y",
+        "recipe": "{}",
     }
     return {**row, "data set": "drawn people", "scaled down": "128 px", **more}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from posebook import tables
-from posebook.reports import RunFiles, distinct
+from posebook.reports import RunFiles
 from posekit import files, runs
 from posekit.evaluation import STATS
 from posekit.files import save_tensors, write_json
@@ -112,17 +112,18 @@ def test_a_run_and_its_shipped_copy_stand_in_one_row(folder):
     other = record | {"provenance": facts | {"started": "2026-11-20T11:00:00+00:00"}}
     evaluated = {"parameters": {"model": "poet_tiny", "evaluated": "data/runs/mine/one"}}
     names = {"one": record, "scores": evaluated, "shipped": record, "again": other}
+
+    def row(name, method, ap):
+        files.write_json(folder.with_name(name) / "metrics.json", dict.fromkeys(STATS, ap))
+        return RunFiles(str(folder.with_name(name))).score_row() | {"method": method}
+
     for name, content in names.items():
         write(folder.with_name(name), content)
-    found = [RunFiles(str(folder.with_name(name))) for name in ("scores", "again", "shipped", "one")]
-    assert [one.folder.rpartition("/")[2] for one in distinct(found)] == ["scores", "again"]
-
-    def row(one, method, ap):
-        told = {"method": method, "model": "poet_tiny", "data set": "drawn people", "scaled down": "", "command": "go"}
-        return told | {"seed": 0, "trained": one.identity} | dict.fromkeys(STATS, ap)
-
-    scores, again, shipped, _ = found
-    ours = [row(scores, "poet_tiny", 0.5), row(shipped, "poet_tiny, shipped weights", 0.6), row(again, "other", 0.7)]
+    ours = [
+        row("scores", "poet_tiny", 0.5),
+        row("shipped", "poet_tiny, shipped weights", 0.6),
+        row("again", "other", 0.7),
+    ]
     paper = tables.read_paper("poet_table1", folder=PAPER).head(1)
     page = tables.comparison(paper.assign(extra_data=""), ours, {"AP": "AP"})
     assert page[page.by == "ours"].method.tolist() == ["poet_tiny", "other"]

@@ -1,7 +1,5 @@
 """ViTPose's studies: every variant is a recipe that hangs together, runs stand where they are looked for."""
 
-import json
-import shlex
 import shutil
 
 import numpy as np
@@ -94,11 +92,7 @@ def test_a_study_is_trained_and_tabled_as_the_figures_want_it(tmp_path):
     rows = study_rows(tmp_path, "decoders")
     assert rows.variant.tolist() == ["classic"] * 2 + ["simple"] * 2 and rows.seed.tolist() == [0, 1, 0, 1]
     assert (rows.steps == 2).all() and rows.AP.tolist() == [m["AP"] for v in metrics for m in metrics[v]]
-    assert rows.params_m.nunique() == 2 and rows.command.nunique() == 2
-    words = shlex.split(rows.command[2])
-    assert words[words.index("only") - 1 : words.index("only") + 2] == ["-p", "only", "simple"]
-    told = json.loads(words[words.index("more") + 1])
-    assert told == {"batch_size": 4, "size": 128, "people": [1, 2]}
+    assert rows.params_m.nunique() == 2 and rows.command.str.contains("-p recipe vitpose_tiny -p more").all()
     table = tables.study_table(PAPER["decoders"].query("method == 'ViTPose-B'"), rows, STUDIES["decoders"].base)
     assert table["ours: seeds"].tolist() == ["0, 1", "0, 1"]
 
@@ -115,10 +109,9 @@ def test_an_autoencoder_is_a_step_and_has_no_ap(tmp_path):
     assert rows.variant.tolist() == ["drawn crops"]
     run = runs.load_run(run_folder(tmp_path, "drawn crops"))
     assert run["parameters"]["weights"].endswith("autoencoder-0")
-    assert "autoencoder" not in rows.command[0]  # its place follows from the study's folder
+    assert "autoencoder-0" in rows.command[0]
     mae = RunFiles(str(run_folder(tmp_path, "autoencoder")))
     assert mae.model.reconstruct is not None and mae.data.name.startswith("drawn people")
-    assert "recipe mae_tiny" in mae.command
     for ask in (mae.score_row, lambda: evaluate_run(mae.folder, report=quiet)):
         with pytest.raises(ValueError, match="holds mae_tiny, which finds no keypoints"):
             ask()
@@ -140,10 +133,7 @@ def test_a_given_teacher_is_not_trained(tmp_path):
     assert rows.variant.drop_duplicates().tolist() == ["teacher", "teacher's token", "none", "token"]
     assert rows.steps[:4].tolist() == [3, 3, 2, 2] and len(metrics["teacher"]) == 2
     assert runs.load_run(run_folder(folder, "teacher", 1))["folder"].endswith("study/teacher-1")
-    told = rows.set_index("variant").command
-    for variant in ("token", "teacher's token"):
-        assert told[variant].str.endswith(f"-p given teacher={longer}").all(), told[variant].iloc[0]
-    assert not told["none"].str.contains("given").any() and told["teacher"].str.contains("10_train").all()
+    assert rows.command[0] == RunFiles(str(longer)).training["summary"]["command"]
     trained("distillation", folder, (0, 1), ["token"], given={"teacher": longer})  # again: nothing to do
     shutil.copytree(longer, tmp_path / "other")
     with pytest.raises(ValueError, match=r"study/teacher-0 holds another run .*/long\), .* choose another folder"):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from posebook import tables
-from posebook.figures import table_page, vitpose
+from posebook.figures import vitpose
 
 
 def runs(*rows):
@@ -28,10 +28,10 @@ def test_marks_follow_a_number_of_the_paper_into_any_column():
     assert known.fps.tolist()[1:] == ["944 ‡", "411 ?", "241 ‡"] and pd.isna(known.fps[0])
     table = tables.study_table(known, [], "tiny", {"fps": ("crops, per second", "")})
     assert table["paper: crops, per second"].tolist() == ["–", "944 ‡", "411 ?", "241 ‡"]
-    shown = words(table_page.table_page(table))
+    shown = tables.page(table).to_html()
     assert tables.UNVERIFIED in shown and "quoted by a third party" in shown  # the marks are explained
     plain = tables.study_table(known.drop(columns="fps"), [], "tiny", {})
-    assert tables.UNVERIFIED not in words(table_page.table_page(plain))
+    assert tables.UNVERIFIED not in tables.page(plain).to_html()
 
 
 def test_a_point_needs_a_run_and_a_cost_and_one_budget():
@@ -47,7 +47,8 @@ def test_a_point_needs_a_run_and_a_cost_and_one_budget():
 def test_without_runs_or_costs_there_are_no_points(ours, costs):
     points = vitpose.speed_points(ours, costs, "vitpose_tiny")
     assert not len(points) and {"label", "per_s", "AP", "threads"} <= set(points)
-    fig = vitpose.fig_tradeoff(tables.read_paper("vitpose_scaling"), points, "drawn people")
+    scaling = tables.read_paper("vitpose_scaling")
+    fig = vitpose.fig_tradeoff(scaling, points, "drawn people", scaling, {})
     assert "not run" in [text.get_text() for text in fig.axes[1].texts]
 
 

@@ -112,10 +112,10 @@ def detecting_queries(
     truth = [target[name] for name in ("keypoints", "visibility", "areas")]
     pairs = match_people(poses.keypoints[sure], *truth, sigmas, min_oks=min_oks)
     queries = maps.queries()
-    rows = [
-        {"query": int(queries[sure[i]]), "pose": int(sure[i]), "person": int(person), "oks": float(oks)}
-        for i, person, oks in zip(*pairs, strict=True)
-    ]
+    rows = zip(
+        queries[sure[pairs[0]]].tolist(), sure[pairs[0]].tolist(), *(part.tolist() for part in pairs[1:]), strict=True
+    )
+    rows = [dict(zip(("query", "pose", "person", "oks"), row, strict=True)) for row in rows]
     return sorted(rows, key=lambda row: -float(target["areas"][row["person"]]))
 
 
@@ -134,8 +134,7 @@ def coverage(box, shape: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
     x0, y0, x1, y1 = (float(value) for value in box)
 
     def along(low: float, high: float, count: int, side: float) -> np.ndarray:
-        edges = np.arange(count + 1) * side / count
-        return np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0, None) * count / side
+        return np.diff(np.clip(np.arange(count + 1) * side / count, low, high)) * count / side
 
     (h, w), (width, height) = shape, size
     return along(y0, y1, h, height)[:, None] * along(x0, x1, w, width)[None]
@@ -148,16 +147,16 @@ def focus_rows(maps: Maps, target: dict, found: list[dict], size: tuple[int, int
     """
     points = reference_points(target, size, layout, len(target["areas"]) + 1)
     points = {row["person"]: row["point"] for row in points}
-    encoder, decoder = (range(len(maps.outputs[f"{part}_attention"])) for part in ("encoder", "decoder"))
     rows = []
     for pair in found:
         person = pair["person"]
-        views = [("decoder", i, maps.decoder(pair["query"], i)) for i in decoder]
-        views += [("encoder", i, maps.encoder(points[person], i)) for i in encoder if person in points]
-        for part, layer, weights in views:
-            inside, covered = focus(weights, target["boxes"][person], size)
-            row = {"part": part, "layer": layer + 1, "person": person, "inside": inside, "covered": covered}
-            rows.append(row | {"ratio": inside / max(covered, 1e-12)})
+        starts = {"decoder": (maps.decoder, pair["query"])}
+        starts |= {"encoder": (maps.encoder, points[person])} if person in points else {}
+        for part, (look, start) in starts.items():
+            for layer in range(len(maps.outputs[f"{part}_attention"])):
+                inside, covered = focus(look(start, layer), target["boxes"][person], size)
+                row = {"part": part, "layer": layer + 1, "person": person, "inside": inside, "covered": covered}
+                rows.append(row | {"ratio": inside / max(covered, 1e-12)})
     return rows
 
 
@@ -175,9 +174,9 @@ def region_rows(maps: Maps, target: dict, found: list[dict], size: tuple[int, in
         places = np.floor(target["keypoints"][person] / (np.array(size) / weights.shape[::-1])).astype(int)
         for joint in np.flatnonzero(np.asarray(target["visibility"][person]) == 2):
             row, column = np.clip(places[joint, ::-1], 0, np.array(weights.shape) - 1)
-            name = layout.keypoints[joint]
-            words = {"person": person, "area": float(target["areas"][person]), "joint": name, "region": _region(name)}
-            rows.append(words | {"ratio": float(weights[row, column] / usual)})
+            name, area = layout.keypoints[joint], float(target["areas"][person])
+            ratio = float(weights[row, column] / usual)
+            rows.append({"person": person, "area": area, "joint": name, "region": _region(name), "ratio": ratio})
     return rows
 
 

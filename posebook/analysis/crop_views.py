@@ -56,11 +56,10 @@ def crop_view(data, index: int, size: tuple[int, int]) -> CropView:
     labelled = (np.asarray(target["visibility"]) > 0).sum(1)
     if not labelled.any():
         raise ValueError(f"picture {index} of {data.name} has no person with a labelled joint; choose another one")
-    who = np.lexsort((target["areas"], labelled))[-1]
-    crops = cut_out(data.image(index), target["boxes"][[who]], size)
-    to_crop = transforms.invert(crops.to_original[0])
-    points = transforms.transform_points(to_crop, np.float32(target["keypoints"][[who]]))
-    visibility = np.asarray(target["visibility"])[[who]]
+    who = [np.lexsort((target["areas"], labelled))[-1]]
+    crops = cut_out(data.image(index), target["boxes"][who], size)
+    points = transforms.transform_points(transforms.invert(crops.to_original[0]), np.float32(target["keypoints"][who]))
+    visibility = np.asarray(target["visibility"])[who]
     points = np.where(visibility[..., None] > 0, points, np.nan).astype(np.float32)
     whole = np.array([[0, 0, *size]], np.float32)
     return CropView(crops.pixels[0], Poses(points, np.float32(visibility == 2), np.ones(1, np.float32), whole))

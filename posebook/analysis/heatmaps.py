@@ -16,7 +16,6 @@ from posekit.evaluation.oks import match_people
 from posekit.poses import Poses
 
 AXES = ("x", "y")
-COLUMNS = "picture person joint visibility oks error sigma spread_x spread_y variation_x variation_y".split()
 
 
 @dataclass
@@ -85,8 +84,7 @@ def best_match(files, index: int, person: int, threshold: float = 0.1) -> tuple[
     """
     ((image, target, _, outputs, batch),) = files.run_model([index])
     found = read_heatmaps(files.model, outputs, batch, threshold)
-    names = ("keypoints", "visibility", "areas", "boxes")
-    alone = {name: np.asarray(target[name])[person : person + 1] for name in names}
+    alone = {name: np.asarray(target[name])[[person]] for name in ("keypoints", "visibility", "areas", "boxes")}
     best, _, _ = match_to_annotation(found, alone, files.data.layout.sigmas)
     return image, target, best
 
@@ -114,23 +112,27 @@ def normalised_total_variation(heatmaps: np.ndarray) -> np.ndarray:
     return walk / np.maximum(once, 1e-12)
 
 
-def joint_rows(found: HeatmapPoses, target: dict, sigmas, picture: int = 0, min_oks: float = 0.0) -> list[tuple]:
-    """A row of `COLUMNS` per labelled joint of every pair: error, sigma and spread relative to the person's size.
-
-    The error is the mean of those in x and in y, the size the root of the annotated area.
+def joint_rows(found: HeatmapPoses, target: dict, sigmas, picture: int = 0, min_oks: float = 0.0) -> pd.DataFrame:
+    """A row per labelled keypoint of every pair: picture, person, joint, visibility, oks; relative to the root of the
+    annotated area error (mean of those in x and in y), sigma, spread_x, spread_y; variation_x, variation_y.
     """
     pairs, people, oks = match_to_annotation(found, target, sigmas, min_oks)
-    rows = []
-    wide = [spread(getattr(pairs, f"heatmap_{axis}"), getattr(pairs, f"bins_{axis}")) for axis in AXES]
-    rough = [normalised_total_variation(getattr(pairs, f"heatmap_{axis}")) for axis in AXES]
-    for i, person in enumerate(people):
-        size = max(float(target["areas"][person]) ** 0.5, 1.0)
-        off = np.abs(pairs.poses.keypoints[i] - target["keypoints"][person]).mean(-1) / size
-        for k in np.flatnonzero(target["visibility"][person] > 0):
-            numbers = (off[k], pairs.sigmas[i, k], *(w[i, k] / size for w in wide), *(r[i, k] for r in rough))
-            seen = int(target["visibility"][person][k])
-            rows.append((picture, int(person), int(k), seen, float(oks[i]), *map(float, numbers)))
-    return rows
+    truth, visibility, areas = (target[name][people] for name in ("keypoints", "visibility", "areas"))
+    size = np.maximum(np.sqrt(areas.astype(float)), 1)[:, None]
+    parts = ((pairs.heatmap_x, pairs.bins_x), (pairs.heatmap_y, pairs.bins_y))
+    off = np.abs(pairs.poses.keypoints - truth).mean(-1)
+    table = {"error": off / size.astype(off.dtype), "sigma": pairs.sigmas}
+    table |= {f"spread_{axis}": spread(*part) / size for axis, part in zip(AXES, parts, strict=True)}
+    table |= {f"variation_{a}": normalised_total_variation(heat) for a, (heat, _) in zip(AXES, parts, strict=True)}
+    who, joint = np.nonzero(visibility > 0)
+    table = {name: values[who, joint].astype(float) for name, values in table.items()}
+    facts = {
+        "picture": picture,
+        "person": people[who],
+        "joint": joint,
+        "visibility": visibility[who, joint].astype(int),
+    }
+    return pd.DataFrame(facts | {"oks": oks[who]} | table)
 
 
 def examine(files, indices: Iterable[int], threshold: float = 0.1, min_oks: float = 0.0) -> pd.DataFrame:
@@ -143,8 +145,8 @@ def examine(files, indices: Iterable[int], threshold: float = 0.1, min_oks: floa
         people += int((np.asarray(target["visibility"]) > 0).any(1).sum())
         seen.append((index, read_heatmaps(files.model, outputs, batch, threshold), target))
     sure = [one for one in seen if one[1].threshold > 0] or seen
-    rows = [row for index, found, target in sure for row in joint_rows(found, target, layout.sigmas, index, min_oks)]
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    rows = [joint_rows(found, target, layout.sigmas, index, min_oks) for index, found, target in sure]
+    table = pd.concat(rows, ignore_index=True)
     counted = int(table.groupby(["picture", "person"]).ngroups)
     table.attrs |= {"people": people, "found": counted, "threshold": min(one[1].threshold for one in sure)}
     return table

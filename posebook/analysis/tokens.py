@@ -1,16 +1,22 @@
-"""The tokens of one crop inside ViTPose: which cells a token attends to, which become similar (section 3.1).
+"""The tokens of one crop inside ViTPose: which cells a token attends to, which become similar (Xu et al. 2022, section
+3.1); what a knowledge token changes ("Transferability"): heatmaps and AP with it and without, attention to it.
 
 Coordinates: COCO pixels of the crop. A *cell* is the number of a token, row by row. Maps have the grid's shape (h, w).
+n crops, K keypoints, D blocks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from posebook.analysis.crop_views import BATCH, forward
+from posebook.analysis.visible_share import ap_in_annotated_boxes
 from posekit.data.transforms import normalise
 from posekit.models.windows import Attention, into_windows, plan_windows
 from posekit.poses import Poses
@@ -114,3 +120,78 @@ def attention_of(attention: Attention, x: Tensor, grid: tuple[int, int], cell: i
 def _alike(tokens: Tensor, cell: int) -> Tensor:
     """(1, N, C) -> (N,) cosine with token `cell`."""
     return torch.cosine_similarity(tokens[0], tokens[0, cell][None], -1)
+
+
+@contextmanager
+def token_removed(model) -> Iterator[None]:
+    """Inside `with token_removed(model):` the model works without its knowledge token; afterwards it has it back.
+
+    Raises:
+        ValueError: it has none.
+    """
+    token = model.backbone.knowledge_token
+    if token is None:
+        raise ValueError("this model has no knowledge token to remove: give a run with distil = learn_token or token")
+    model.backbone.knowledge_token = None
+    try:
+        yield
+    finally:
+        model.backbone.knowledge_token = token
+
+
+def token_heatmaps(model, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Heatmaps (n, K, h, w) of crops uint8 (n, H, W, 3), in evaluation mode: (with the token, without it)."""
+    maps = _maps(model, crops)
+    with token_removed(model):
+        return maps, _maps(model, crops)
+
+
+@torch.inference_mode()
+def token_attention(model, crops: np.ndarray) -> np.ndarray:
+    """(D,) in [0, 1]: the share of their attention that the crops' tokens give to the knowledge token in each block,
+    mean over crops, heads and tokens. Paid to all alike it would be 1 / (tokens + 1).
+
+    Raises:
+        ValueError: the model has no such token.
+    """
+    with token_removed(model):  # refuses a model without one
+        backbone, shares, device = model.eval().backbone, [], next(model.parameters()).device
+    for part in normalise(crops, model.input.mean, model.input.std, device).split(BATCH):
+        x, grid = backbone.embed(part)
+        count = x.shape[1]
+        x = torch.cat([x, backbone.knowledge_token.expand(len(x), -1, -1)], 1)
+        given = []
+        for block in backbone.blocks:
+            normed = block.norm1(x)
+            kept = [attention_of(block.attn, normed, grid, cell).sum(-1) for cell in range(count)]
+            given.append(1 - torch.stack(kept).mean())
+            x = block(x, grid)
+        shares.append(torch.stack(given) * len(part))
+    return (torch.stack(shares).sum(0) / len(crops)).cpu().numpy()
+
+
+def token_effect(model, dataset, crops: np.ndarray) -> dict[str, float]:
+    """What the token does, in numbers: over crops uint8 (n, H, W, 3), and AP over all annotated boxes of a data set.
+
+    "AP with", "AP without" it; "heatmaps changed": root mean square of the difference over that of the heatmaps with
+    it; "peaks moved": share of the heatmaps whose highest cell is another one; "attention": mean of `token_attention`.
+    """
+    maps, without = token_heatmaps(model, crops)
+    flat, plain = (each.reshape(*each.shape[:2], -1) for each in (maps, without))
+    size = max(float(np.square(maps).mean()), 1e-24)
+    scores = {"AP with": _ap(model, dataset)}
+    with token_removed(model):
+        scores["AP without"] = _ap(model, dataset)
+    return scores | {
+        "heatmaps changed": float(np.sqrt(np.square(maps - without).mean() / size)),
+        "peaks moved": float((flat.argmax(-1) != plain.argmax(-1)).mean()),
+        "attention": float(token_attention(model, crops).mean()),
+    }
+
+
+def _ap(model, dataset) -> float:
+    return float(ap_in_annotated_boxes(model, dataset, (0, 1)).AP[0])
+
+
+def _maps(model, crops: np.ndarray) -> np.ndarray:
+    return torch.cat([outputs["heatmaps"] for outputs in forward(model, crops)]).float().cpu().numpy()

@@ -1,18 +1,16 @@
-"""AP by the visible share of the body: how a top-down model does on people of whom only a part is in the picture
+"""AP by the visible share of the body: how a top-down model does on people of whom only a part is in the image
 (ViTPose: its summary's limitation, "struggles with partial inputs").
 
-Two measurements. `ap_by_share` bins people as they come by the share of their joints that can be seen. `examine`
-controls the share: the same whole people, each in a picture that ends inside the body.
+Two measurements. `ap_in_annotated_boxes` bins people as they come by the share of their keypoints that can be seen.
+`examine` controls the share: the same whole people, each in an image that ends inside the body.
 
-The cut. A person's *body box* is the upright box around what is annotated: the box and all labelled joints. A cut keeps
-the given share of its height, from the top ("upper") or from the bottom ("lower"), or of its width ("side": from the
-left of every other person, from the right of the others). There the picture ends: beyond the line, rounded to a whole
-pixel, the crop is black as beyond the border of any picture, and joints are not labelled. The model is given what is
-kept of the body box, so a smaller part is shown larger. Each cut is scored as a picture of its own with one person.
-OKS keeps the area of the whole person: the same error costs the same however much is cut away. The joints that are left
-may be easier or harder ones (an eye's OKS forgives less than a hip's), so every cut has its control: the model sees the
-whole person, and the same joints count. The distance to the control holds two things: what the missing part of the body
-costs, and what it brings that the rest is shown larger.
+The cut. A person's *body box* is the upright box around what is annotated: the box and all labelled keypoints. A cut
+keeps the given share of its height, from the top ("upper") or from the bottom ("lower"), or of its width ("side": from
+the left of every other person, from the right of the others). There the image ends: beyond the line, rounded to a whole
+pixel, the crop is black and keypoints are not labelled. The model is given what is kept of the body box, so a smaller
+part is shown larger. Each cut is scored as an image of its own with one person. OKS keeps the area of the whole person.
+The keypoints that are left may be easier or harder ones (an eye's OKS forgives less than a hip's), so every cut has its
+control: the model sees the whole person, and the same keypoints count.
 
 Coordinates: COCO pixels of the image. n people, K keypoints, (W, H) crop.
 """
@@ -27,74 +25,59 @@ import pandas as pd
 
 from posebook.analysis.crop_views import find_poses
 from posekit.data.crops import box_matrices, crop_people
+from posekit.data.topdown import PersonCrops
 from posekit.data.transforms import invert
 from posekit.evaluation.coco import evaluate
 from posekit.evaluation.oks import oks
+from posekit.evaluation.run_tables import annotation_ids
 
 KEPT = ("upper", "lower", "side")
 SHARES = (0.25, 0.4, 0.55, 0.7, 0.85)
 EDGES = (0.0, 0.45, 0.6, 0.75, 0.9, 1.0)
 
 
-def visible_fraction(visibility: np.ndarray) -> np.ndarray:
-    """(n,) share of the K joints that can be seen: COCO's flag 2 of (n, K). A joint outside the picture has flag 0."""
-    return (np.asarray(visibility) == 2).mean(-1)
-
-
-def ap_by_share(
-    ground_truth: dict,
-    detections: dict[str, np.ndarray],
-    edges: Sequence[float] = EDGES,
-    shares: dict[int, float] | None = None,
-    **options,
-) -> pd.DataFrame:
+def ap_by_share(ground_truth: dict, detections: dict[str, np.ndarray], edges: Sequence[float], **options):
     """COCO's AP of the people in each bin [edge, next edge) of their visible share; the last bin includes its end.
 
-    As in COCO's area ranges, people of other bins are neither missed nor found: they are ignored, and so is a detection
-    matched to one of them.
+    As in COCO's area ranges, people of other bins are neither missed nor found: they are ignored. A detection counts in
+    the bin of the person in whose box it was found, as COCO sorts those that match nobody by their own area.
 
     Args:
-        ground_truth: COCO's dict. detections: arrays `image_id` (D,), `keypoints` (D, K, 2), `score` (D,) and, of a
-            top-down model, `annotation` (D,): the id of the person in whose box it was found. Such a detection counts
-            in that person's bin only, as COCO sorts those that match nobody by their own area. Without `annotation`
-            one that matches nobody is a false positive in every bin.
-        shares: by annotation id, in [0, 1]; None = `visible_fraction` of the annotated flags.
-        options: of `posekit.evaluation.evaluate`, but for the convention, which is COCO's.
+        ground_truth: COCO's dict. detections: arrays `image_id` (D,), `keypoints` (D, K, 2), `score` (D,), `annotation`
+            (D,), the id of the person in whose box it was found. options: of `posekit.evaluation.evaluate`.
 
     Returns: a row per bin: low, high, share (mean of its people, NaN if there is nobody), AP (NaN likewise), people.
 
     Raises:
-        ValueError: edges that do not rise; a person without a share.
+        ValueError: edges that do not rise.
     """
     edges = np.asarray(edges, float)
     if len(edges) < 2 or not (np.diff(edges) > 0).all():
         raise ValueError(f"edges of the bins must rise, at least two of them, not {edges.tolist()}")
     rows = ground_truth["annotations"]
-    if shares is None:
-        shares = {row["id"]: float(visible_fraction(row["keypoints"][2::3])) for row in rows}
-    missing = [row["id"] for row in rows if row["id"] not in shares]
-    if missing:
-        raise ValueError(f"annotation {missing[0]} has no visible share: give one for every annotation, or none at all")
-    bins = {one: int(place) for one, place in zip(shares, bin_of(list(shares.values()), edges), strict=True)}
-    found = {name: np.asarray(values) for name, values in detections.items()}
-    owner = found.pop("annotation", None)
-    owner = None if owner is None else np.array([bins.get(one, -1) for one in owner.tolist()], int)
+    seen = [np.mean(np.array(row["keypoints"][2::3]) == 2) for row in rows]  # COCO's flag 2
+    shares = pd.Series(seen, [row["id"] for row in rows], float)
+    closed = [*edges[:-1], np.nextafter(edges[-1], np.inf)]
+    bins = pd.Series(np.digitize(shares, closed) - 1, shares.index)
+    owner = bins.loc[detections["annotation"]].to_numpy()
     table = []
     for place, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
         people = [row if bins[row["id"]] == place else row | {"num_keypoints": 0} for row in rows]
-        mine = found if owner is None else {name: values[owner == place] for name, values in found.items()}
+        mine = {name: np.asarray(values)[owner == place] for name, values in detections.items() if name != "annotation"}
         result = evaluate(ground_truth | {"annotations": people}, mine, convention="coco", **options)
-        own = [shares[one] for one in result.people.ids[~result.people.ignore].tolist()]
-        table.append((low, high, np.mean(own) if own else np.nan, _ap(result), len(own)))
+        own = shares.loc[result.people.ids[~result.people.ignore]]
+        table.append((low, high, own.mean(), _ap(result), len(own)))
     return pd.DataFrame(table, columns=["low", "high", "share", "AP", "people"])
 
 
-def bin_of(shares: Sequence[float], edges: np.ndarray) -> np.ndarray:
-    """(n,) number of the bin that each share lies in, -1 for outside; the last edge belongs to the last bin."""
-    shares = np.asarray(shares, float)
-    place = np.searchsorted(edges, shares, side="right") - 1
-    place[shares == edges[-1]] = len(edges) - 2
-    return np.where((shares >= edges[0]) & (shares <= edges[-1]), place, -1)
+def ap_in_annotated_boxes(model, dataset, edges: Sequence[float] = EDGES) -> pd.DataFrame:
+    """`ap_by_share` of a top-down model in the annotated boxes of a data set, people as they come."""
+    boxes, ids = PersonCrops(dataset), annotation_ids(dataset.ground_truth)
+    keypoints, scores = find_in_image(model, *crop_boxes(model, dataset, boxes.pictures, boxes.boxes))
+    owner = [ids[one][person] for one, person in zip(boxes.ids, boxes.persons.tolist(), strict=True)]
+    found = {"image_id": boxes.ids, "keypoints": keypoints, "score": scores, "annotation": owner}
+    options = {"sigmas": dataset.layout.sigmas, "category_id": dataset.category_id}
+    return ap_by_share(dataset.ground_truth, found, edges, **options)
 
 
 @dataclass
@@ -202,12 +185,12 @@ def find_in_image(model, crops: np.ndarray, matrices: np.ndarray) -> tuple[np.nd
 def examine(
     model, dataset, shares: Sequence[float] = SHARES, kept: Sequence[str] = KEPT, people: int = 300, least: float = 1.0
 ) -> pd.DataFrame:
-    """AP of a top-down model on cut people, and on the same joints of the same people uncut; see the module's head.
+    """AP of a top-down model on cut people, and on the same keypoints of the same people uncut; see the module's head.
 
     Args: shares in (0, 1); 1 is always measured, without a cut. people, least: see `whole_bodies`.
 
-    Returns: a row per kept side and share: kept, share, AP, AP_whole (the control), people (with a joint left), joints
-        (mean of those people). AP is NaN where nobody has a joint left.
+    Returns: a row per kept side and share: kept, share, AP, AP_whole (the control), people (with a keypoint left),
+        joints (their number, mean of those people). AP is NaN where nobody has a keypoint left.
 
     Raises:
         ValueError: a model that does not look at crops; nobody complete enough; what `cut` refuses.
@@ -262,30 +245,13 @@ def examples(model, dataset, person: Bodies, shares: Sequence[float], kept: Sequ
 def ap_alone(people: Bodies, labelled: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, sigmas) -> float:
     """COCO's AP where each person is alone in a picture with one detection (n, K, 2), (n,); NaN without any label."""
     joints = np.concatenate([np.where(labelled[..., None], people.keypoints, 0), 2.0 * labelled[..., None]], 2)
-    boxes = np.concatenate([people.boxes[:, :2], people.boxes[:, 2:] - people.boxes[:, :2]], 1).tolist()
-    rows = [
-        {"id": i + 1, "image_id": i + 1, "category_id": 1, "iscrowd": 0, "keypoints": joints[i].ravel().tolist()}
-        | {"num_keypoints": int(labelled[i].sum()), "area": float(people.areas[i]), "bbox": boxes[i]}
-        for i in range(len(people))
-    ]
+    table = {"id": np.arange(1, len(people) + 1), "keypoints": [*joints.reshape(len(people), -1)], "area": people.areas}
+    table |= {"bbox": [*np.hstack([people.boxes[:, :2], people.boxes[:, 2:] - people.boxes[:, :2]])]}
+    table |= {"num_keypoints": labelled.sum(1), "category_id": 1, "iscrowd": 0}
+    rows = pd.DataFrame(table).assign(image_id=table["id"]).to_dict("records")
     truth = {"images": [{"id": row["id"]} for row in rows], "annotations": rows, "categories": [{"id": 1}]}
     found = {"image_id": np.arange(1, len(people) + 1), "keypoints": keypoints, "score": scores}
     return _ap(evaluate(truth, found, sigmas, convention="coco"))
-
-
-def ap_in_annotated_boxes(model, dataset, edges: Sequence[float] = EDGES) -> pd.DataFrame:
-    """`ap_by_share` of a top-down model in the annotated boxes of a data set, people as they come."""
-    from posekit.data.topdown import PersonCrops
-
-    boxes = PersonCrops(dataset)
-    keypoints, scores = find_in_image(model, *crop_boxes(model, dataset, boxes.pictures, boxes.boxes))
-    truth, ids = dataset.ground_truth, {int(one): [] for one in dataset.ids}
-    for row in truth["annotations"]:
-        if not row.get("iscrowd") and row["image_id"] in ids:
-            ids[row["image_id"]].append(row["id"])  # a target's people have the file's order
-    owner = [ids[one][person] for one, person in zip(boxes.ids, boxes.persons.tolist(), strict=True)]
-    found = {"image_id": boxes.ids, "keypoints": keypoints, "score": scores, "annotation": owner}
-    return ap_by_share(truth, found, edges, sigmas=dataset.layout.sigmas, category_id=dataset.category_id)
 
 
 def _ap(result) -> float:

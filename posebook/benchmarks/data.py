@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,14 +16,14 @@ from posebook.benchmarks.timing import cpu_ms
 from posekit.data.augment import Augment
 from posekit.data.coco import CocoFolder
 from posekit.data.crops import box_matrices, cut_out
-from posekit.data.drawn.scenes import draw
+from posekit.data.drawn.scenes import Scenes, draw
 from posekit.data.heatmaps import heatmap_targets
 from posekit.data.loader import Loader
 from posekit.data.mosaic import Mosaic
 from posekit.data.transforms import invert, normalise
 from posekit.files import root
 from posekit.input_spec import IMAGENET
-from posekit.layouts import COCO, Layout
+from posekit.layouts import COCO
 from posekit.models.heatmap_decoding import picture_poses
 
 LIMITS = {"photograph": 5.0, "mosaic of photographs": 15.0, "mosaic of drawn scenes": 1.0}  # ms
@@ -31,27 +31,10 @@ CROP, HEATMAP, KEYPOINTS, LEAST_RATIO = (192, 256), (48, 64), 17, 8.0
 GOLDEN = "tests/golden/vitpose/decode.npz"
 
 
-@dataclass
-class InMemory:
-    """Images and targets as a data set: what is left of the time is the augmentation."""
-
-    pixels: list[np.ndarray]
-    targets: list[dict]
-    layout: Layout = COCO
-    name: str = "in memory"
-
-    @property
-    def ids(self) -> list[int]:
-        return list(range(len(self.pixels)))
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def image(self, i: int) -> np.ndarray:
-        return self.pixels[i]
-
-    def target(self, i: int) -> dict[str, np.ndarray]:
-        return self.targets[i]
+def in_memory(dataset):
+    """A data set that keeps its images and targets: what is left of the time is the augmentation."""
+    dataset.image, dataset.target = functools.cache(dataset.image), functools.cache(dataset.target)
+    return dataset
 
 
 def photograph(width: int, height: int, seed: int = 0) -> np.ndarray:
@@ -85,16 +68,6 @@ def synthetic_folder(folder: Path, count: int = 4) -> CocoFolder:
     return CocoFolder(folder, with_people=True)
 
 
-def drawn_scenes() -> InMemory:
-    """64 random images of 128 px with four people each: what a cached set of drawn scenes costs."""
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 255, (64, 128, 128, 3), dtype=np.uint8)
-    target = {"keypoints": rng.uniform(0, 128, (4, 17, 2)).astype(np.float32)}
-    target |= {"visibility": np.full((4, 17), 2, np.uint8), "boxes": np.tile(np.float32([9, 9, 90, 90]), (4, 1))}
-    target |= {"areas": np.full(4, 900, np.float32), "ignore": np.zeros((0, 4), np.float32)}
-    return InMemory(list(pixels), [target] * len(pixels))
-
-
 def loader() -> list[str]:
     """Decode, augment and collate a photograph of 640 x 480 for an input of 512 px; mosaics with MixUp."""
     epochs = iter(range(10**6))
@@ -108,11 +81,10 @@ def loader() -> list[str]:
         return lambda: mix.mix(dataset, (i := next(seeds)) % len(dataset), np.random.default_rng(i))
 
     with tempfile.TemporaryDirectory() as folder:
-        files, drawn = synthetic_folder(Path(folder)), drawn_scenes()
-        n = len(files)
-        photographs = InMemory([files.image(i) for i in range(n)], [files.target(i) for i in range(n)])
+        files, drawn = synthetic_folder(Path(folder)), in_memory(Scenes(count=64, people=(4, 4), workers=1))
+        photographs = in_memory(CocoFolder(folder, with_people=True))
         augment = Augment("released", files.layout, longest=512)
-        batches = len(drawn) // 16
+        n, batches = len(files), len(drawn) // 16
         calls = {"read and decode": lambda: [files.image(i) for i in range(n)], "photograph": epoch(files, augment, n)}
         ms = {name: value / n for name, value in cpu_ms(calls, rounds=9, repeat=4).items()}
         calls = {"batch of 16 drawn": epoch(drawn, Augment("scenes", size=128), 16)}
@@ -131,11 +103,9 @@ def loader() -> list[str]:
 
 def drawing(count: int = 400) -> list[str]:
     """Images of drawn people per CPU second, without a limit."""
-    for size in (128, 192, 256):
-        indices = iter(range(10**6))
-        ms = cpu_ms({"draw": lambda size=size, indices=indices: draw("people", 1, next(indices), size)}, 1, count)[
-            "draw"
-        ]
+    indices = iter(range(10**6))
+    sizes = {size: lambda size=size: draw("people", 1, next(indices), size) for size in (128, 192, 256)}
+    for size, ms in cpu_ms(sizes, 1, count).items():
         print(f"{size} px: {1000 / ms:.0f} images per CPU second ({ms:.2f} ms each)")
     return []
 

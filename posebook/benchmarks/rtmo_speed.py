@@ -11,7 +11,9 @@ part, G. N cells; coordinates: pixels of the network's input.
 from __future__ import annotations
 
 import functools
+import itertools
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,10 @@ import torch
 from posebook.benchmarks import timing
 from posebook.benchmarks.systems import drawn_scenes, poet_method
 from posebook.benchmarks.timing import Clock, Method, Scene, Speed
+from posekit import models
 from posekit.data.transforms import normalise
+from posekit.export import export
+from posekit.runners import needed, openvino_core
 
 FASTER = {"onnxruntime": 1.3, "openvino": 1.3, "openvino_bf16": 2.0}  # than eager, at least
 FEATURES = ((4, 5), (3, 4, 5))  # Table 4
@@ -31,17 +36,7 @@ SPOTS = 4  # people stand on a grid of 4 x 4 spots
 REACH = 0.3  # a pinned box reaches so far beyond its cell, in pictures: neighbours of a cell fall to suppression
 
 
-def speed_rows(
-    model: str = "rtmo_s",
-    sizes: tuple[str, ...] = ("s", "m", "l"),
-    people: tuple[int, ...] = timing.PEOPLE,
-    repeats: int = 30,
-    warmup: int = 3,
-    budget_s: float | None = None,
-    threads: int = 1,
-    scenes: int = 2,
-    seed: int = 0,
-) -> Speed:
+def speed_rows(model, sizes, people, repeats=30, warmup=3, budget_s=None, threads=1, scenes=2, seed=0) -> Speed:
     """Three studies on this machine's CPU; the rows have a column `study`, the lines are those of "people".
 
     "people": `model` in every backend that is there, on pictures with 0 to 13 people. "features": RTMO of each of
@@ -55,9 +50,8 @@ def speed_rows(
         network = built(model, seed)
         drawn = drawn_scenes(people, scenes, network.input.size, seed)
         methods = backends(network, model, Path(folder), threads)
-        for method in methods.values():  # OpenVINO prepares itself anew for every number of people that it meets
-            for same in drawn.values():
-                method(same[0], Clock())
+        for method, same in itertools.product(methods.values(), drawn.values()):
+            method(same[0], Clock())  # OpenVINO prepares itself anew for every number of people that it meets
         raw = {"people": timing.measure(methods, drawn, repeats, warmup, budget_s=half, **options)}
         drawn = drawn_scenes((SOME,), scenes, 128, seed)
         tiny, large = feature_methods(("tiny",), Path(folder), threads), feature_methods(sizes, Path(folder), threads)
@@ -72,10 +66,10 @@ def speed_rows(
         raw["tiny"] = timing.measure(methods, drawn, 5 * repeats, warmup, **options)
     clock = timing.choose_clock(raw["people"], threads)
     rows = {study: timing.summary(table, clock) for study, table in raw.items()}
-    rounds = int(raw["people"]["round"].max()) + 1
     settings = {"model": model, "weights": "random", "clock": clock, "threads": threads, "batch": 1}
     settings |= {"size": network.input.size, "candidates per person": 5, "flip test": False, "device": "cpu"}
-    settings |= {"rounds": rounds, "seed": seed, "torch": torch.__version__, **versions()}
+    settings |= {"rounds": int(raw["people"]["round"].max()) + 1, "seed": seed, "torch": torch.__version__}
+    settings |= {name: version(name) for name in ("onnxruntime", "openvino")}
     lines = timing.fit_lines(raw["people"], clock, seed)
     joined = (pd.concat([t.assign(study=s) for s, t in tables.items()], ignore_index=True) for tables in (rows, raw))
     return Speed(*joined, lines, settings)
@@ -83,16 +77,12 @@ def speed_rows(
 
 def built(name: str, seed: int, **options):
     """A model with random weights from a seed."""
-    from posekit.models import build
-
     torch.manual_seed(seed)
-    return build(name, **options).eval()
+    return models.build(name, **options).eval()
 
 
 def backends(network, name: str, folder: Path, threads: int) -> dict[str, Method]:
     """`name`_`backend` -> method, for PyTorch, ONNX Runtime, OpenVINO and, where the CPU knows it, its bfloat16."""
-    from posekit.runners import openvino_core
-
     path = pinned_graph(network, folder / f"{name}.onnx")
     found = {
         "eager": eager_method(network),
@@ -109,8 +99,7 @@ def feature_methods(sizes: tuple[str, ...], folder: Path, threads: int) -> dict[
     found = {}
     for size in sizes:
         for levels in TINY_FEATURES if size == "tiny" else FEATURES:
-            network = built(f"rtmo_{size}", 0, features=levels)
-            name = " ".join([f"rtmo_{size}", *(f"P{level}" for level in levels)])
+            network, name = built(f"rtmo_{size}", 0, features=levels), f"rtmo_{size} P" + " P".join(map(str, levels))
             path = pinned_graph(network, folder / f"{name.replace(' ', '_')}.onnx")
             found[name] = graph_method(onnxruntime_runner(path, threads), network)
     return found
@@ -178,8 +167,6 @@ def pinned_graph(network, path: Path) -> Path:
     """Exports a model with two more inputs, added to what its suppression sees: scores (1, 1, N), boxes (1, N, 4)."""
     import onnx
 
-    from posekit.export import export
-
     export(network, path, dynamic_batch=False)
     whole = onnx.load(path)
     graph, cells = whole.graph, count_cells(network.input.size, network.features)
@@ -187,9 +174,8 @@ def pinned_graph(network, path: Path) -> Path:
     suppression = graph.node[place]
     for i, (name, shape) in enumerate({"pinned_boxes": (1, cells, 4), "pinned_scores": (1, 1, cells)}.items()):
         graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
-        graph.node.insert(place, onnx.helper.make_node("Add", [suppression.input[i], name], [f"{name}_sum"]))
+        graph.node.insert(place + i, onnx.helper.make_node("Add", [suppression.input[i], name], [f"{name}_sum"]))
         suppression.input[i] = f"{name}_sum"
-        place += 1
     onnx.checker.check_model(whole)
     onnx.save(whole, path)
     return path
@@ -197,8 +183,7 @@ def pinned_graph(network, path: Path) -> Path:
 
 def onnxruntime_runner(path: Path, threads: int):
     """Arrays in, the first output out, by ONNX Runtime on the CPU."""
-    import onnxruntime
-
+    onnxruntime = needed("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -207,18 +192,9 @@ def onnxruntime_runner(path: Path, threads: int):
 
 def openvino_runner(path: Path, threads: int, precision: str = "f32"):
     """The same by OpenVINO; `precision`: "f32" or "bf16"."""
-    from posekit.runners import openvino_core
-
     options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     compiled = openvino_core().compile_model(str(path), "CPU", options)
     return lambda arrays: compiled(arrays)["dets"]
-
-
-def versions() -> dict[str, str]:
-    """Versions of the two runtimes."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("onnxruntime", "openvino")}
 
 
 def backend_speed(model: str = "rtmo_s", rounds: int = 7) -> list[str]:

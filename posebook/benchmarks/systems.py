@@ -13,8 +13,11 @@ from torch import Tensor
 
 from posebook.benchmarks import timing
 from posebook.benchmarks.timing import Clock, Method, Scene, Speed
+from posekit import models
 from posekit.data.crops import box_matrices, crop_people
+from posekit.data.drawn.scenes import Scenes
 from posekit.data.transforms import normalise
+from posekit.models.heatmap_nets import simple_baseline_r50
 
 POET, TOP_DOWN_GT_BOXES, TOP_DOWN_DETECTOR = "poet_r50", "simple_baseline_r50", "mask_rcnn_simple_baseline_r50"
 
@@ -78,10 +81,9 @@ class PinnedMaskRCNN:
     def __init__(self, size: int = 512, proposals: int = 1000, device: str = "cpu", seed: int = 0) -> None:
         from torchvision.models.detection import maskrcnn_resnet50_fpn
 
-        # differs from torchvision's 800/1333: POET resized every picture to 512 x 512.
-        self.network = (
-            maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=size, max_size=size).eval().to(device)
-        )
+        # differs from torchvision's 800/1333: POET resized every image to 512 x 512.
+        network = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=size, max_size=size)
+        self.network = network.eval().to(device)
         rng = np.random.default_rng(seed)
         corner = rng.uniform(0, 0.8, (proposals, 2)) * size
         extent = rng.uniform(0.05, 0.5, (proposals, 2)) * size
@@ -110,38 +112,22 @@ class PinnedMaskRCNN:
         return net.transform.postprocess([result], images.image_sizes, whole)
 
 
-def speed_rows(
-    people: tuple[int, ...] = timing.PEOPLE,
-    repeats: int = 30,
-    warmup: int = 3,
-    budget_s: float | None = 75.0,
-    threads: int = 1,
-    device: str = "cpu",
-    size: int = 512,
-    scenes_per_count: int = 5,
-    seed: int = 0,
-    batched: bool = True,
-    scenes: dict[int, list[Scene]] | None = None,
-) -> Speed:
+def speed_rows(people, scenes=5, size=512, batched=True, seed=0, threads=1, device="cpu", **protocol) -> Speed:
     """Figure 1: POET-R50, SimpleBaseline-R50 with given boxes, and the same behind Mask R-CNN; all weights are random.
 
     Args:
-        people: numbers of people; repeats, warmup, budget_s, threads: see `timing.measure`.
-        size: drawn pictures of size x size; scenes_per_count: different pictures per number of people.
-        scenes: pictures of your own instead of drawn ones, people -> scenes.
+        people: numbers of people; scenes: different images for each; size: of the drawn images, size x size.
+        batched: see `top_down_method`. protocol: repeats, warmup, budget_s of `timing.measure`.
     """
-    from posekit.models import build
-    from posekit.models.heatmap_nets import simple_baseline_r50
-
-    scenes = drawn_scenes(people, scenes_per_count, size, seed) if scenes is None else scenes
+    drawn = drawn_scenes(people, scenes, size, seed)
     torch.manual_seed(seed)
     crops = simple_baseline_r50()
     methods = {
-        POET: poet_method(build("poet_r50"), device),
+        POET: poet_method(models.build("poet_r50"), device),
         TOP_DOWN_GT_BOXES: top_down_method(crops, None, device, batched),
         TOP_DOWN_DETECTOR: top_down_method(crops, PinnedMaskRCNN(size, device=device, seed=seed), device, batched),
     }
-    raw = timing.measure(methods, scenes, repeats, warmup, seed, budget_s, threads, device)
+    raw = timing.measure(methods, drawn, seed=seed, threads=threads, device=device, **protocol)
     clock = timing.choose_clock(raw, threads) if device == "cpu" else "wall"
     meet = timing.crossing(raw, POET, TOP_DOWN_GT_BOXES, clock, seed)
     settings = {"weights": "random", "clock": clock, "threads": threads, "device": device, "precision": "float32"}
@@ -157,14 +143,11 @@ def drawn_scenes(people: tuple[int, ...], count: int, size: int, seed: int) -> d
 
     For n = 0 the picture shows one person all the same: what is in a picture does not change what it costs.
     """
-    from posekit.data.drawn.scenes import Scenes
-
     result = {}
     for n in people:
         drawn = Scenes(style="people", seed=seed + n, count=count, size=size, people=(max(n, 1),) * 2, workers=1)
-        pairs = [(np.array(drawn.image(i)), np.array(drawn.target(i)["boxes"][:n])) for i in range(count)]
-        result[n] = [Scene(image, boxes) for image, boxes in pairs]
-        wrong = [len(scene.boxes) for scene in result[n] if len(scene.boxes) != n]
-        if wrong:
-            raise RuntimeError(f"a picture with {n} people was to be drawn and has {wrong[0]}")
+        boxes = [np.array(drawn.target(i)["boxes"][:n]) for i in range(count)]
+        if wrong := [len(some) for some in boxes if len(some) != n]:
+            raise RuntimeError(f"an image with {n} people was to be drawn and has {wrong[0]}")
+        result[n] = [Scene(np.array(drawn.image(i)), boxes[i]) for i in range(count)]
     return result

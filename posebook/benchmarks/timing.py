@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-PEOPLE = (0, 1, 2, 3, 4, 5, 6, 8, 10, 13)  # 13: the largest annotated number of people in a COCO picture (POET)
+QUIET = 1.2
 
 
 @dataclass
@@ -81,31 +81,19 @@ def cpu_ms(calls: dict[Any, Callable[[], Any]], rounds: int = 7, repeat: int = 1
 
 
 def measure(
-    methods: dict[str, Method],
-    scenes: dict[int, list[Scene]],
-    repeats: int = 30,
-    warmup: int = 10,
-    seed: int = 0,
-    budget_s: float | None = None,
-    threads: int = 1,
-    device: str = "cpu",
-    limit: float = 1.2,
+    methods: dict[str, Method], scenes: dict, repeats=30, warmup=10, seed=0, budget_s=None, threads=1, device="cpu"
 ) -> pd.DataFrame:
     """Time every method on scenes of every number of people.
 
     Args:
-        scenes: people -> pictures; round r takes picture r modulo their number.
+        scenes: people -> images; round r takes image r modulo their number.
         repeats: rounds; a round runs each method once per number of people, in a new random order.
         warmup: untimed runs of each method before the first round, on the scene with most people.
         budget_s: no new round starts after this many seconds of wall time (one round always runs).
         threads: of torch, restored afterwards.
-        limit: a run whose wall / (CPU time / threads) exceeds it was disturbed by other work and is marked
-            `kept = False`. With one thread the ratio of a quiet run is 1. With more, parts that cannot share
-            the work raise it, so it is taken relative to the lowest of the method at that number of people.
-            Off the CPU nothing is marked.
 
     Returns: one row per run and part, and per run with part "total" (the same run, from start to end):
-        method, people, scene, round, position, part, wall_ms, cpu_ms, kept.
+        method, people, scene, round, position, part, wall_ms, cpu_ms, kept (False: other work disturbed the run).
     """
     if not methods or not scenes or repeats < 1:
         raise ValueError("measure needs at least one method, one number of people and one repeat")
@@ -133,21 +121,24 @@ def measure(
         torch.set_num_threads(before)
     names = ["method", "people", "scene", "round", "position", "part", "wall_ms", "cpu_ms"]
     raw = pd.DataFrame(rows, columns=names)
-    return raw.assign(kept=_undisturbed(raw, threads, device, limit))
+    return raw.assign(kept=_undisturbed(raw, threads, device))
 
 
-def _undisturbed(raw: pd.DataFrame, threads: int, device: str, limit: float) -> pd.Series:
-    """True for the rows of runs that other work did not slow down; see `measure`."""
+def _undisturbed(raw: pd.DataFrame, threads: int, device: str) -> pd.Series:
+    """True for the rows of runs that other work did not slow down: wall / (CPU time / threads) is at most `QUIET`.
+
+    With one thread the ratio of a quiet run is 1. With more, parts that cannot share the work raise it, so it is taken
+    relative to the lowest of the method at that number of people. Off the CPU all rows are True.
+    """
     if device != "cpu":
         return pd.Series(True, raw.index)
-    total = raw[raw.part == "total"].set_index(["method", "people", "round"])
+    run = ["method", "people", "round"]
+    total = raw[raw.part == "total"].set_index(run)
     # A run shorter than the clock's tick says nothing about its surroundings.
     ratio = (total.wall_ms * threads / total.cpu_ms.clip(lower=1e-3)).where(total.wall_ms > 1.0, 1.0)
     if threads > 1:
-        ratio = ratio / ratio.groupby(["method", "people"]).transform("min")
-    quiet = (ratio <= limit).to_dict()
-    keys = zip(raw.method, raw.people, raw["round"], strict=True)
-    return pd.Series([quiet[key] for key in keys], raw.index)
+        ratio = ratio / ratio.groupby(run[:2]).transform("min")
+    return raw[run].join((ratio <= QUIET).rename("kept"), on=run).kept
 
 
 def choose_clock(raw: pd.DataFrame, threads: int = 1) -> str:
@@ -163,25 +154,27 @@ def summary(raw: pd.DataFrame, clock: str = "wall") -> pd.DataFrame:
     Disturbed runs are left out of wall times, unless a cell has no other. Returns: method, people, part,
     median_ms, q25, q75, runs, dropped, clock.
     """
-    column = {"wall": "wall_ms", "cpu": "cpu_ms"}[clock]
-    rows = []
-    for (method, people, part), cell in raw.groupby(["method", "people", "part"], sort=False):
-        used = cell[cell.kept] if clock == "wall" and cell.kept.any() else cell
-        low, middle, high = np.quantile(used[column], (0.25, 0.5, 0.75))
-        rows.append((method, people, part, middle, low, high, len(used), len(cell) - len(used), clock))
-    names = ["method", "people", "part", "median_ms", "q25", "q75", "runs", "dropped", "clock"]
-    table = pd.DataFrame(rows, columns=names)
+    cell = ["method", "people", "part"]
+    cells = _counted(raw, clock).groupby(cell, sort=False)[f"{clock}_ms"]
+    shares = {"median_ms": 0.5, "q25": 0.25, "q75": 0.75}
+    table = cells.agg(**{name: lambda ms, share=share: np.quantile(ms, share) for name, share in shares.items()})
+    table["runs"] = cells.size()
+    table["dropped"] = raw.groupby(cell, sort=False).size() - table.runs
+    table = table.reset_index().assign(clock=clock)
     return table.sort_values(["method", "people"], kind="stable", ignore_index=True)
+
+
+def _counted(raw: pd.DataFrame, clock: str) -> pd.DataFrame:
+    """The undisturbed runs, and all where there is no other or the clock counts CPU time."""
+    alone = ~raw.groupby(["method", "people"]).kept.transform("any")
+    return raw[raw.kept | alone] if clock == "wall" else raw
 
 
 def _lines(raw: pd.DataFrame, clock: str, seed: int, draws: int) -> dict[str, np.ndarray]:
     """Method -> (draws + 1, 2) a and b in ms of t(n) = a + b n: the data's own, then of resampled runs."""
-    rng, column = np.random.default_rng(seed), {"wall": "wall_ms", "cpu": "cpu_ms"}[clock]
-    lines = {}
-    for method, runs in raw[raw.part == "total"].groupby("method", sort=False):
-        alone = ~runs.groupby("people").kept.transform("any")  # no quiet run at that number of people: as in summary
-        used = runs[runs.kept | alone] if clock == "wall" else runs
-        n, t = used.people.to_numpy(float), used[column].to_numpy(float)
+    rng, lines = np.random.default_rng(seed), {}
+    for method, used in _counted(raw[raw.part == "total"], clock).groupby("method", sort=False):
+        n, t = used.people.to_numpy(float), used[f"{clock}_ms"].to_numpy(float)
         if len(np.unique(n)) < 2:
             raise ValueError(f"a line for {method!r} needs at least two numbers of people, not {np.unique(n).tolist()}")
         # Through the medians, so that one slow run cannot turn it; resampled within each number of people.
@@ -200,10 +193,10 @@ def fit_lines(raw: pd.DataFrame, clock: str = "wall", seed: int = 0, draws: int 
     """
     rows = []
     for method, line in _lines(raw, clock, seed, draws).items():
-        (a, b), (low, high) = line[0], np.quantile(line[1:], (0.025, 0.975), axis=0)
-        rows.append((method, a, low[0], high[0], b, low[1], high[1], bool(abs(b) * 10 < 0.05 * a)))
-    names = ["method", "a_ms", "a_low", "a_high", "b_ms", "b_low", "b_high", "flat"]
-    return pd.DataFrame(rows, columns=names)
+        ends = np.vstack([line[0], np.quantile(line[1:], (0.025, 0.975), axis=0)])  # a and b: value, low, high
+        rows.append((method, *ends.T.ravel()))
+    names = ["method", "a_ms", "a_low", "a_high", "b_ms", "b_low", "b_high"]
+    return pd.DataFrame(rows, columns=names).assign(flat=lambda line: line.b_ms.abs() * 10 < 0.05 * line.a_ms)
 
 
 def crossing(
@@ -211,9 +204,8 @@ def crossing(
 ) -> tuple[float, float, float]:
     """People at which two methods take equally long, and the 95 % interval; NaN for parallel lines."""
     lines = _lines(raw, clock, seed, draws)
-    for name in (one, other):
-        if name not in lines:
-            raise ValueError(f"no times of {name!r}; there are: {', '.join(lines)}")
+    if missing := [name for name in (one, other) if name not in lines]:
+        raise ValueError(f"no times of {missing[0]!r}; there are: {', '.join(lines)}")
     (a, b), (c, d) = lines[one].T, lines[other].T
     gap = d - b
     parallel = np.abs(gap) * 1e6 < np.abs(a) + np.abs(c)  # they would meet beyond a million people

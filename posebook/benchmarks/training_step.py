@@ -91,11 +91,8 @@ def rtmo_step(images: int = 8, pixels: int = 640, people: int = 30, steps: int =
 
 def _report(title: str, clocks: list[Clock], parts: list[str], limit: float) -> list[str]:
     """Print the median of every part; a sentence when `parts` together take more than `limit` of the step."""
-    laps = [
-        pd.DataFrame(clock.laps, columns=["part", "wall", "cpu"]).groupby("part", sort=False).cpu.sum()
-        for clock in clocks
-    ]
-    ms = 1000 * pd.concat(laps, axis=1).median(axis=1)
+    laps = pd.DataFrame([(i, part, cpu) for i, clock in enumerate(clocks) for part, _, cpu in clock.laps])
+    ms = 1000 * laps.groupby([0, 1], sort=False)[2].sum().groupby(level=1, sort=False).median()
     share = ms[parts].sum() / ms.sum()
     print(f"{title}, median of {len(clocks)} steps, {torch.get_num_threads()} thread(s)")
     for name, value in ms.items():
@@ -107,8 +104,7 @@ def _report(title: str, clocks: list[Clock], parts: list[str], limit: float) -> 
 def _crowd(images: int, pixels: int, people: int) -> list[dict[str, torch.Tensor]]:
     """Targets with `people` spread over the images: boxes of an eighth to a half of the image, joints inside."""
     targets = []
-    for rows in np.array_split(np.arange(people), images):
-        count = len(rows)
+    for count in map(len, np.array_split(np.arange(people), images)):
         size = (torch.rand(count, 2) * 0.375 + 0.125) * pixels
         low = torch.rand(count, 2) * (pixels - size)
         target = {"keypoints": low[:, None] + torch.rand(count, len(COCO), 2) * size[:, None]}

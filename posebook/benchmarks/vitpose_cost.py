@@ -2,13 +2,7 @@
 
 Each network is measured in a process of its own, because the largest memory of a process can only grow. One training
 step (forward, backward) with one of two kernels: `scores` keeps the scores of attention for the backward pass, as the
-paper's code did; `fused` computes them again piece by piece and keeps none.
-
-    peak    largest resident memory of the process during its first step, less that before it, when weights and
-            gradients are there already; counted by the operating system, buffers of the kernels included
-    kept    what the forward pass keeps for the backward pass, every storage counted once
-
-Weights are random: a dense network costs the same with any. Crops are noise.
+paper's code did; `fused` computes them again piece by piece and keeps none. Weights are random, crops are noise.
 """
 
 from __future__ import annotations
@@ -18,8 +12,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
@@ -27,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from posebook.studies import study
 from posekit.models import build
 
 KERNELS = {"scores": SDPBackend.MATH, "fused": SDPBackend.FLASH_ATTENTION}
@@ -49,38 +45,31 @@ class Case:
 
 
 def cases(
-    kind: str,
-    model: str,
-    variants: Mapping[str, Mapping],
-    kernels: Iterable[str] = ("fused",),
-    crops: int = 1,
-    only: Iterable[str] = (),
-    **options,
+    kind: str, model: str, variants: Mapping, kernels=("fused",), crops: int = 1, only=(), **options
 ) -> list[Case]:
     """The networks of a study.
 
     Args:
-        variants: name -> changes to a recipe, as `posebook.studies` has them; the keys `recipe` (then the model of that
-            name) and `model_options` count.
+        variants: name -> changes to a recipe, as `posebook.studies` has them; `recipe` and `model_options` count.
         only: some of the variants; () = all. options: common to all, whatever a variant says.
 
     Raises:
         ValueError: a variant or a kernel that there is not.
     """
-    kernels = list(kernels)
-    chosen = list(only) or list(variants)
+    kernels, chosen = list(kernels), list(only) or list(variants)
     for known, names, what in ((variants, chosen, "variant"), (KERNELS, kernels, "kernel")):
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"there is no {what} {unknown[0]!r}; choose of {', '.join(known)}")
-    found = []
-    for name in chosen:
-        own = {**variants[name].get("model_options", {}), **options}
-        found += [Case(kind, variants[name].get("recipe", model), name, own, kernel, crops) for kernel in kernels]
-    return found
+    own = {name: {**variants[name].get("model_options", {}), **options} for name in chosen}
+    return [
+        Case(kind, variants[name].get("recipe", model), name, own[name], kernel, crops)
+        for name in chosen
+        for kernel in kernels
+    ]
 
 
 def cost_rows(
-    chosen: Iterable[Case], repeats: int = 3, budget_s: float = 1.0, threads: int = 1, report: Callable | None = None
+    chosen: Iterable[Case], repeats=3, budget_s=1.0, threads=1, report: Callable = lambda row: None
 ) -> pd.DataFrame:
     """A row per case: its fields (with `window` in cells) and what `measure` found, one process after the other.
 
@@ -94,31 +83,20 @@ def cost_rows(
     context.set_forkserver_preload([__name__])
     rows = []
     for case in chosen:
-        there, here = context.Pipe(duplex=False)
-        process = context.Process(target=_answer, args=(here, asdict(case), repeats, budget_s, threads))
-        process.start()
-        here.close()
-        try:
-            found = there.recv()
-        except EOFError:
-            process.join()
-            raise RuntimeError(
-                f"{case.model} with attention {case.variant} and {case.crops} crop(s) stopped with exit code "
-                f"{process.exitcode}; a negative one means that it was killed, perhaps for its memory: take fewer crops"
-            ) from None
-        process.join()
+        with ProcessPoolExecutor(1, context, torch.set_num_threads, (threads,)) as process:
+            try:
+                found = process.submit(measure, case, repeats, budget_s).result()
+            except Exception as error:
+                raise RuntimeError(
+                    f"{case.model} with attention {case.variant} and {case.crops} crop(s) was not measured ({error}): "
+                    "if its process was killed, perhaps for its memory, take fewer crops"
+                ) from error
         window = case.options.get("window") if case.options.get("attention", "full") != "full" else None
         row = {"kind": case.kind, "model": case.model, "variant": case.variant}
         row |= {"window": "x".join(map(str, window)) if window else "", "kernel": case.kernel, "crops": case.crops}
         rows.append(row | found | {"threads": threads})
-        if report:
-            report(rows[-1])
+        report(rows[-1])
     return pd.DataFrame(rows)
-
-
-def _answer(pipe, case: dict, repeats: int, budget_s: float, threads: int) -> None:
-    torch.set_num_threads(threads)
-    pipe.send(measure(Case(**case), repeats, budget_s))
 
 
 def measure(case: Case, repeats: int = 3, budget_s: float = 1.0) -> dict[str, float]:
@@ -128,10 +106,10 @@ def measure(case: Case, repeats: int = 3, budget_s: float = 1.0) -> dict[str, fl
         them, but one always runs. Seconds are CPU time: of one thread, what the clock of a quiet machine would show.
 
     Returns: params_m and trained_m (millions of parameters, and of those that are not frozen), gmac and
-        gmac_transformer (10^9 multiply-adds of a crop's forward pass, in all and without the decoder), peak_mb and
-        kept_mb of a training step of the whole batch, weights_mb (what is there before it and beside it: weights,
-        gradients, AdamW's two moments, in float32; counted), step_ms (a training step) and ms (a forward pass without
-        gradients), medians per crop, per_s (crops per second, forward passes).
+        gmac_transformer (10^9 multiply-adds of a crop's forward pass, in all and without the decoder), peak_mb (memory
+        that the first training step of the batch adds to weights and gradients, by the operating system), kept_mb (what
+        its forward pass keeps for the backward pass), weights_mb (weights, gradients, AdamW's two moments; counted),
+        step_ms (a training step) and ms (a forward pass without gradients), medians per crop, per_s.
     """
     torch.manual_seed(0)
     with sdpa_kernel(KERNELS[case.kernel]):
@@ -141,9 +119,9 @@ def measure(case: Case, repeats: int = 3, budget_s: float = 1.0) -> dict[str, fl
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         for parameter in trained:  # gradients are there before the step: it alone is measured
             parameter.grad = torch.zeros_like(parameter)
-        kept, before = [], resident_mb()
-        times = _times(lambda: kept.append(_step(model, images)), 1, budget_s)
-        peak = resident_mb() - before
+        before, start = resident_mb(), time.process_time()
+        kept = _step(model, images)
+        times, peak = [time.process_time() - start], resident_mb() - before
         times += _times(lambda: _step(model, images), repeats - 1, budget_s - times[0])
         model.eval()
         with torch.inference_mode():
@@ -151,9 +129,9 @@ def measure(case: Case, repeats: int = 3, budget_s: float = 1.0) -> dict[str, fl
     step_s, forward_s = (statistics.median(part) / case.crops for part in (times, passes))
     params, learnt = (sum(part.numel() for part in parts) for parts in (model.parameters(), trained))
     costs = {"params_m": params / 1e6, "trained_m": learnt / 1e6, "weights_mb": 4 * (params + 3 * learnt) / MB}
-    costs["gmac"] = gmac(case.model, case.options)
-    costs["gmac_transformer"] = gmac(case.model, case.options, decoder=False)
-    costs |= {"peak_mb": peak, "kept_mb": kept[0], "step_ms": 1000 * step_s, "ms": 1000 * forward_s}
+    works = {"gmac": True, "gmac_transformer": False}
+    costs |= {name: gmac(case.model, case.options, decoder) for name, decoder in works.items()}
+    costs |= {"peak_mb": peak, "kept_mb": kept, "step_ms": 1000 * step_s, "ms": 1000 * forward_s}
     return costs | {"per_s": 1 / forward_s}
 
 
@@ -161,9 +139,8 @@ def _step(model: nn.Module, images: Tensor) -> float:
     """A training step; MB that its forward pass kept."""
     with keeping(model) as sizes:
         loss = model(images)["heatmaps"].square().mean()
-    total = sum(sizes.values()) / MB
     loss.backward()
-    return total
+    return sum(sizes.values()) / MB
 
 
 def gmac(model: str, options: Mapping | None = None, decoder: bool = True) -> float:
@@ -216,11 +193,9 @@ def _times(work: Callable[[], None], repeats: int, budget_s: float) -> list[floa
 
 def attention_memory(model: str = "vitpose_s") -> list[str]:
     """Windowed attention must save memory where scores are kept, and cost none with the fused kernel (stride 8)."""
-    from posebook.studies import study
 
     def show(row: dict) -> None:
-        parts = (f"{row['variant']:16} {row['kernel']:>7} {row['peak_mb']:7.0f} MB {row['step_ms'] / 1000:7.2f} s",)
-        print(*parts, f"{row['gmac_transformer']:7.2f} GMAC", flush=True)
+        print("{variant:16} {kernel:>7} {peak_mb:7.0f} MB {step_ms:8.1f} ms {gmac_transformer:7.2f} GMAC".format(**row))
 
     chosen = cases("attention", model, study("attention").published, KERNELS, drop_path=0.0)
     peak = cost_rows(chosen, 2, 4.0, 1, show).pivot(index="variant", columns="kernel", values="peak_mb")

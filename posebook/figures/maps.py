@@ -12,17 +12,7 @@ from posebook.figures import people
 HEAT, SIMILARITY = "viridis", "cividis"  # perceptually uniform and colour-blind safe
 
 
-def overlay(
-    ax,
-    image: np.ndarray,
-    values: np.ndarray,
-    colours: str = HEAT,
-    low: float | None = 0.0,
-    high: float | None = None,
-    extent: tuple[float, float, float, float] | None = None,
-    smooth: bool = True,
-    alpha: float = 0.62,
-):
+def overlay(ax, image, values, colours=HEAT, high: float | None = None, extent=None, smooth=True, alpha=0.62):
     """A map (h, w) over the pale picture; returns the artist whose scale is the map's.
 
     extent: left, right, bottom, top px of the picture that the map covers; None = all of it.
@@ -30,7 +20,7 @@ def overlay(
     people.show(ax, image, grey=True)
     height, width = image.shape[:2]
     look = {"extent": extent or (0, width, height, 0), "cmap": colours, "alpha": alpha, "zorder": 2}
-    artist = ax.imshow(values, vmin=low, vmax=high, interpolation="bilinear" if smooth else "nearest", **look)
+    artist = ax.imshow(values, vmin=0, vmax=high, interpolation="bilinear" if smooth else "nearest", **look)
     ax.set(xlim=(0, width), ylim=(height, 0))
     return artist
 

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.patches import Circle
 
 from posebook.figures import people, style
+from posekit.evaluation.centers import true_centers
 from posekit.layouts import COCO, Layout
 
 FLAGS = {0: ("outside", "#D9D9D9"), 1: ("hidden", "#56B4E9"), 2: ("seen", "#0072B2")}
@@ -20,16 +21,14 @@ MEDIUM, LARGE = 32.0**2, 96.0**2  # COCO's limits, pixels^2
 @style.styled
 def scene(image: np.ndarray, target: dict, layout: Layout = COCO):
     """One picture as it is, and annotated: joints (filled: visible, hollow: occluded), boxes, centres."""
-    from posekit.evaluation.centers import true_centers
-
     fig = style.figure(style.DOUBLE, style.DOUBLE / 2 * image.shape[0] / image.shape[1] + 0.45)
     plain, annotated = fig.subplots(1, 2)
     people.show(plain, image)
     people.show(annotated, image)
     people.draw(annotated, people.from_target(target), layout, size=1.5)
-    for x0, y0, x1, y1 in target["boxes"]:
-        annotated.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="#FFFFFF", lw=1.6)
-        annotated.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="#333333", lw=0.7)
+    for box in target["boxes"]:
+        people.frame(annotated, box, "#FFFFFF", 1.6, zorder=2)
+        people.frame(annotated, box, "#333333", 0.7, zorder=2)
     centers = true_centers(target["keypoints"], target["visibility"])
     annotated.scatter(*centers.T, marker="X", s=42, color=people.CENTER, edgecolors="#FFFFFF", lw=0.8, zorder=6)
     people.legend(annotated, layout, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=5, columnspacing=1.2)
@@ -63,8 +62,7 @@ def statistics(per_image: np.ndarray, areas: np.ndarray, visibility: np.ndarray,
         if inside.mean() >= 0.005:
             middle = np.sqrt(max(left, low) * min(right, high))
             area.text(middle, top * 0.985, f"{name}\n{100 * inside.mean():.0f} %", ha="center", va="top", fontsize=6.5)
-    order = np.arange(len(layout))
-    start = np.zeros(len(layout))
+    order, start = np.arange(len(layout)), np.zeros(len(layout))
     for flag in (2, 1, 0):
         share = (visibility == flag).mean(0)
         joints.barh(order, share, left=start, color=FLAGS[flag][1], height=0.8, label=FLAGS[flag][0])
@@ -88,11 +86,8 @@ def oks_radii(area: float, sigmas: np.ndarray, similarity: float = 0.5) -> np.nd
 
 
 @style.styled
-def oks_circles(image: np.ndarray, target: dict, person: int, similarities=(0.5,), layout: Layout = COCO):
-    """Left: circles on which a joint's similarity (its term of Eq. 5) is 0.5; right: similarity by distance.
-
-    Read in it: a prediction anywhere on a circle earns the same. Eyes must be hit, hips may be off by a head.
-    """
+def oks_circles(image: np.ndarray, target: dict, person: int, similarity: float = 0.5, layout: Layout = COCO):
+    """Left: circles on which a joint's `similarity` (its term of Eq. 5) is the same; right: similarity by distance."""
     box, area = target["boxes"][person], float(target["areas"][person])
     labelled = np.asarray(target["visibility"][person]) > 0
     points, colours = np.asarray(target["keypoints"][person]), np.array(layout.colours)
@@ -100,51 +95,46 @@ def oks_circles(image: np.ndarray, target: dict, person: int, similarities=(0.5,
     where, curve = fig.subplots(1, 2, width_ratios=(1, 1.1))
     people.show(where, image, grey=True)
     people.draw(where, people.from_target(target).select([person]), layout, size=0.9)
-    for similarity in similarities:
-        radii = oks_radii(area, layout.sigmas, similarity)
-        for k in np.flatnonzero(labelled):
-            look = {"facecolor": colours[k] + "22", "edgecolor": colours[k], "lw": 0.8, "zorder": 3}
-            where.add_patch(Circle(points[k], radii[k], **look))
-    margin = oks_radii(area, layout.sigmas, min(similarities)).max() * 1.05
-    middle, reach = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).max() / 2 + margin
+    radii = oks_radii(area, layout.sigmas, similarity)
+    for k in np.flatnonzero(labelled):
+        look = {"facecolor": colours[k] + "22", "edgecolor": colours[k], "lw": 0.8, "zorder": 3}
+        where.add_patch(Circle(points[k], radii[k], **look))
+    middle, reach = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).max() / 2 + radii.max() * 1.05
     where.set(xlim=middle[0] + np.array([-reach, reach]), ylim=middle[1] + np.array([reach, -reach]), aspect="equal")
-    levels = ", ".join(f"{s:g}" for s in similarities)
-    where.set_title(f"similarity {levels} on the circles", pad=3)
+    where.set_title(f"similarity {similarity:g} on the circles", pad=3)
     distance = np.linspace(0, 0.5, 200)
     shown = dict(zip(layout.sigmas, [name.split("_")[-1] for name in layout.keypoints], strict=True))
     for n, (sigma, name) in enumerate(sorted(shown.items(), reverse=True)):
         ink = style.matplotlib.colormaps["viridis"](0.9 * n / max(len(shown) - 1, 1))
         value = np.exp(-((distance / (2 * sigma)) ** 2) / 2)
         curve.plot(distance, value, color=ink, label=f"{name}, σ {sigma:.3f}")
-    for similarity in similarities:
-        curve.axhline(similarity, color="#555555", lw=0.7, ls="--")
+    curve.axhline(similarity, color="#555555", lw=0.7, ls="--")
     curve.set(xlim=(0, 0.5), ylim=(0, 1.02), xlabel="distance / √area", ylabel="similarity of the joint")
     curve.legend(loc="upper right")
     return fig
 
 
 @style.styled
-def precision_recall(curves: pd.DataFrame, noise: pd.DataFrame | None = None):
-    """Left: precision against recall at several OKS thresholds; right, if given, AP against the noise of the joints.
+def precision_recall(curves: pd.DataFrame, noise: pd.DataFrame):
+    """Left: precision against recall at several OKS thresholds; right: AP against the noise of the joints.
 
     Args:
         curves: columns threshold, recall, precision (the best at this recall or beyond).
         noise: columns errors, AP, AP50, AP75.
     """
-    fig = style.figure(style.DOUBLE if noise is not None else style.SINGLE, 2.5)
-    axes = np.atleast_1d(fig.subplots(1, 1 if noise is None else 2))
+    fig = style.figure(style.DOUBLE, 2.5)
+    axes = fig.subplots(1, 2)
     shades = style.matplotlib.colormaps["viridis"](np.linspace(0.85, 0, curves.threshold.nunique()))
     for (threshold, rows), ink in zip(curves.groupby("threshold"), shades, strict=True):
         area = rows.precision.mean()
         axes[0].step(rows.recall, rows.precision, where="pre", color=ink, label=f"OKS ≥ {threshold:g}: {area:.3f}")
     axes[0].set(xlim=(0, 1), ylim=(0, 1.03), xlabel="recall", ylabel="best precision from here on")
     axes[0].legend(loc="lower left", title="AP = mean height", title_fontsize=7)
-    if noise is not None:
-        for name, ink in (("AP50", style.GREY), ("AP", "#0072B2"), ("AP75", "#56B4E9")):
-            axes[1].plot(noise.errors, noise[name], color=ink, marker="o", ms=3, label=name)
-        axes[1].legend(loc="upper right")
-        axes[1].set(xlim=(0, noise.errors.max()), ylim=(0, 1.03), ylabel="score")
-        axes[1].set_xlabel("errors of the joints, in units of 2σ√area")
-        for ax, letter in zip(axes, "ab", strict=True):
-            style.panel(ax, letter)
+    for name, ink in (("AP50", style.GREY), ("AP", "#0072B2"), ("AP75", "#56B4E9")):
+        axes[1].plot(noise.errors, noise[name], color=ink, marker="o", ms=3, label=name)
+    axes[1].legend(loc="upper right")
+    axes[1].set(xlim=(0, noise.errors.max()), ylim=(0, 1.03), ylabel="score")
+    axes[1].set_xlabel("errors of the joints, in units of 2σ√area")
+    for ax, letter in zip(axes, "ab", strict=True):
+        style.panel(ax, letter)
     return fig

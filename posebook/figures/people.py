@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 from matplotlib.collections import LineCollection
+from matplotlib.patches import Rectangle
 
 from posebook.figures import style
 from posekit.layouts import COCO, MIDDLE, Layout
@@ -30,6 +31,11 @@ def show(ax, image: np.ndarray, grey: bool = False) -> None:
     style.bare(ax)
 
 
+def frame(ax, box, ink: str, width: float, **look) -> None:
+    """The outline of a box x0 y0 x1 y1."""
+    ax.add_patch(Rectangle(box[:2], *(box[2:] - box[:2]), fill=False, ec=ink, lw=width, **look))
+
+
 def from_target(target: dict) -> Poses:
     """Annotated people as poses to draw: visible joints filled, occluded ones hollow, unlabelled (NaN) left out."""
     visibility = np.asarray(target["visibility"])
@@ -40,28 +46,15 @@ def from_target(target: dict) -> Poses:
 
 
 def draw(
-    ax,
-    poses: Poses,
-    layout: Layout = COCO,
-    threshold: float = 0.0,
-    visible: float = 0.5,
-    least: float = 0.0,
-    centers: bool = False,
-    offsets: bool = False,
-    joints: bool = True,
-    limbs: bool = True,
-    size: float = 1.0,
-    colour: str | None = None,
+    ax, poses: Poses, layout: Layout = COCO, threshold=0.0, least=0.0, offsets=False, joints=True, size=1.0, colour=None
 ) -> int:
-    """Draw the people whose score reaches `threshold`.
+    """Draw the people whose score reaches `threshold`: filled joints are visible (visibility >= 0.5), others hollow.
 
     Args:
-        visible: joints with at least this visibility are filled, the others hollow.
-        least: joints below this visibility are left out, with their limbs. POET never learns where a joint
-            outside the picture is: its guess for one may lie anywhere.
-        centers, offsets: also the predicted centre (red) and the vectors from it to the joints (blue).
-        size: 1 suits a picture of two inches.
-        colour: one colour for everything, instead of a colour per side.
+        least: joints below this visibility are left out, with their limbs. POET never learns where a joint outside the
+            image is: its guess for one may lie anywhere.
+        offsets: instead of limbs, the predicted centre (red) and the vectors from it to the joints (blue).
+        size: 1 suits an image of two inches. colour: one for everything, instead of a colour per side.
 
     Returns: how many people were drawn.
     """
@@ -69,7 +62,7 @@ def draw(
     inks = np.array([colour] * len(layout) if colour else layout.colours)
     for keypoints, visibility, center in zip(people.keypoints, people.visibility, people.centers, strict=True):
         keypoints = np.where((visibility >= least)[:, None], keypoints, np.nan)
-        if limbs and layout.limbs:
+        if layout.limbs and not offsets:
             pairs = np.array(layout.limbs)
             tones = [_side(inks[a], inks[b]) for a, b in pairs]
             lines = keypoints[pairs]
@@ -82,12 +75,12 @@ def draw(
             vectors = [(center, joint) for joint in keypoints if np.isfinite(joint).all()]
             ax.add_collection(LineCollection(vectors, colors=OFFSET, linewidths=0.6 * size, zorder=3.5), autolim=False)
         if joints:
-            filled = visibility >= visible
+            filled = visibility >= 0.5
             x, y = keypoints.T
             ax.scatter(x, y, s=8.5 * size**2, zorder=3.9, linewidths=0, color="#FFFFFF")  # a halo on any ground
             look = {"facecolors": np.where(filled, inks, "#FFFFFF"), "edgecolors": inks, "linewidths": 0.7 * size}
             ax.scatter(x, y, s=4.5 * size**2, zorder=4, **look)
-        if (centers or offsets) and np.isfinite(center).all():
+        if offsets and np.isfinite(center).all():
             ax.scatter(*center, s=13 * size**2, color=CENTER, edgecolors="#FFFFFF", linewidths=0.6 * size, zorder=5)
     return len(people)
 
@@ -100,15 +93,7 @@ def _side(first: str, second: str) -> str:
 
 
 @style.styled
-def grid(
-    images: list[np.ndarray],
-    poses: list[Poses] | None = None,
-    titles: list[str] | None = None,
-    layout: Layout = COCO,
-    columns: int = 4,
-    width: float = style.DOUBLE,
-    **options,
-):
+def grid(images: list, poses=None, titles=None, layout: Layout = COCO, columns=4, width=style.DOUBLE, **options):
     """Contact sheet: pictures with their poses, `columns` a row; `options` go to `draw`. Returns a Figure."""
     if not images:
         raise ValueError("grid needs at least one image")

@@ -27,6 +27,7 @@ PARTS = {
     "C": ("crops", "#56B4E9"),
     "T": ("pose network on crops", "#E69F00"),
 }
+SHOWN = (1, 5, 13)  # numbers of people whose time is split into parts; the nearest measured ones are taken
 QUERIES = {
     "poet_tiny": "learned queries (the paper)",
     "poet_tiny_proposals": "queries chosen from\nthe encoder (extension)",
@@ -34,16 +35,12 @@ QUERIES = {
 
 
 @style.styled
-def fig01_speed(data: pd.DataFrame, device: str = "", shown: tuple[int, ...] = (1, 5, 13)):
-    """Figure 1: frames per second against the number of people, and where the time goes.
-
-    Read in (a): a flat line is a model whose speed does not depend on the people in the picture (POET); a falling one
-    pays per person (top-down). (b) splits the median time of one picture into its parts for few, some and many people.
+def fig01_speed(data: pd.DataFrame, device: str = ""):
+    """Figure 1: (a) frames per second against the number of people; (b) the parts of the median time of one image.
 
     Args:
-        data: columns method, people, part ("total", "F", "P", "D", "C" or "T"), median_ms, q25, q75.
+        data: columns method, people, part ("total" or a key of `PARTS`), median_ms, q25, q75.
         device: processor, threads and precision, printed in the title.
-        shown: numbers of people in (b); the nearest measured number is taken.
     """
     total = data[data.part == "total"]
     methods = list(dict.fromkeys(total.method))
@@ -65,7 +62,7 @@ def fig01_speed(data: pd.DataFrame, device: str = "", shown: tuple[int, ...] = (
     style.panel(left, "a", "speed: median, quartiles" + (f" ({device})" if device else ""))
     style.direct_labels(left, ends, 21, 6.3)  # a legend inside would hide lines of a crowded plot
     people = [int(n) for n in sorted(total.people.unique())]
-    counts = sorted({min(people, key=lambda n: abs(n - wanted)) for wanted in shown})
+    counts = sorted({min(people, key=lambda n: abs(n - wanted)) for wanted in SHOWN})
     _time_parts(right, data, methods, counts)
     style.panel(right, "b", "medians of the parts")
     return fig
@@ -73,32 +70,28 @@ def fig01_speed(data: pd.DataFrame, device: str = "", shown: tuple[int, ...] = (
 
 def _time_parts(ax, data: pd.DataFrame, methods: list[str], counts: list[int]) -> None:
     """Panel b of Figure 1: a bar per method and number of people, made of its parts."""
-    ticks, used = [], []
+    ticks, ms = [], data[data.median_ms > 0].set_index(["method", "people", "part"]).median_ms
+    used = [part for part in PARTS if part in ms[ms.index.isin(counts, level="people")].index.get_level_values("part")]
     for i, method in enumerate(methods):
         for j, count in enumerate(counts):
             at, start = i * (len(counts) + 0.9) + j, 0.0
             ticks.append(at)
-            for part, (_, ink) in PARTS.items():
-                rows = data[(data.method == method) & (data.people == count) & (data.part == part)]
-                if len(rows) and rows.median_ms.iloc[0] > 0:
-                    ax.barh(at, rows.median_ms.iloc[0], left=start, color=ink, height=0.8, lw=0)
-                    start += rows.median_ms.iloc[0]
-                    used.append(part)
+            for part in (part for part in used if (method, count, part) in ms):
+                ax.barh(at, ms[method, count, part], left=start, color=PARTS[part][1], height=0.8, lw=0)
+                start += ms[method, count, part]
         look = {"transform": ax.get_yaxis_transform(), "fontsize": 6.3, "ha": "right", "va": "bottom"}
         ax.text(0.99, i * (len(counts) + 0.9) - 0.62, style.label(method), color=style.colour(method), **look)
     names = [f"{count}" for count in counts] * len(methods)
     ax.set(xlabel="milliseconds per picture", ylabel="people in the picture", yticks=ticks, yticklabels=names)
     ax.set_ylim(max(ticks) + 0.6, -1.6)
     ax.grid(False, axis="y")
-    handles = [ax.barh(0, 0, color=ink, label=words) for part, (words, ink) in PARTS.items() if part in used]
+    handles = [ax.barh(0, 0, color=PARTS[part][1], label=PARTS[part][0]) for part in used]
     look = {"fontsize": 6, "handlelength": 1, "handletextpad": 0.4, "columnspacing": 0.8}
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.4, -0.17), ncols=3, **look)
 
 
 @style.styled
-def fig03_losses(
-    log: pd.DataFrame, model: str = "poet_tiny", dataset: str = "drawn people", weights: dict | None = None
-):
+def fig03_losses(log: pd.DataFrame, model="poet_tiny", dataset="drawn people", weights: dict | None = None):
     """Figure 3: every term of the loss (Eq. 4) over the epochs; training solid, validation dashed.
 
     The terms are unweighted, of the last decoder layer; `weights` (term -> coefficient) adds the coefficient to each
@@ -113,16 +106,9 @@ def fig03_losses(
     return fig
 
 
-def fig05_map(log: pd.DataFrame, model: str = "poet_tiny", dataset: str = "drawn people"):
-    """Figure 5: AP on the validation set over the epochs (`training.ap_over_epochs`)."""
-    return training.ap_over_epochs(log, model, dataset)
-
-
 @style.styled
 def fig08_decoder_depth(data: pd.DataFrame, model: str = "poet_tiny", dataset: str = "drawn people"):
     """Figure 8: AP when the poses are read from decoder layer 1, 2, ... of one trained model.
-
-    Read in it: how many layers the model needs. The paper (six layers, COCO) levels off after four.
 
     Args: data: columns layer (from 1), AP, and where known AP50, APM, APL.
     """
@@ -136,29 +122,19 @@ def fig08_decoder_depth(data: pd.DataFrame, model: str = "poet_tiny", dataset: s
 
 
 @style.styled
-def ext_queries(
-    learned: pd.DataFrame,
-    chosen: pd.DataFrame,
-    dataset: str = "drawn people",
-    models: tuple[str, str] = ("poet_tiny", "poet_tiny_proposals"),
-):
+def ext_queries(learned: pd.DataFrame, chosen: pd.DataFrame, dataset: str = "drawn people"):
     """Not in the paper: learned queries (POET) against queries chosen from the encoder (an extension), AP over time.
-
-    Read in it: the same AP, how much earlier? (a) against minutes of the same machine, (b) against optimiser steps.
 
     Args: two logs; both need minutes, step and AP.
     """
     fig = style.figure(style.DOUBLE, 2.5)
     left, right = fig.subplots(1, 2, sharey=True)
-    logs = dict(zip(models, (learned, chosen), strict=True))
-    for ax, letter, by, unit in (
-        (left, "a", "minutes", "minutes of training"),
-        (right, "b", "step", "optimiser steps"),
-    ):
-        ends = training.ap_lines(ax, logs, by)
+    units = ((left, "a", "minutes", "minutes of training"), (right, "b", "step", "optimiser steps"))
+    for ax, letter, by, unit in units:
+        ends = training.ap_lines(ax, dict(zip(QUERIES, (learned, chosen), strict=True)), by)
         ax.set_xlabel(unit)
         style.panel(ax, letter, f"AP against {unit}")
-    names = [(ap, f"{QUERIES.get(model, model)}\nAP {training.short(ap)}", ink) for ap, model, ink in ends]
+    names = [(ap, f"{QUERIES[model]}\nAP {training.short(ap)}", ink) for ap, model, ink in ends]
     style.direct_labels(right, names, gap_points=26)
     left.set_ylabel(f"AP on {dataset}")
     return fig

@@ -13,10 +13,7 @@ from posekit.layouts import COCO, Layout
 def fig07_attention(
     image: np.ndarray, encoder: list[tuple], decoder: list[tuple], layout: Layout = COCO, dataset: str = "drawn people"
 ):
-    """Figure 7: where the encoder and the decoder look.
-
-    Read in (a): from a yellow reference point the encoder's self-attention should stay on the same person; in (b): each
-    query's cross-attention should sit on its own person, on extremities and face where the person is large.
+    """Figure 7: where (a) the encoder looks from reference points (yellow), (b) the decoder for queries.
 
     Args:
         image: uint8 (H, W, 3).

@@ -13,48 +13,29 @@ from posebook.figures import diagram, people, style
 from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
 
+SLOTS = 5  # predictions in panel c
+
 
 @style.styled
-def fig02_overview(
-    image: np.ndarray,
-    target: dict,
-    predictions: Poses,
-    layout: Layout = COCO,
-    pairs: list[tuple[int, int]] | None = None,
-    dataset: str = "drawn people",
-    slots: int = 5,
-):
+def fig02_overview(image, target: dict, predictions: Poses, pairs, layout: Layout = COCO, dataset="drawn people"):
     """Figure 2: a) the pipeline, b) the pose vector on a person, c) predictions matched one-to-one with the people.
 
     Args:
         image: uint8 (H, W, 3); target: the data set's dict; predictions: all Q poses of the model, best first.
-        pairs: (prediction, person) of the optimal matching; without them the pairs with the smallest sum of mean
-            keypoint distances are drawn.
-        slots: how many predictions (c) lists; the matched ones come first, the rest stand for "no object".
+        pairs: (prediction, person) of the optimal matching. (c) lists up to `SLOTS` predictions, the matched ones and
+            some that stand for "no object".
     """
     if not len(target["keypoints"]):
         raise ValueError("figure 2 needs a picture with at least one person")
     truth = people.from_target(target)
-    pairs = nearest_pairs(predictions, truth) if pairs is None else pairs
     fig = style.figure(style.DOUBLE, 4.5)
     top, bottom = fig.subfigures(2, 1, height_ratios=(1, 1.55))
     _pipeline(top.subplots(), image, predictions, layout, [p for p, _ in pairs])
     left, right = bottom.subfigures(1, 2, width_ratios=(1, 1.25))
     _pose_vector(left, image, truth, layout)
-    _matching(right, image, predictions, truth, pairs, layout, slots)
+    _matching(right, image, predictions, truth, pairs, layout)
     style.corner(fig, f"picture: {dataset}")
     return fig
-
-
-def nearest_pairs(predictions: Poses, truth: Poses) -> list[tuple[int, int]]:
-    """(prediction, person) pairs with the smallest sum of mean keypoint distances (Hungarian algorithm)."""
-    from scipy.optimize import linear_sum_assignment
-
-    labelled = np.isfinite(truth.keypoints).all(-1)
-    distance = np.linalg.norm(predictions.keypoints[:, None] - np.nan_to_num(truth.keypoints)[None], axis=-1)
-    cost = (distance * labelled).sum(-1) / np.maximum(labelled.sum(-1), 1)
-    pairs = [(int(p), int(t)) for p, t in zip(*linear_sum_assignment(cost), strict=True)]
-    return sorted(pairs, key=lambda pair: pair[1])
 
 
 def _pipeline(ax, image, predictions, layout, matched) -> None:
@@ -91,7 +72,7 @@ def _pose_vector(fig, image, truth: Poses, layout: Layout) -> None:
     person.centers = center[None].astype(np.float32)
     ax, below = fig.subplots(2, 1, height_ratios=(1, 0.26))
     people.show(ax, image, grey=True)
-    people.draw(ax, person, layout, limbs=False, offsets=True, size=1.2)
+    people.draw(ax, person, layout, offsets=True, size=1.2)
     far = int(np.nanargmax(np.where(seen, joints[:, 0] - center[0], np.nan) if seen.any() else joints[:, 0]))
     look = {"textcoords": "offset points", "fontsize": 7.5, "va": "center", "zorder": 6}
     look["bbox"] = {"fc": "#FFFFFF", "ec": "none", "alpha": 0.8, "pad": 0.8}
@@ -111,11 +92,11 @@ def _pose_vector(fig, image, truth: Poses, layout: Layout) -> None:
     below.text(0.5, 0.42, words, ha="center", va="top", fontsize=6, color=style.GREY)
 
 
-def _matching(fig, image, predictions: Poses, truth: Poses, pairs, layout: Layout, slots: int) -> None:
+def _matching(fig, image, predictions: Poses, truth: Poses, pairs, layout: Layout) -> None:
     """Panel c: predictions above, annotated people below, a line per matched pair, the rest is no object."""
-    pairs = pairs[: slots - 1]
+    pairs = pairs[: SLOTS - 1]
     matched = {p for p, _ in pairs}
-    rest = [i for i in range(len(predictions)) if i not in matched][: slots - len(pairs)]
+    rest = [i for i in range(len(predictions)) if i not in matched][: SLOTS - len(pairs)]
     shown = sorted([*matched, *rest])  # in the model's order, so that the matching is seen to reorder
     grid = fig.add_gridspec(3, max(len(shown), len(pairs) + 1), height_ratios=(1, 0.45, 1))
     above, below = {}, []

@@ -1,33 +1,24 @@
-"""POET, Figures 4, 9 and 10: predictions on pictures, learned centres, visibility."""
+"""POET, Figures 4, 9 and 10: predictions on images, learned centres, visibility; and the matching of Eq. 1 and 2."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.patches import Rectangle
 
-from posebook.figures import people, style
+from posebook.figures import diagram, people, style
 from posekit.evaluation.centers import VISIBLE
 from posekit.layouts import COCO, Layout
+from posekit.poses import Poses
 
 
 @style.styled
-def fig04_examples(
-    good: list[tuple],
-    bad: list[tuple],
-    layout: Layout = COCO,
-    dataset: str = "drawn people",
-    threshold: float = 0.5,
-    least: float = 0.0,
-):
-    """Figure 4: example predictions; above the best pictures by mean OKS, below the worst.
-
-    Read in it: hollow joints are those that the model believes occluded. In the lower row the annotated people are thin
-    vermilion skeletons under the predictions, so that a miss, a duplicate and a swap can be told apart.
+def fig04_examples(good: list, bad: list, layout: Layout = COCO, dataset="drawn people", threshold=0.5, least=0.1):
+    """Figure 4: example predictions; above the best images by mean OKS, below the worst with the annotated people.
 
     Args:
-        good, bad: (image, Poses, target or None, mean OKS) per picture; bad may be empty.
-        threshold: predictions below this score are not drawn.
-        least: joints below this predicted visibility are not drawn.
+        good, bad: (image, Poses, target or None, mean OKS) per image; bad may be empty.
+        threshold, least: predictions below this score and keypoints below this visibility are not drawn.
     """
     columns = max(len(good), len(bad))
     ratio = max(row[0].shape[0] / row[0].shape[1] for row in [*good, *bad])
@@ -48,41 +39,26 @@ def fig04_examples(
             if not column:
                 ax.set_ylabel(f"{name} by mean OKS", fontsize=7)
     text = f"{dataset}; predictions with score ≥ {threshold:g}; vermilion in the lower row: annotated people"
-    fig.suptitle(text, fontsize=7, x=0.01, ha="left")
+    style.note(fig, text, 7, "black")
     return fig
 
 
 @style.styled
 def fig09_centers(
-    examples: list[tuple],
-    offsets: pd.DataFrame,
-    compared: list[tuple],
-    layout: Layout = COCO,
-    dataset: str = "drawn people",
-    threshold: float = 0.5,
-    least: float = 0.0,
-    names: tuple[str, str] = ("with", "without"),
-    visible: str = "released",
+    examples: list, offsets: pd.DataFrame, compared: list, layout: Layout, dataset: str, least: float, visible: str
 ):
-    """Figure 9: the centres that the model learned.
-
-    Read in (a): red centres with blue vectors to the joints should lie amid the seen joints; (b): offset of
-    the predicted from the annotated centre in units of the box's width and height, tight around zero; (c): a
-    model trained without centre and offset losses may put its centres anywhere and still find the joints.
+    """Figure 9: (a) learned centres and offsets; (b) how far they are from the annotated ones; (c) two trainings.
 
     Args:
         examples: (image, Poses with centers) for (a), up to four.
-        offsets: columns dx, dy (predicted - annotated centre, divided by box width and height), one row per
-        matched person.
-        compared: (image, Poses of the model with both losses, Poses of the model without) for (c), up to
-        three; may be empty.
+        offsets: columns dx, dy (predicted - annotated centre, in box widths and heights), a row per matched person.
+        compared: (image, Poses of the model with both losses, Poses of the model without) for (c), up to three.
         visible: of which joints the annotated centres are the mean, see `posekit.evaluation.centers.true_centers`.
     """
     examples, compared = examples[:4], compared[:3]
     fig = style.figure(style.DOUBLE, 4.15 if compared else 3.0)
     left, right = fig.subfigures(1, 2, width_ratios=(1.12, 1))
-    draw = {"layout": layout, "threshold": threshold, "least": least, "size": 0.8}
-    draw |= {"limbs": False, "joints": False, "offsets": True}
+    draw = {"layout": layout, "least": least, "size": 0.8, "joints": False, "offsets": True}
     axes = left.subplots(2, 2, squeeze=False).ravel()
     for i, ax in enumerate(axes):
         if i >= len(examples):
@@ -99,8 +75,7 @@ def fig09_centers(
             for row, poses in enumerate(both):
                 people.show(axes[row, column], image)
                 people.draw(axes[row, column], poses, **draw)
-                if not column:
-                    axes[row, 0].set_ylabel(names[row], fontsize=7)
+                axes[row, 0].set_ylabel(("with", "without")[row], fontsize=7)
         style.title(lower, "c", "with and without centre and offset losses")
     return fig
 
@@ -128,7 +103,7 @@ def _offset_scatter(fig, offsets: pd.DataFrame, joints: str) -> None:
     main.set(xlim=(-reach, reach), ylim=(reach, -reach), xlabel="Δx / box width", ylabel="Δy / box height")
     inside = np.mean((np.abs(dx) <= 0.1) & (np.abs(dy) <= 0.1)) if len(dx) else float("nan")
     words = f"{len(dx)} people\n{100 * inside:.0f} % within ±0.1"
-    main.text(0.03, 0.03, words, transform=main.transAxes, fontsize=6.3)
+    style.inside(main, 0.03, 0.03, words, fontsize=6.3, color="black")
     style.title(fig, "b", f"predicted centre − mean of the {joints}")
 
 
@@ -138,27 +113,20 @@ def fig10_data(truth: np.ndarray, predicted: np.ndarray, bins: int = 40) -> pd.D
     Returns: columns truth, low, high, count, joints (of that value), correct (share on the right side of 0.5:
     visible means annotated 2, as in the released code).
     """
-    truth, predicted = np.asarray(truth).ravel(), np.asarray(predicted, float).ravel()
-    edges = np.linspace(0, 1, bins + 1)
-    rows = []
+    edges, parts = np.linspace(0, 1, bins + 1), []
     for value in (0, 1, 2):
-        chosen = predicted[truth == value]
-        right = (chosen >= 0.5) == (value == 2)
-        share = float(right.mean()) if len(chosen) else float("nan")
-        counts, _ = np.histogram(chosen, edges)
-        rows += [(value, edges[i], edges[i + 1], int(count), len(chosen), share) for i, count in enumerate(counts)]
-    return pd.DataFrame(rows, columns=["truth", "low", "high", "count", "joints", "correct"])
+        chosen = pd.Series(np.ravel(predicted)[np.ravel(truth) == value], dtype=float)
+        part = pd.DataFrame({"truth": value, "low": edges[:-1], "high": edges[1:]})
+        right = ((chosen >= 0.5) == (value == 2)).mean()
+        parts.append(part.assign(count=np.histogram(chosen, edges)[0], joints=len(chosen), correct=right))
+    return pd.concat(parts, ignore_index=True)
 
 
 @style.styled
 def fig10_visibility(data: pd.DataFrame, model: str = "poet_tiny", dataset: str = "drawn people"):
-    """Figure 10: distribution of the predicted visibility for joints annotated 0 (outside), 1 (hidden) and 2 (seen).
+    """Figure 10: distribution of the predicted visibility of joints annotated 0 (outside), 1 (occluded), 2 (visible).
 
-    Read in it: the first two shapes should sit below the line at 0.5, the last above; the share that does is printed.
-    The paper (COCO) counts 94.84 % of the non-visible and 91.09 % of the visible joints on the right side.
-
-    Args:
-        data: as `fig10_data` returns it.
+    Args: data: as `fig10_data` returns it.
     """
     fig = style.figure(style.SINGLE, 2.7)
     ax = fig.subplots()
@@ -174,9 +142,69 @@ def fig10_visibility(data: pd.DataFrame, model: str = "poet_tiny", dataset: str 
             words = f"{100 * rows.correct.iloc[0]:.1f} % correct"
             ax.text(value, 1.045, words, ha="center", va="bottom", fontsize=6.8)
     ax.axhline(0.5, color="#333333", lw=0.8, ls="--")
-    ax.set(
-        xticks=(0, 1, 2), xticklabels=ticks, ylabel="predicted visibility", xlabel=f"annotated visibility, {dataset}"
-    )
+    ax.set_xticks((0, 1, 2), ticks)
+    ax.set(ylabel="predicted visibility", xlabel=f"annotated visibility, {dataset}")
     ax.set(ylim=(-0.02, 1.16), xlim=(-0.55, 2.55), yticks=np.arange(0, 1.01, 0.25))
     ax.grid(False, axis="x")
     return fig
+
+
+@style.styled
+def matching(image: np.ndarray, target: dict, predictions: Poses, cost: np.ndarray, pairs: list, layout: Layout = COCO):
+    """Eq. 1 and 2 on one image: a) people; b) what each query would cost for each; c) the matched poses.
+
+    Args:
+        image, target: of a data set. predictions: one pose per query, in the order of the queries.
+        cost (Q, N): Eq. 1. pairs: (query, person), the assignment of least total cost.
+    """
+    fig = style.figure(style.DOUBLE, 2.7)
+    left, middle, right = fig.subplots(1, 3, width_ratios=(1, 1.25, 1))
+    truth = people.from_target(target)
+    for ax, letter, title in ((left, "a", "annotated people"), (right, "c", "matched predictions")):
+        people.show(ax, image)
+        style.panel(ax, letter, title)
+    people.draw(left, truth, layout, size=0.9)
+    people.draw(right, predictions.select(np.array([query for query, _ in pairs], int)), layout, size=0.9)
+    for query, person in pairs:
+        _number(left, truth.keypoints[person], f"{person + 1}")
+        _number(right, predictions.keypoints[query], f"{query + 1}")
+    shown = middle.imshow(cost, cmap="cividis_r", aspect="auto")
+    for query, person in pairs:
+        middle.add_patch(Rectangle((person - 0.5, query - 0.5), 1, 1, fill=False, ec=style.TRUTH, lw=1.6))
+        middle.text(person, query, f"{cost[query, person]:.1f}", ha="center", va="center", fontsize=5.5)
+    middle.set(xlabel="person", ylabel="query", xticks=range(cost.shape[1]), yticks=range(0, len(cost), 5))
+    middle.set_xticklabels([str(i + 1) for i in range(cost.shape[1])])
+    middle.set_yticklabels([str(i + 1) for i in range(0, len(cost), 5)])
+    middle.grid(False)
+    style.panel(middle, "b", "matching cost")
+    fig.colorbar(shown, ax=middle, pad=0.02).outline.set_visible(False)
+    return fig
+
+
+@style.styled
+def reliability(curve, model: str = "poet_tiny", dataset: str = "drawn people"):
+    """Not in the paper: predicted visibility as a probability. (a) ROC, the dot is the threshold 0.5; (b) calibration,
+    the bars say how many keypoints stand behind each point.
+
+    Args: curve: `posekit.evaluation.visibility.Visibility`.
+    """
+    fig = style.figure(style.DOUBLE, 2.5)
+    left, right = fig.subplots(1, 2)
+    ink = style.colour(model)
+    left.plot(curve.false_rate, curve.true_rate, color=ink)
+    left.plot(1 - curve.hidden_correct, curve.visible_correct, "o", ms=4, color=ink)
+    left.set(xlabel="non-visible joints called visible", ylabel="visible joints found")
+    style.panel(left, "a", f"ROC on {dataset}: area {curve.auc:.3f}")
+    bins = curve.calibration
+    right.bar((bins.low + bins.high) / 2, bins.count / max(bins.count.max(), 1), width=0.09, color="#DDDDDD", lw=0)
+    right.plot(bins.predicted, bins.observed, "o-", ms=3.5, color=ink)
+    right.set(xlabel="predicted visibility", ylabel="share of joints that are seen")
+    style.panel(right, "b", f"calibration: error {bins.error:.3f}")
+    for ax in (left, right):
+        ax.plot((0, 1), (0, 1), color="#555555", lw=0.7, ls="--", zorder=1)
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    return fig
+
+
+def _number(ax, keypoints: np.ndarray, words: str) -> None:
+    diagram.outlined(ax, np.nanmean(keypoints, 0), words, ha="center", va="center")

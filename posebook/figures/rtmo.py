@@ -36,8 +36,6 @@ def family(method: str) -> str:
 def fig01_tradeoff(paper: pd.DataFrame, ours: pd.DataFrame, dataset: str, device: str = ""):
     """Figure 1, as time against AP: (a) the paper's methods on COCO, (b) this book's small models on other data.
 
-    Read in it: up is better, left is faster. The panels share no axis: other data, other machine, other networks.
-
     Args:
         paper: rows of the paper's Table 1: method, backbone, time_ms, timed, AP (per cent), extra_data.
         ours: label, model, backend ("eager" or another of `BACKENDS`), ms, AP in [0, 1]; one row per point.
@@ -47,13 +45,13 @@ def fig01_tradeoff(paper: pd.DataFrame, ours: pd.DataFrame, dataset: str, device
     left, right = fig.subplots(1, 2, width_ratios=(1.35, 1))
     known = paper[paper.time_ms.notna() & paper.AP.notna()]
     known = known.assign(family=[family(name) for name in known.method])
-    for (name, more), rows in known.groupby(["family", "extra_data"], sort=False):
-        ink, rows = FAMILIES.get(name, style.GREY), rows.sort_values("time_ms")
-        chain = rows[rows.backbone.isin(["CSPDarknet", "CSPNet"])] if name != "others" else rows.head(0)
-        left.plot(chain.time_ms, chain.AP, ":" if more == "yes" else "-", color=ink, lw=1)
-        for _, row in rows.iterrows():
-            face = "white" if more == "yes" else ink
-            left.plot(row.time_ms, row.AP, CLOCKS[row.timed], color=ink, mfc=face, ms=4.2, mew=0.9)
+    for (name, more), rows in known.sort_values("time_ms").groupby(["family", "extra_data"], sort=False):
+        ink, chain = FAMILIES.get(name, style.GREY), rows[rows.backbone.isin(["CSPDarknet", "CSPNet"])]
+        if name != "others":
+            left.plot(chain.time_ms, chain.AP, ":" if more == "yes" else "-", color=ink, lw=1)
+        look = {"color": ink, "mfc": "white" if more == "yes" else ink, "ms": 4.2, "mew": 0.9}
+        for row in rows.itertuples():
+            left.plot(row.time_ms, row.AP, CLOCKS[row.timed], **look)
     _name_families(left, known)
     left.set(xscale="log", xlabel="ms per picture on a V100 (log)", ylabel="AP on COCO test-dev, per cent")
     left.set(xlim=(6.5, 420), ylim=(59.6, 74.6))
@@ -61,8 +59,7 @@ def fig01_tradeoff(paper: pd.DataFrame, ours: pd.DataFrame, dataset: str, device
     left.minorticks_off()
     style.panel(left, "a", "as printed in the paper, Table 1")
     note = "circle: authors' V100 (RTMO: ONNXRuntime)\ntriangle: by PyTorch   square: from PETR's paper\n"
-    note += "hollow: more data (†)"
-    left.text(0.98, 0.02, note, transform=left.transAxes, fontsize=5.4, color=style.GREY, va="bottom", ha="right")
+    style.inside(left, 0.98, 0.02, note + "hollow: more data (†)", fontsize=5.4, va="bottom", ha="right")
     _our_points(right, ours)
     right.set(xlabel=f"ms per picture{', ' + device if device else ''}", ylabel=f"AP on {dataset}")
     style.panel(right, "b", "this book: tiny models, other data")
@@ -79,20 +76,16 @@ def _name_families(ax, known: pd.DataFrame) -> None:
         "PETR": ("PETR", "Swin-L", (6, -8)),
         "CID": ("CID", "HRNet-w48", (-16, 3)),
     }
-    near = {"textcoords": "offset points"}
     for name, (method, backbone, offset) in places.items():
-        rows = known[(known.method == method) & (known.backbone == backbone)]
-        if len(rows):
-            at, weight = rows.loc[rows.AP.idxmax()], "bold" if name == "RTMO" else "normal"
-            ax.annotate(name, (at.time_ms, at.AP), offset, color=FAMILIES[name], fontsize=7, weight=weight, **near)
-    for _, row in known[known.method.str.match("RTMO-") & (known.extra_data == "no")].iterrows():
+        for at in known[(known.method == method) & (known.backbone == backbone)].nlargest(1, "AP").itertuples():
+            weight = "bold" if name == "RTMO" else "normal"
+            style.beside(ax, (at.time_ms, at.AP), offset, name, color=FAMILIES[name], fontsize=7, weight=weight)
+    for row in known[known.method.str.match("RTMO-") & (known.extra_data == "no")].itertuples():
         size = row.method.removeprefix("RTMO-")
         offset = (5, -8 if size == "r50" else -5)
-        ax.annotate(size, (row.time_ms, row.AP), offset, fontsize=6, color=FAMILIES["RTMO"], **near)
-    others = known[known.family == "others"]
-    if len(others):
-        at = others.loc[others.AP.idxmin()]
-        ax.annotate("others", (at.time_ms, at.AP), (6, -3), fontsize=7, color=style.GREY, **near)
+        style.beside(ax, (row.time_ms, row.AP), offset, size, fontsize=6, color=FAMILIES["RTMO"])
+    for at in known[known.family == "others"].nsmallest(1, "AP").itertuples():
+        style.beside(ax, (at.time_ms, at.AP), (6, -3), "others", fontsize=7, color=style.GREY)
 
 
 def _our_points(ax, ours: pd.DataFrame) -> None:
@@ -106,7 +99,7 @@ def _our_points(ax, ours: pd.DataFrame) -> None:
     for (label, model), rows in ours.groupby(["label", "model"], sort=False):
         ink, rows = style.colour(model), rows.sort_values("ms")
         ax.plot(rows.ms, rows.AP, "-", color=ink, lw=0.6)
-        for _, row in rows.iterrows():
+        for row in rows.itertuples():
             face = ink if row.backend == "eager" else "white"
             ax.plot(row.ms, row.AP, BACKENDS[row.backend][3], color=ink, mfc=face, ms=4.5, mew=0.9)
         names.append((rows.ms.iloc[-1], rows.AP.iloc[0], f"{label}\nAP {rows.AP.iloc[0]:.3f}", ink))
@@ -118,22 +111,20 @@ def _our_points(ax, ours: pd.DataFrame) -> None:
 
 
 @style.styled
-def fig03_latency(rows: pd.DataFrame, model: str, device: str = "", claim: float | None = None):
-    """Figure 3, first version: time against the number of people, for one model in several backends.
+def fig03_latency(rows: pd.DataFrame, model: str, device: str, claim: float):
+    """Figure 3, first version: (a) time against the number of people; (b) in per cent of an empty image.
 
-    Read in it: (a) flat lines do not pay for people; (b) the same in per cent of an empty picture. `claim` (per cent)
-    is drawn as a dotted line: what the paper reports for more than ten people.
-
-    Args: rows: method (`model`_`backend`, or another method's name), people, part, median_ms, q25, q75.
+    Args: rows: method (`model`_`backend`), people, part, median_ms, q25, q75. claim: per cent, what the paper reports
+        for more than ten people.
     """
     fig = style.figure(style.DOUBLE, 2.7)
     left, right = fig.subplots(1, 2, width_ratios=(1.15, 1))
     total = rows[rows.part == "total"]
-    ends: list[tuple] = []
-    added: list[tuple] = []
-    for method, times in total.groupby("method", sort=False):
-        name, ink, line, marker = look(method, model)
-        times = times.sort_values("people")
+    ends, added = [], []
+    for method in total.method.unique():
+        times = total[total.method == method].sort_values("people")
+        other = (style.label(method), style.GREY, "-", "o")
+        name, ink, line, marker = BACKENDS.get(method.removeprefix(f"{model}_"), other)
         left.plot(times.people, times.median_ms, line, marker=marker, color=ink, ms=3)
         left.fill_between(times.people, times.q25, times.q75, color=ink, alpha=0.2, lw=0)
         ends.append((times.median_ms.iloc[-1], f"{name}, {times.median_ms.iloc[-1]:.3g} ms", ink))
@@ -148,18 +139,10 @@ def fig03_latency(rows: pd.DataFrame, model: str, device: str = "", claim: float
     low, high = right.get_ylim()
     right.set_ylim(min(low, -5), max(high, 5))
     right.axhline(0, color="#444444", lw=0.6)
-    if claim is not None:
-        right.axhline(claim, color=style.GREY, ls=(0, (1, 1.5)), lw=0.9)
-        words = f"dotted: paper, RTMO-l on a V100, {claim:g} %"
-        right.text(0.03, 0.04, words, transform=right.transAxes, fontsize=6, color=style.GREY)
-    style.panel(left, "a", f"{model}: median, quartiles" + (f" ({device})" if device else ""))
+    right.axhline(claim, color=style.GREY, ls=(0, (1, 1.5)), lw=0.9)
+    style.inside(right, 0.03, 0.04, f"dotted: paper, RTMO-l on a V100, {claim:g} %")
+    style.panel(left, "a", f"{model}: median, quartiles ({device})")
     style.panel(right, "b", "what people add")
     style.direct_labels(left, ends, size=6.2)
     style.direct_labels(right, added, size=6.2)
     return fig
-
-
-def look(method: str, model: str) -> tuple[str, str, str, str]:
-    """(words, colour, line, marker) of `model`_`backend`, or of another method by its name."""
-    backend = method.removeprefix(f"{model}_")
-    return BACKENDS.get(backend, (style.label(method), style.GREY, "-", "o"))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib.patches import Rectangle
 
 from posebook.figures import maps, people, style
 from posekit.layouts import COCO, Layout
@@ -23,7 +22,7 @@ TRUE = "#000000"
 @dataclass
 class Person:
     """`image` uint8 (H, W, 3); `pose`: Poses with one person; `heatmap_x` (K, Bx), `heatmap_y` (K, By), `bins_x` (Bx,),
-    `bins_y` (By,) px; `truth` (K, 2) px or None, NaN where nothing is annotated; `title`.
+    `bins_y` (By,) px; `truth` (K, 2) px, NaN where nothing is annotated; `title`.
     """
 
     image: np.ndarray
@@ -32,28 +31,26 @@ class Person:
     heatmap_y: np.ndarray
     bins_x: np.ndarray
     bins_y: np.ndarray
-    truth: np.ndarray | None = None
+    truth: np.ndarray
     title: str = ""
 
     @classmethod
-    def of(cls, image, found, i: int, target: dict | None = None, person: int = 0, title: str = "") -> Person:
-        """Person i of what `analysis.heatmaps.read_heatmaps` found, with person `person` of the annotation."""
-        truth = None
-        if target is not None:
-            labelled = np.asarray(target["visibility"][person]) > 0
-            truth = np.where(labelled[:, None], target["keypoints"][person], np.nan)
-        parts = (found.heatmap_x[i], found.heatmap_y[i], found.bins_x[i], found.bins_y[i])
-        return cls(image, found.poses.select([i]), *parts, truth, title)
+    def of(cls, image, found, target: dict, person: int, title: str = "") -> Person:
+        """The first person of what `analysis.heatmaps.read_heatmaps` found, with person `person` of the annotation."""
+        labelled = np.asarray(target["visibility"][person]) > 0
+        truth = np.where(labelled[:, None], target["keypoints"][person], np.nan)
+        parts = (found.heatmap_x[0], found.heatmap_y[0], found.bins_x[0], found.bins_y[0])
+        return cls(image, found.poses.select([0]), *parts, truth, title)
 
     def along(self, axis: str, joint: int) -> tuple[np.ndarray, np.ndarray, float]:
         """(bins, heatmap) of a joint along "x" or "y", and the annotated coordinate, NaN where there is none."""
         bins, heat = (self.bins_x, self.heatmap_x) if axis == "x" else (self.bins_y, self.heatmap_y)
-        return bins, heat[joint], np.nan if self.truth is None else self.truth[joint]["xy".index(axis)]
+        return bins, heat[joint], self.truth[joint]["xy".index(axis)]
 
 
 @style.styled
 def joint_heatmaps(person: Person, joints: list[int], layout: Layout = COCO):
-    """One person and the two heatmaps of up to three joints, as the coordinate classifier gives them."""
+    """One person and the two heatmaps of up to three keypoints, as the coordinate classifier gives them."""
     fig = style.figure(3.6, 3.9)
     cross(fig.subplots(), person, joints, layout)
     return fig
@@ -61,10 +58,9 @@ def joint_heatmaps(person: Person, joints: list[int], layout: Layout = COCO):
 
 @style.styled
 def fig04_heatmaps(crowd: list[Person], joints: list[int], layout: Layout = COCO, dataset: str = "drawn people"):
-    """Figure 4: poses (top) and heatmaps (bottom) of up to three people.
+    """Figure 4: poses (top) and heatmaps (bottom) of up to three people, the curves of `joints`.
 
-    Read below: the tint is the product of the two heatmaps of each joint; dotted is the range of the bins, 1.25 times
-    the predicted box; curves are those of `joints`, vertical and horizontal ticks the annotation.
+    Tint: the product of the two heatmaps of each joint; dotted: the range of the bins; ticks: the annotation.
     """
     if not crowd:
         raise ValueError("figure 4 needs at least one person")
@@ -99,8 +95,7 @@ def fig05_bin_encoding(pairs: list[tuple], joint: int, layout: Layout = COCO, da
     for row, both in enumerate(pairs):
         ax = fig.add_subplot(grid[row, 0])
         people.show(ax, both[1].image, grey=True)
-        if both[1].truth is not None:
-            ax.scatter(*both[1].truth[joint], s=22, color=TRUE, marker="x", lw=0.9, zorder=5)
+        ax.scatter(*both[1].truth[joint], s=22, color=TRUE, marker="x", lw=0.9, zorder=5)
         for column, (person, ink) in enumerate(zip(both, (style.GREY, style.colour("rtmo")), strict=True)):
             ax.scatter(*person.pose.keypoints[0][joint], s=14, color=ink, edgecolors="#FFFFFF", lw=0.6, zorder=6)
             for i, axis in enumerate("xy"):
@@ -137,15 +132,14 @@ def sharpening(
             tone, (bins, heat, truth) = tuple(1 - shade * (1 - ink)), person.along(axis, joint)
             ax.plot(bins, heat / _step(bins), color=tone, lw=0.8 + 0.7 * shade)  # densities: bins differ in width
             if ax is left:
-                look = {"transform": left.transAxes, "ha": "right", "va": "top", "fontsize": 6.5}
-                left.text(1.0, 0.98 - 0.09 * i, f"{steps:,} steps", color=tone, **look)
+                look = {"color": tone, "ha": "right", "va": "top", "fontsize": 6.5}
+                style.inside(left, 1, 0.98 - 0.09 * i, f"{steps:,} steps", **look)
         _annotate(ax, truth)
         ax.set(xlabel=f"${axis}$ (px)", ylim=(0, None))
         style.panel(ax, letter, f"{name}, ${axis}$")
     left.set_ylabel("probability per px")
     ends = []
-    for name, marker in (("seen", "o"), ("hidden", "s")):
-        tone = style.colour("rtmo") if name == "seen" else style.GREY
+    for name, marker, tone in (("seen", "o", style.colour("rtmo")), ("hidden", "s", style.GREY)):
         right.plot(measured.steps, measured[name], marker=marker, ms=3.5, color=tone)
         ends.append((measured[name].iloc[-1], name, tone))
     right.set(xscale="log", ylim=(0, None), xlabel="steps of training", ylabel="width / person's size")
@@ -169,13 +163,9 @@ def sigmas(table: pd.DataFrame, dataset: str = "drawn people"):
     ax = fig.subplots()
     y = np.arange(len(table))[::-1]
     ax.hlines(y, 2 * table.sigma, table.error, color="#CCCCCC", lw=1)
-    marks = (
-        ("predicted, $2\\hat\\sigma$", 2 * table.sigma, "o", style.colour("rtmo"), style.colour("rtmo")),
-        ("measured error", table.error, "o", style.GREY, "#FFFFFF"),
-        ("tolerance of OKS, 2σ", 2 * table.tolerance, "|", TRUE, TRUE),
-    )
-    for name, values, marker, edge, face in marks:
-        ax.plot(values, y, marker, ms=5, mec=edge, mfc=face, label=name)
+    ax.plot(2 * table.sigma, y, "o", ms=5, color=style.colour("rtmo"), label="predicted, $2\\hat\\sigma$")
+    ax.plot(table.error, y, "o", ms=5, color=style.GREY, mfc="#FFFFFF", label="measured error")
+    ax.plot(2 * table.tolerance, y, "|", ms=5, color=TRUE, label="tolerance of OKS, 2σ")
     ax.set_yticks(y, [style.joint_name(name) for name in table.joint], fontsize=6.5)
     ax.set(xlim=(0, None), xlabel=f"relative to the root of the person's area ({dataset})")
     ax.grid(axis="y", visible=False)
@@ -197,13 +187,11 @@ def likelihood(bins: np.ndarray, heatmap: np.ndarray, places: dict, values: np.n
     fine = np.linspace(bins[0], bins[-1], 400)
     ends = []
     for ink, (name, place) in zip(INKS, places.items(), strict=False):
-        best = values[np.argmin(curves[name])]
-        kernel = np.exp(-np.abs(fine - place) / (2 * best * size))
-        left.plot(fine, kernel * heatmap.max(), color=ink, lw=1)
-        line = {"arrowstyle": "-", "lw": 0.5, "color": ink, "shrinkB": 0}
-        above = (place, heatmap.max() * (1.07 + 0.1 * len(ends)))
+        best, top = values[np.argmin(curves[name])], heatmap.max()
+        left.plot(fine, top * np.exp(-np.abs(fine - place) / (2 * best * size)), color=ink, lw=1)
         look = {"color": ink, "fontsize": 6.5, "ha": "center", "va": "center"}
-        left.annotate(name, (place, heatmap.max()), above, arrowprops=line, **look)
+        look["arrowprops"] = {"arrowstyle": "-", "lw": 0.5, "color": ink, "shrinkB": 0}
+        left.annotate(name, (place, top), (place, top * (1.07 + 0.1 * len(ends))), **look)
         right.plot(values, curves[name], color=ink)
         right.plot(best, curves[name].min(), "o", ms=4, color=ink)
         ends.append((curves[name][-1], name, ink))
@@ -228,12 +216,11 @@ def cross(main, person: Person, joints: list[int], layout: Layout, tint: bool = 
         below.plot(person.bins_x, person.heatmap_x[joint], color=ink, lw=1)
         beside.plot(person.heatmap_y[joint], person.bins_y, color=ink, lw=1)
         main.scatter(*person.pose.keypoints[0][joint], s=16, color=ink, edgecolors="#FFFFFF", lw=0.6, zorder=6)
-        if person.truth is not None:
-            x, y = person.truth[joint]
-            below.plot([x], [0], "|", ms=7, mew=1.4, color=ink, clip_on=False)
-            beside.plot([0], [y], "_", ms=7, mew=1.4, color=ink, clip_on=False)
+        x, y = person.truth[joint]
+        below.plot([x], [0], "|", ms=7, mew=1.4, color=ink, clip_on=False)
+        beside.plot([0], [y], "_", ms=7, mew=1.4, color=ink, clip_on=False)
         name = style.joint_name(layout.keypoints[joint])
-        main.text(1.04, -0.06 - 0.09 * i, name, color=ink, fontsize=5.8, transform=main.transAxes, va="top")
+        style.inside(main, 1.04, -0.06 - 0.09 * i, name, color=ink, fontsize=5.8, va="top")
     below.set(xlim=(x0, x1), ylim=(0, None), yticks=[], xlabel="$x$ (px)")
     beside.set(ylim=(y1, y0), xlim=(0, None), xticks=[])
     beside.yaxis.tick_right()
@@ -253,8 +240,8 @@ def fig_data(crowd: list[Person], joints: list[int], layout: Layout = COCO, name
 
 def _box(ax, person: Person) -> None:
     """The range of the bins, dotted."""
-    low, high = (person.bins_x[0], person.bins_y[0]), (person.bins_x[-1], person.bins_y[-1])
-    ax.add_patch(Rectangle(low, high[0] - low[0], high[1] - low[1], fill=False, ec="#333333", lw=0.8, ls=":"))
+    box = np.array([person.bins_x[0], person.bins_y[0], person.bins_x[-1], person.bins_y[-1]])
+    people.frame(ax, box, "#333333", 0.8, ls=":")
 
 
 def _window(person: Person) -> tuple:
@@ -269,12 +256,13 @@ def _window(person: Person) -> tuple:
 
 def _tinted(person: Person) -> np.ndarray:
     """The picture in grey under the product of the heatmaps, per joint scaled to its maximum, in the joints' orange."""
+
+    def plane(count: int, bins: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+        heat = np.stack([np.interp(np.arange(count) + 0.5, bins, one, left=0, right=0) for one in heatmap])
+        return heat / np.maximum(heat.max(1, keepdims=True), 1e-12)
+
     height, width = person.image.shape[:2]
-    planes = []
-    for count, bins, heatmap in ((width, person.bins_x, person.heatmap_x), (height, person.bins_y, person.heatmap_y)):
-        plane = np.stack([np.interp(np.arange(count) + 0.5, bins, heat, left=0, right=0) for heat in heatmap])
-        planes.append(plane / np.maximum(plane.max(1, keepdims=True), 1e-12))
-    x, y = planes
+    x, y = plane(width, person.bins_x, person.heatmap_x), plane(height, person.bins_y, person.heatmap_y)
     heat = np.sqrt((y[:, :, None] * x[:, None]).max(0))[..., None]
     return maps.tinted(maps.rgb(INKS[0]), heat, person.image.mean(2, keepdims=True) * 0.55 + 100)
 

@@ -6,7 +6,6 @@ Coordinates: COCO pixels of the network's input. N cells ("priors") of all level
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.patches import Rectangle
 
 from posebook.figures import diagram, maps, people, style
 from posebook.figures.rtmo_heatmaps import Person, cross
@@ -18,16 +17,7 @@ MOST = 8  # poses drawn in one picture: a model that has hardly learned finds a 
 
 
 @style.styled
-def fig02_overview(
-    image: np.ndarray,
-    priors: np.ndarray,
-    scores: np.ndarray,
-    poses: Poses,
-    person: Person,
-    joints: list[int],
-    layout: Layout = COCO,
-    dataset: str = "drawn people",
-):
+def fig02_overview(image, priors, scores, poses: Poses, person: Person, joints, layout=COCO, dataset="drawn people"):
     """Figure 2: a) from the picture to a score in every cell and to people; b) the coordinate classifier on one person.
 
     Args:
@@ -46,18 +36,15 @@ def fig02_overview(
 
 
 @style.styled
-def dense_grid(
-    image: np.ndarray, priors: np.ndarray, scores: np.ndarray, kept: np.ndarray, poses: Poses, layout: Layout = COCO
-):
+def dense_grid(image, priors, scores, kept: np.ndarray, poses: Poses, layout: Layout = COCO):
     """Every cell of every level with its score, those that survive threshold and suppression, and their poses.
 
     Args:
         image, priors, scores: as in `fig02_overview`. kept: indices of the surviving cells.
     """
-    strides = sorted(set(priors[:, 2].tolist()))
+    strides = np.unique(priors[:, 2])
     fig = style.figure(style.DOUBLE, 2.5)
     axes = fig.subplots(1, len(strides) + 1)
-    shown = None
     for ax, stride in zip(axes, strides, strict=False):
         shown = _scores(ax, image, priors, scores, stride)
         mine = kept[priors[kept, 2] == stride]
@@ -73,13 +60,7 @@ def dense_grid(
 
 @style.styled
 def assignment(
-    image: np.ndarray,
-    target: dict,
-    priors: np.ndarray,
-    person: np.ndarray,
-    candidate: np.ndarray,
-    overlaps: np.ndarray,
-    overlap: str = "OKS",
+    image, target: dict, priors, person: np.ndarray, candidate: np.ndarray, overlaps: np.ndarray, overlap: str
 ):
     """SimOTA on one picture: a) candidates (small) and positives (large, in their person's colour); b) how many.
 
@@ -93,18 +74,14 @@ def assignment(
     people.show(left, image, grey=True)
     left.scatter(priors[candidate, 0], priors[candidate, 1], s=2.5, color="#555555", lw=0, zorder=3)
     for i, box in enumerate(np.asarray(target["boxes"])):
-        ink = PERSON_INKS[i % len(PERSON_INKS)]
-        size = box[2:] - box[:2]
-        left.add_patch(Rectangle(box[:2], *size, fill=False, ec=ink, lw=0.9))
-        mine = person == i
-        left.scatter(*priors[mine, :2].T, s=1.3 * priors[mine, 2], color=ink, edgecolors="#FFFFFF", lw=0.6, zorder=5)
-        edges = np.cumsum([0, *overlaps[i]])
-        look = {"color": ink, "ec": "#FFFFFF", "lw": 0.6, "height": 0.6}
-        right.barh(np.full(len(overlaps[i]), i), overlaps[i], left=edges[:-1], **look)
+        ink, mine = PERSON_INKS[i % len(PERSON_INKS)], priors[person == i]
+        people.frame(left, box, ink, 0.9)
+        left.scatter(*mine[:, :2].T, s=1.3 * mine[:, 2], color=ink, edgecolors="#FFFFFF", lw=0.6, zorder=5)
+        edges, parts = np.cumsum([0, *overlaps[i]]), np.full(len(overlaps[i]), i)
+        right.barh(parts, overlaps[i], left=edges[:-1], color=ink, ec="#FFFFFF", lw=0.6, height=0.6)
         right.text(edges[-1] + 0.08, i, f"{edges[-1]:.1f} → {max(int(edges[-1]), 1)}", fontsize=6.5, va="center")
     style.panel(left, "a", "candidates and positives")
-    names = [f"person {i + 1}" for i in range(len(overlaps))]
-    right.set_yticks(range(len(overlaps)), names)
+    right.set_yticks(range(len(overlaps)), [f"person {i + 1}" for i in range(len(overlaps))])
     right.set(ylim=(len(overlaps) - 0.4, -0.6), xlim=(0, max(overlaps.sum(1).max() * 1.25, 1.0)))
     right.set_xlabel(f"sum of the ten best {overlap} → dynamic $k$")
     right.grid(axis="y", visible=False)
@@ -154,7 +131,7 @@ def _pipeline(ax, image, priors, scores, poses, layout) -> None:
     diagram.inset(ax, (0, 3, 15, 19), image)
     diagram.box(ax, 17.5, 4, 9.5, 17, "CSP-\nDarknet", diagram.BLUE)
     diagram.box(ax, 29.5, 4, 9.5, 17, "hybrid\nencoder\n(neck)", diagram.ORANGE)
-    for i, stride in enumerate(sorted(set(priors[:, 2].tolist()))[:2]):
+    for i, stride in enumerate(np.unique(priors[:, 2])[:2]):
         _scores(diagram.inset(ax, (42.5, 13.2 - 12.2 * i, 10.5, 11)), image, priors, scores, stride)
         ax.text(53.4, 14.2 - 12.2 * i, f"stride {stride:.0f}", fontsize=5.4, rotation=90, color=style.GREY)
     diagram.box(ax, 57, 4, 15, 17, "heads, per cell:\nscore\nbox\nvisibility\npose features", diagram.GREEN)

@@ -1,8 +1,7 @@
 """The look of every figure, fixed once: sizes in inches, fonts, one colour per model, and saving with repeatable bytes.
 
-Figures are made without pyplot, so nothing is global: a function decorated with `styled` builds a `Figure`,
-`save` writes it as `stem.svg` + `stem.png` + `stem.csv` (the plotted data), `as_image` shows it in a notebook
-at a modest size.
+Figures are made without pyplot, so nothing is global: a function decorated with `styled` builds a `Figure`, `save`
+writes it as `stem.svg`, `stem.png` and `stem.csv` (the plotted data), `as_image` shows it in a notebook.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from posebook.tables import NOT_RUN, write_files
@@ -26,35 +25,7 @@ from posebook.tables import NOT_RUN, write_files
 SINGLE, DOUBLE = 3.4, 7.0  # inches: one column and two columns of a printed page
 DPI = 160
 FOOTER_POINTS = 4.6
-# The font that matplotlib carries with it: the same bytes on every machine.
-RC = {
-    "font.family": "DejaVu Sans",
-    "font.size": 7.5,
-    "axes.titlesize": 8,
-    "axes.labelsize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "lines.linewidth": 1.3,
-    "axes.grid": True,
-    "grid.linewidth": 0.4,
-    "grid.color": "#DDDDDD",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "svg.hashsalt": "posekit",
-    "svg.fonttype": "path",
-    "figure.constrained_layout.w_pad": 0.04,
-    "figure.constrained_layout.h_pad": 0.04,
-    "image.interpolation": "antialiased",
-}
+RC = matplotlib.rc_params_from_file(Path(__file__).with_name("book.mplstyle"), use_default_template=False)
 
 # Okabe and Ito's colour-blind safe set: one hue per family, darker and lighter within a family.
 MODEL_COLOURS = {
@@ -66,14 +37,10 @@ MODEL_COLOURS = {
     "vitpose": "#009E73",
     "mae": "#005C43",
     "ae": "#CC79A7",
-    "higherhrnet": "#7A3F62",
     "openpose": "#000000",
     "simple_baseline": "#E69F00",
     "mask_rcnn": "#8A5F00",
-    "rtmpose": "#B8A800",
-    "rtmdet": "#C7BE5A",
     "yolox": "#7F7F7F",
-    "paper": "#8C8C8C",
 }
 MODEL_LABELS = {
     "poet_tiny": "poet_tiny (learned queries)",
@@ -104,11 +71,11 @@ def styled(function):
     """Decorator: run a figure function with the house's settings, whatever matplotlib is set to."""
 
     @functools.wraps(function)
-    def inside(*args, **kwargs):
+    def drawn(*args, **kwargs):
         with matplotlib.rc_context(RC):
             return function(*args, **kwargs)
 
-    return inside
+    return drawn
 
 
 def figure(width: float = DOUBLE, height: float = 2.6) -> Figure:
@@ -121,28 +88,25 @@ def figure(width: float = DOUBLE, height: float = 2.6) -> Figure:
 def direct_labels(ax, entries: list[tuple], gap_points: float = 9.0, size: float = 7.0) -> None:
     """Write line labels at the right edge of `ax`, pushed apart so that none overlaps.
 
-    Args:
-        entries: (y in data units, text, colour) per line, y at the line's right end. Set the axis limits first.
-        gap_points: least distance of two baselines.
+    entries: (y in data units, text, colour) per line, y at the line's right end. Set the axis limits first.
     """
     height = ax.figure.get_size_inches()[1] * 72 * ax.get_position().height
     gap = gap_points / max(height, 1.0)
     to_axes = ax.transData + ax.transAxes.inverted()
     x_right = ax.get_xlim()[1]
     order = sorted(entries, key=lambda entry: entry[0])
-    wanted = [float(np.clip(to_axes.transform((x_right, entry[0]))[1], 0, 1)) for entry in order]
+    wanted = [float(np.clip(to_axes.transform((x_right, y))[1], 0, 1)) for y, *_ in order]
     placed = list(wanted)
     for _ in range(200):
         for i in range(1, len(placed)):
             short = gap - (placed[i] - placed[i - 1])
             if short > 1e-9:
                 placed[i - 1], placed[i] = placed[i - 1] - short / 2, placed[i] + short / 2
-        if placed and placed[0] < 0:
-            placed[0] = 0.0
+        placed[:1] = [max(y, 0.0) for y in placed[:1]]
     for (_, text, ink), at, y in zip(order, wanted, placed, strict=True):
-        line = {"arrowstyle": "-", "lw": 0.5, "color": ink, "shrinkA": 1, "shrinkB": 0}
         look = {"color": ink, "fontsize": size, "va": "center", "ha": "left", "annotation_clip": False}
-        ax.annotate(text, (1.0, at), (1.04, y), "axes fraction", "axes fraction", arrowprops=line, **look)
+        look["arrowprops"] = {"arrowstyle": "-", "lw": 0.5, "color": ink, "shrinkA": 1, "shrinkB": 0}
+        ax.annotate(text, (1.0, at), (1.04, y), "axes fraction", "axes fraction", **look)
 
 
 def point_names(ax, names: list[tuple], x: float, gap: float, lowest: float = -np.inf) -> None:
@@ -157,6 +121,16 @@ def point_names(ax, names: list[tuple], x: float, gap: float, lowest: float = -n
         ax.annotate(text, (at, y), (x, height), fontsize=6, color=ink, va="center", arrowprops=line)
 
 
+def beside(ax, point, offset: tuple[float, float], words: str, **look) -> None:
+    """Text `offset` points from a point in data units."""
+    ax.annotate(words, point, offset, textcoords="offset points", **look)
+
+
+def inside(ax, x: float, y: float, words: str, **look) -> None:
+    """Small text, grey unless told otherwise, at a place of the axes from 0 to 1."""
+    ax.text(x, y, words, transform=ax.transAxes, **{"color": GREY, "fontsize": 6} | look)
+
+
 def panel(ax, letter: str, title: str = "") -> None:
     """Letter (bold) and title of one panel."""
     ax.set_title(f"$\\bf{{{letter}}}$  {title}", loc="left")
@@ -164,12 +138,12 @@ def panel(ax, letter: str, title: str = "") -> None:
 
 def title(fig, letter: str, words: str, x: float = 0.02) -> None:
     """Letter and title of a (sub)figure with several axes."""
-    fig.suptitle(f"$\\bf{{{letter}}}$  {words}", fontsize=8, x=x, ha="left")
+    note(fig, f"$\\bf{{{letter}}}$  {words}", 8, "black", x)
 
 
-def note(fig, words: str, size: float = 6) -> None:
-    """A grey line above a figure: what is shown, and of which data."""
-    fig.suptitle(words, fontsize=size, color=GREY, x=0.01, ha="left")
+def note(fig, words: str, size: float = 6, colour: str = GREY, x: float = 0.01) -> None:
+    """A line above a figure: what is shown, and of which data."""
+    fig.suptitle(words, fontsize=size, color=colour, x=x, ha="left")
 
 
 def corner(fig, words: str) -> None:
@@ -179,7 +153,7 @@ def corner(fig, words: str) -> None:
 
 def not_run(ax, height: float = 0.5) -> None:
     """Say in empty axes that nobody has run what they would show."""
-    ax.text(0.5, height, NOT_RUN, transform=ax.transAxes, ha="center", color=GREY)
+    inside(ax, 0.5, height, NOT_RUN, ha="center", fontsize=RC["font.size"])
 
 
 def joint_name(name: str) -> str:
@@ -195,27 +169,23 @@ def whole_ticks(ax) -> None:
 def plain_log(ax) -> None:
     """A logarithmic y axis with plain numbers at 1, 2 and 5 of each decade."""
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def bare(ax) -> None:
     """No grid and no frame."""
     ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.spines[:].set_visible(False)
 
 
 def save(fig: Figure, stem: str, data, folder: str | Path, footer: str = "") -> list[Path]:
     """Write `stem.svg`, `stem.png` and `stem.csv` into `folder`; the same input gives the same bytes.
 
-    The footer is printed in small type in a strip added below the figure, so that it covers nothing. Each file replaces
-    its predecessor in one step. Opaque pictures inside the SVG become JPEG, and a PNG above 400 kB gets a palette of
-    256 colours: a page of photographs stays below about a megabyte.
+    Opaque images inside the SVG become JPEG, and a PNG above 400 kB gets a palette of 256 colours.
 
     Args:
-        data: pandas.DataFrame with everything that is plotted.
-        footer: the provenance line.
+        data: pandas.DataFrame with all that is plotted. footer: the provenance line, in a strip below the figure.
 
     Returns: the three paths.
     """
@@ -227,13 +197,13 @@ def save(fig: Figure, stem: str, data, folder: str | Path, footer: str = "") -> 
     return write_files(folder, stem, {"svg": svg, "png": png, "csv": table})
 
 
-def as_image(fig: Figure, dpi: int = 110, quality: int = 88):
+def as_image(fig: Figure, dpi: int = 110):
     """The figure as an IPython image for a notebook: PNG, or JPEG where that is smaller (photographs)."""
     from IPython.display import Image
 
     with matplotlib.rc_context(RC):
         png = _bytes(fig, "png", dpi=dpi, metadata={"Software": None})
-    jpeg = _jpeg(png, quality)
+    jpeg = _jpeg(png, 88)
     sharp = len(png) < max(80_000, len(jpeg))  # lines and text stay PNG
     return Image(data=png, format="png") if sharp else Image(data=jpeg, format="jpeg")
 
@@ -241,30 +211,22 @@ def as_image(fig: Figure, dpi: int = 110, quality: int = 88):
 def _render(fig: Figure, footer: str) -> tuple[bytes, bytes]:
     """(svg, png) with the footer in a strip of its own; the figure is as before afterwards."""
     width, height = fig.get_size_inches()
-    letters = int(width * 72 / (FOOTER_POINTS * 0.5))
-    lines = textwrap.wrap(footer, letters)
+    lines = textwrap.wrap(footer, int(width * 72 / (FOOTER_POINTS * 0.5)))
     strip = (len(lines) * FOOTER_POINTS * 1.25 + 4) / 72 if lines else 0.0
+    look = {"fontsize": FOOTER_POINTS, "color": GREY, "va": "bottom", "linespacing": 1.15}
+    written = fig.text(0.04 / width, (2 / 72 - strip) / height, "\n".join(lines), **look)
+    written.set_in_layout(False)
     engine = fig.get_layout_engine()
-    written = None
     try:
-        if lines:
-            fig.set_size_inches(width, height + strip)
-            share = strip / (height + strip)
-            engine.set(rect=(0, share, 1, 1 - share))
-            place, look = (0.04 / width, 2 / 72 / (height + strip)), {"fontsize": FOOTER_POINTS, "color": GREY}
-            written = fig.text(*place, "\n".join(lines), va="bottom", linespacing=1.15, **look)
-            written.set_in_layout(False)
         fig.draw_without_rendering()
         fig.set_layout_engine("none")
         _settle(fig)
-        svg = _bytes(fig, "svg", dpi=DPI, metadata={"Date": None, "Creator": "posekit"})
-        png = _bytes(fig, "png", dpi=DPI, metadata={"Software": None})
+        page = {"dpi": DPI, "bbox_inches": Bbox([[0, -strip], [width, height]]), "pad_inches": 0}
+        svg = _bytes(fig, "svg", metadata={"Date": None, "Creator": "posekit"}, **page)
+        png = _bytes(fig, "png", metadata={"Software": None}, **page)
     finally:
         fig.set_layout_engine(engine)
-        if written is not None:
-            written.remove()
-            fig.set_size_inches(width, height)
-            engine.set(rect=(0, 0, 1, 1))
+        written.remove()
     return _light_svg(svg), _light_png(png)
 
 

@@ -11,6 +11,7 @@ import re
 
 import numpy as np
 import pandas as pd
+from scipy.interpolate import interp1d
 
 from posebook.figures import style
 
@@ -39,18 +40,8 @@ def terms(log: pd.DataFrame) -> list[str]:
 
 
 @style.styled
-def losses(
-    log: pd.DataFrame,
-    model: str,
-    dataset: str,
-    titles: dict[str, str] | None = None,
-    columns: int = 4,
-    logarithmic: bool = False,
-):
+def losses(log: pd.DataFrame, model: str, dataset: str, titles: dict | None = None, columns=4, logarithmic=False):
     """A panel per term over the epochs; training solid, validation dashed.
-
-    Read in it: all terms should fall together, and the gap between solid and dashed is overfitting. A term may jump
-    where a stage of the training begins, because its target changes then.
 
     Args:
         titles: term -> title of the panels; None = those that the log has.
@@ -61,16 +52,14 @@ def losses(
     rows = math.ceil(len(titles) / columns)
     fig = style.figure(style.DOUBLE, 0.4 + 1.5 * rows)
     axes = fig.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    splits = {"train": ("training", "-", style.colour(model)), "val": ("validation", "--", "#333333")}
     for ax, letter, (term, title) in zip(axes, "abcdefghijkl", titles.items(), strict=False):
-        drawn = []
-        for split, words, line in (("train", "training", "-"), ("val", "validation", "--")):
-            name = f"{split}_{term}"
-            if name in log and log[name].notna().any():
-                rows_ = log[log[name].notna()]
-                look = {"color": style.colour(model) if split == "train" else "#333333", "lw": 1.2, "ms": 3}
-                ax.plot(rows_.epoch, rows_[name], line, marker="o" if len(rows_) < 4 else None, label=words, **look)
-                drawn.append(rows_[name])
-        if logarithmic and drawn and pd.concat(drawn).max() > 2 * pd.concat(drawn).min() > 0:
+        drawn = log.reindex(columns=[f"{split}_{term}" for split in splits])
+        for name, (words, line, ink) in zip(drawn, splits.values(), strict=True):
+            if len(values := drawn[name].dropna()):
+                look = {"color": ink, "lw": 1.2, "ms": 3, "marker": "o" if len(values) < 4 else None}
+                ax.plot(log.epoch[values.index], values, line, label=words, **look)
+        if logarithmic and drawn.max(axis=None) > 2 * drawn.min(axis=None) > 0:
             ax.set_yscale("log")
             style.plain_log(ax)
         style.panel(ax, letter, title)
@@ -81,7 +70,7 @@ def losses(
         ax.set_xlabel("epoch")
         ax.tick_params(labelbottom=True)
     axes[0].legend(loc="best")
-    fig.suptitle(f"{style.label(model)}, {dataset}", fontsize=8, x=0.01, ha="left")
+    style.note(fig, f"{style.label(model)}, {dataset}", 8, "black")
     return fig
 
 
@@ -104,11 +93,7 @@ def score_lines(ax, rows: pd.DataFrame, by: str, model: str, markers: bool) -> N
 
 @style.styled
 def ap_over_epochs(log: pd.DataFrame, model: str, dataset: str):
-    """AP on the validation set over the epochs, minutes above; a dotted line marks a drop of the learning rate.
-
-    Read in it: whether learning had levelled off when training ended, and what the drop brought. AP in bold; AP50
-    (lenient), APL and APM (large and medium people) thin.
-    """
+    """AP on the validation set over the epochs, minutes above; a dotted line marks a drop of the learning rate."""
     fig = style.figure(style.SINGLE, 2.5)
     ax = fig.subplots()
     rows = log[log.AP.notna()]
@@ -120,7 +105,10 @@ def ap_over_epochs(log: pd.DataFrame, model: str, dataset: str):
     style.whole_ticks(ax)
     minutes = log[log.minutes.notna()]
     if len(minutes) > 1 and minutes.minutes.is_monotonic_increasing:
-        top = ax.secondary_xaxis("top", functions=_between(minutes.epoch, minutes.minutes))
+        x, y = minutes.drop_duplicates("minutes")[["epoch", "minutes"]].to_numpy(float).T
+        ends = ((x, y), (y, x)) if len(x) > 1 else ()
+        pieces = tuple(interp1d(*pair, fill_value="extrapolate") for pair in ends)
+        top = ax.secondary_xaxis("top", functions=pieces or None)
         top.set_xlabel("minutes of training")
         top.tick_params(labelsize=6.5)
     score_lines(ax, rows, "epoch", model, markers=len(rows) < 4)
@@ -140,9 +128,7 @@ def ap_lines(ax, logs: dict[str, pd.DataFrame], by: str) -> list[tuple]:
 
 @style.styled
 def ap_against_minutes(logs: dict[str, pd.DataFrame], dataset: str = "drawn people"):
-    """Not in the papers: AP against minutes of training, such as of dense assignment (RTMO) and set prediction (POET).
-
-    Read in it: the dotted line is the longest time that all runs have had; compare there.
+    """Not in the papers: AP against minutes of training; dotted: the longest time that all runs have had.
 
     Args: logs: model name -> log.csv with minutes and AP.
     """
@@ -166,37 +152,17 @@ def at_equal_minutes(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, flo
     return minutes, first, second
 
 
-def learning_rate_drops(log: pd.DataFrame, factor: float = 4.0) -> list[float]:
-    """Epochs at which the learning rate falls by at least `factor` in one step (a cosine has none)."""
+def learning_rate_drops(log: pd.DataFrame) -> list[float]:
+    """Epochs at which the learning rate falls by a factor of at least 4 in one step (a cosine has none)."""
     if "lr" not in log or len(log) < 3:
         return []
-    rate, epoch = log.lr.to_numpy(float), log.epoch.to_numpy(float)
-    falls = [i for i in range(1, len(rate)) if rate[i] > 0 and rate[i - 1] / rate[i] >= factor]
     # A cosine's last epochs fall fast as well, epoch after epoch; a step stands between level stretches.
-    before = [i > 1 and rate[i - 2] / rate[i - 1] < 1.1 for i in falls]
-    after = [i + 1 >= len(rate) or rate[i] / max(rate[i + 1], 1e-30) < 1.1 for i in falls]
-    return [float(epoch[i]) for i, a, b in zip(falls, before, after, strict=True) if a and b]
+    fall = (log.lr.shift() / log.lr).fillna(np.inf)
+    level = fall < 1.1
+    dropped = (log.lr > 0) & (fall >= 4) & level.shift(fill_value=False) & level.shift(-1, fill_value=True)
+    return log.epoch[dropped].astype(float).tolist()
 
 
 def short(value: float) -> str:
     """AP as papers write it here: .336; 1.000 stays."""
     return f"{value:.3f}".lstrip("0") if value < 1 else f"{value:.3f}"
-
-
-def _between(x: pd.Series, y: pd.Series):
-    """(x -> y, y -> x) by straight pieces, continued beyond both ends, for a secondary axis."""
-    x, y = x.to_numpy(float), y.to_numpy(float)
-    keep = np.concatenate([[True], np.diff(y) > 0])
-    x, y = x[keep], y[keep]
-
-    def line(a, b):
-        def through(value):
-            value = np.asarray(value, float)
-            i = np.clip(np.searchsorted(a, value) - 1, 0, len(a) - 2)
-            return b[i] + (value - a[i]) * (b[i + 1] - b[i]) / (a[i + 1] - a[i])
-
-        return through
-
-    if len(x) < 2:
-        return (lambda value: value, lambda value: value)
-    return line(x, y), line(y, x)

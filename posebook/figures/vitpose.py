@@ -37,18 +37,10 @@ def speed_points(runs: pd.DataFrame, costs: pd.DataFrame, model: str) -> pd.Data
 
 
 @style.styled
-def fig_tradeoff(
-    paper: pd.DataFrame,
-    ours: pd.DataFrame,
-    dataset: str,
-    more_data: pd.DataFrame | None = None,
-    references: dict[str, float] | None = None,
-    device: str = "",
-):
+def fig_tradeoff(paper, ours, dataset: str, more_data: pd.DataFrame, references: dict[str, float], device: str = ""):
     """Figure 1 of the paper, crops per second against AP: (a) as published on COCO, (b) this book's small models.
 
-    Read in it: up is better, right is faster. The area of a circle is the number of parameters, on one scale per panel.
-    The panels share no axis: other data, other machine, other networks.
+    The area of a circle is the number of parameters, on one scale per panel.
 
     Args:
         paper: variant, params_m, AP (per cent), fps, fps_source ("unverified" points are hollow); sizes without fps are
@@ -68,17 +60,15 @@ def fig_tradeoff(
         left.scatter(row.fps, row.AP, s=area * row.params_m, fc="white" if doubtful else ink, ec=ink, lw=1, zorder=3)
         name = f"{row.variant.removeprefix('ViTPose-')}  {row.AP:.1f}" + (" ?" if doubtful else "")
         radius = 0.4 * np.sqrt(area * row.params_m)
-        near = {"textcoords": "offset points", "fontsize": 7, "color": ink, "ha": "right"}
-        left.annotate(name, (row.fps, row.AP), (-radius - 2, -radius - 5), **near)
-    if more_data is not None:
-        same = known.merge(more_data[["variant", "AP"]], on="variant", suffixes=("", "_more"))
-        left.plot(same.fps, same.AP_more, "--", color="#00513B", lw=0.8, marker="^", ms=4)
-        if len(same):
-            middle = same.iloc[len(same) // 2]
-            near = {"textcoords": "offset points", "fontsize": 6, "color": "#00513B"}
-            left.annotate("trained on COCO, AIC and MPII", (middle.fps, middle.AP_more), (7, 5), **near)
+        look = {"fontsize": 7, "color": ink, "ha": "right"}
+        style.beside(left, (row.fps, row.AP), (-radius - 2, -radius - 5), name, **look)
+    same = known.merge(more_data[["variant", "AP"]], on="variant", suffixes=("", "_more"))
+    left.plot(same.fps, same.AP_more, "--", color="#00513B", lw=0.8, marker="^", ms=4)
+    middle = same.iloc[len(same) // 2]
+    words = "trained on COCO, AIC and MPII"
+    style.beside(left, (middle.fps, middle.AP_more), (7, 5), words, fontsize=6, color="#00513B")
     top, bottom = known.AP.max(), known.AP.min()
-    for name, value in (references or {}).items():
+    for name, value in references.items():
         left.axvline(value, color=style.GREY, lw=0.8, ls=(0, (1, 1.5)))
         look = {"fontsize": 6, "color": style.GREY, "rotation": 90, "ha": "right", "va": "bottom"}
         left.text(value, bottom - 0.9, f" {name}: {value:g} per second", **look)
@@ -87,8 +77,7 @@ def fig_tradeoff(
     left.minorticks_off()
     left.set(xlabel="crops of 256 x 192 per second on an A100 (log)", ylabel="AP on COCO val2017, per cent")
     if (known.fps_source == "unverified").any():
-        words = f"hollow, ?: speed {UNVERIFIED}"
-        left.text(0.99, 0.98, words, transform=left.transAxes, fontsize=5.4, color=style.GREY, ha="right", va="top")
+        style.inside(left, 0.99, 0.98, f"hollow, ?: speed {UNVERIFIED}", fontsize=5.4, ha="right", va="top")
     style.panel(left, "a", "as published (area: parameters)")
     _our_points(right, ours)
     right.set(xlabel=f"crops per second{', ' + device if device else ''}", ylabel=f"AP on {dataset}")

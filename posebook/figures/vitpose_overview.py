@@ -22,12 +22,8 @@ INKS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")  # joints, colour-blind safe
 
 @style.styled
 def fig_overview(tokens: Tokens, joints: list[int], layout: Layout = COCO, dataset: str = "drawn people"):
-    """Figure 2: (a) from a crop to heatmaps to a pose; (b) one token through the blocks; (c) heatmaps of some joints.
-
-    Read in (b): the cosine of every token with the marked one. Before the blocks places alike in colour and position
-    are alike; after the last, what belongs to the same part of the body should be.
-
-    Args: joints: up to four, shown in (c).
+    """Figure 2: (a) from a crop to heatmaps to a pose; (b) the cosine of every token with the marked one, before the
+    blocks and after some; (c) heatmaps of up to four keypoints, `joints`.
     """
     if not joints:
         raise ValueError("the overview shows the heatmaps of one to four joints; name at least one")
@@ -56,18 +52,16 @@ def fig_overview(tokens: Tokens, joints: list[int], layout: Layout = COCO, datas
 
 
 @style.styled
-def fig_attention(variants: dict[str, Tokens], blocks: list[int] | None = None, dataset: str = "drawn people"):
-    """Whom one token attends to: a column per attention variant, a row per block, mean over the heads.
+def fig_attention(variants: dict[str, Tokens], dataset: str = "drawn people"):
+    """Whom one token attends to: a column per attention variant, a row for the first two blocks and the last, mean over
+    the heads. Every map has its own scale; its highest weight is printed.
 
-    Read in it: `window` sees its window and nothing else; `shift` sees another one in every second block; `pool` sees
-    all, the rest of the crop in the steps of the windows. Every map has its own scale; its highest weight is printed.
-
-    Args: variants: name -> `Tokens` of the same crop; blocks: which ones from 0, None = the first two and the last.
+    Args: variants: name -> `Tokens` of the same crop.
     """
     if not variants:
         raise ValueError("no attention variant to show; pass at least one")
     depth = min(len(tokens.attention) for tokens in variants.values())
-    blocks = sorted({0, min(1, depth - 1), depth - 1}) if blocks is None else blocks
+    blocks = sorted({0, min(1, depth - 1), depth - 1})
     first = next(iter(variants.values()))
     width = min(style.DOUBLE, 0.35 + 1.4 * len(variants))
     height = (width - 0.3) / len(variants) * first.image.shape[0] / first.image.shape[1] + 0.06
@@ -107,12 +101,12 @@ def _attention(ax, tokens: Tokens, block: int) -> float:
     return weights.max()
 
 
-def attention_rows(variants: dict[str, Tokens], blocks: list[int] | None = None) -> pd.DataFrame:
-    """The plotted weights: variant, block (from 1), row, column, weight (mean over heads)."""
+def attention_rows(variants: dict[str, Tokens]) -> pd.DataFrame:
+    """The weights: variant, block (from 1), row, column, weight (mean over heads)."""
     planes = [
-        (name, block + 1, tokens.attention[block].mean(0))
+        (name, block, weights.mean(0))
         for name, tokens in variants.items()
-        for block in (range(len(tokens.attention)) if blocks is None else blocks)
+        for block, weights in enumerate(tokens.attention, 1)
     ]
     return maps.cell_rows(planes, ["variant", "block"], "weight")
 
@@ -137,10 +131,8 @@ def _pipeline(ax, tokens: Tokens, layout: Layout) -> None:
     (rows, columns), (height, width) = tokens.grid, tokens.image.shape[:2]
     inset = diagram.inset(ax, (0, 3, 18, 25), tokens.image)
     lines = {"color": "white", "lw": 0.35, "alpha": 0.8}
-    for i in range(1, rows):
-        inset.axhline(i * height / rows, **lines)
-    for i in range(1, columns):
-        inset.axvline(i * width / columns, **lines)
+    inset.hlines(np.arange(1, rows) * height / rows, 0, width, **lines)
+    inset.vlines(np.arange(1, columns) * width / columns, 0, height, **lines)
     diagram.point(inset, tokens.place)
     below = {"fontsize": 5.6, "ha": "center", "color": style.GREY}
     ax.text(9, 0.6, f"{height} x {width} px", **below)

@@ -21,11 +21,8 @@ SMALL = 0.6  # shares up to here are what the sentence below the figure is about
 
 @style.styled
 def fig_partial(rows: pd.DataFrame, dataset: str = "drawn people, crops"):
-    """The paper's stated limitation, measured: AP against the visible share of the body, per training.
-
-    Read in it: above, less of the body is in the picture to the left; pale and dotted, the same joints with the whole
-    body in sight, shown smaller. Below, what the further trainings gain over the first named one, in points. Lines are
-    means over seeds, bands go from least to largest, and dots are single seeds.
+    """The paper's stated limitation, measured: above, AP against the visible share of the body, per training; below,
+    what the further trainings gain over the first one. Lines: means over seeds; bands: least to largest; dots: seeds.
 
     Args:
         rows: a row per training, seed and share: training (the first named one is the base), seed, share in [0, 1],
@@ -46,7 +43,7 @@ def fig_partial(rows: pd.DataFrame, dataset: str = "drawn people, crops"):
     gaps = np.diff(np.unique(rows.share))
     gap = gaps.min() if len(gaps) else 0.2
     axes[0, 0].set(xlim=(rows.share.min() - gap / 3, rows.share.max() + gap / 3))
-    axes[0, 0].set(ylim=(0, 1.12 * max(float(rows[[n for n in ("AP", "AP_whole") if n in rows]].max().max()), 0.01)))
+    axes[0, 0].set(ylim=(0, 1.12 * max(float(rows.filter(regex="^AP").max(axis=None)), 0.01)))
     low, high = axes[1, 0].get_ylim()
     axes[1, 0].set(ylim=(min(low, -1), max(high, 1)), ylabel="points of AP gained")
     axes[0, 0].set_ylabel(f"AP on {dataset}")
@@ -71,7 +68,7 @@ def _curves(ax, rows: pd.DataFrame, names: list[str]) -> None:
             ax.plot(control.index, control, ":", color=ink, lw=1, alpha=0.75)
     counts = rows.groupby("share").people.first()
     people = f"{counts.min()} to {counts.max()}" if counts.nunique() > 1 else str(counts.iloc[0])
-    ax.text(0.03, 0.97, f"{people} people a point", transform=ax.transAxes, fontsize=5.8, color=style.GREY, va="top")
+    style.inside(ax, 0.03, 0.97, f"{people} people a point", fontsize=5.8, va="top")
 
 
 def _gains(ax, rows: pd.DataFrame, names: list[str]) -> None:
@@ -91,14 +88,7 @@ def _gains(ax, rows: pd.DataFrame, names: list[str]) -> None:
 
 @style.styled
 def fig_cuts(examples: list, layout: Layout = COCO, dataset: str = "drawn people"):
-    """One person, cut ever further: a row per kept side, a column per share.
-
-    Read in it: the picture ends where it turns black; orange is annotated, blue is what the model says of the same
-    joints; above each crop their number and OKS.
-
-    Args:
-        examples: of `analysis.visible_share.examples`.
-    """
+    """One person, cut ever further: a row per kept side, a column per share; `examples` of `analysis.visible_share`."""
     if not examples:
         raise ValueError("no cut to show; pass at least one example")
     sides, shares = (list(dict.fromkeys(getattr(one, name) for one in examples)) for name in ("kept", "share"))

@@ -8,7 +8,6 @@ n people, K keypoints, (h, w) heatmap.
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.patches import Rectangle
 
 from posebook.figures import diagram, maps, people, style
 from posekit.layouts import COCO, Layout
@@ -20,14 +19,7 @@ MOST = 4  # crops in a row
 
 
 @style.styled
-def fig_windows(
-    image: np.ndarray,
-    boxes: np.ndarray,
-    windows: np.ndarray,
-    crops: list[np.ndarray],
-    followed: int,
-    dataset: str = "drawn people",
-):
+def fig_windows(image, boxes: np.ndarray, windows: np.ndarray, crops: list, followed: int, dataset="drawn people"):
     """From boxes to crops: a) each person's box (solid) and what is cut out around it (dashed); b) the crops.
 
     Args:
@@ -41,8 +33,8 @@ def fig_windows(
     people.show(ax, image, grey=True)
     for i, (box, window) in enumerate(zip(boxes, windows, strict=True)):
         ink = style.TRUTH if i == followed else style.GREY
-        ax.add_patch(Rectangle(box[:2], *(box[2:] - box[:2]), fill=False, ec=ink, lw=1.1))
-        ax.add_patch(Rectangle(window[:2], *(window[2:] - window[:2]), fill=False, ec=ink, lw=0.8, ls=(0, (3, 2))))
+        people.frame(ax, box, ink, 1.1)
+        people.frame(ax, window, ink, 0.8, ls=(0, (3, 2)))
     tall, wide = image.shape[:2]
     low, high = np.minimum(windows[:, :2].min(0), 0) - 2, np.maximum(windows[:, 2:].max(0), (wide, tall)) + 2
     ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))
@@ -50,23 +42,14 @@ def fig_windows(
     ax.set_xlabel(dataset, fontsize=6, color=style.GREY)
     for place, (ax, i) in enumerate(zip(np.atleast_1d(right.subplots(1, len(shown))), shown, strict=True)):
         people.show(ax, crops[i])
-        height, width = crops[i].shape[:2]
-        words = f"person {i + 1}, followed" if i == followed else f"person {i + 1}"
-        style.panel(ax, "b" if place == 0 else " ", words)
+        style.panel(ax, "b" if place == 0 else " ", f"person {i + 1}" + ", followed" * (i == followed))
         if i == followed:
-            ax.add_patch(Rectangle((0, 0), width, height, fill=False, ec=style.TRUTH, lw=2, clip_on=False))
+            people.frame(ax, np.array([0, 0, *crops[i].shape[1::-1]]), style.TRUTH, 2, clip_on=False)
     return fig
 
 
 @style.styled
-def fig_targets(
-    image: np.ndarray,
-    target: np.ndarray,
-    predicted: np.ndarray,
-    joints: list[int],
-    layout: Layout = COCO,
-    truth: np.ndarray | None = None,
-):
+def fig_targets(image, target: np.ndarray, predicted: np.ndarray, joints: list[int], layout: Layout, truth: np.ndarray):
     """What a heatmap should be (top) and is (bottom): a column per joint; in the corner, the highest value of a map.
 
     Args:
@@ -79,10 +62,8 @@ def fig_targets(
     for row, (name, planes) in enumerate((("target", target), ("predicted", predicted))):
         for ax, joint in zip(axes[row], joints, strict=True):
             heat_map(ax, image, planes[joint])
-            if truth is not None:
-                _annotated(ax, truth[joint])
-            corner = {"transform": ax.transAxes, "fontsize": 6, "ha": "right", "color": "white"}
-            ax.text(0.97, 0.03, f"{planes[joint].max():.2f}", **corner)
+            _annotated(ax, truth[joint])
+            style.inside(ax, 0.97, 0.03, f"{planes[joint].max():.2f}", ha="right", color="white")
             if row == 0:
                 ax.set_title(style.joint_name(layout.keypoints[joint]), fontsize=7)
         axes[row, 0].set_ylabel(name, fontsize=7.5)
@@ -90,15 +71,13 @@ def fig_targets(
 
 
 @style.styled
-def fig_decodings(
-    heatmap: np.ndarray, places: dict[str, np.ndarray], truth: np.ndarray | None = None, title: str = "", reach: int = 4
-):
+def fig_decodings(heatmap: np.ndarray, places: dict[str, np.ndarray], truth: np.ndarray, title: str):
     """One heatmap, several decodings: a) the cells around the peak; b) the row of cells through it.
 
     Args:
-        heatmap: (h, w). places: method -> (2,) heatmap index. truth: (2,) heatmap index or None. reach: cells shown on
-            each side of the highest.
+        heatmap: (h, w). places: method -> (2,) heatmap index. truth: (2,) heatmap index, NaN without annotation.
     """
+    reach = 4  # cells shown on each side of the highest
     row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
     fig = style.figure(5.6, 2.5)
     left, right = fig.subplots(1, 2, width_ratios=(1, 1.25))
@@ -112,37 +91,34 @@ def fig_decodings(
     low, high = min(float(values.min()), 0.0), float(values.max())
     right.bar(cells, values, width=0.92, color="#D9D9D9", zorder=1)
     marks = {name: (places[name], *LOOKS[name]) for name in places}
-    known = truth is not None and np.isfinite(truth).all()
-    if known and np.abs(truth - (column, row)).max() <= reach + 0.5:
+    if np.abs(truth - (column, row)).max() <= reach + 0.5:  # not so for NaN
         marks["annotation"] = (truth, diagram.YELLOW, "X")
-    words = {"transform": right.transAxes, "fontsize": 6.5, "va": "top", "ha": "left"}
+    words = {"fontsize": 6.5, "va": "top", "ha": "left"}
     for step, (name, (place, ink, marker)) in enumerate(marks.items()):
         yellow = ink == diagram.YELLOW  # no colour for a line on white
         left.scatter(*place, color=ink, marker=marker, s=34, ec="black" if yellow else "white", lw=0.8, zorder=4 + step)
         line = "#9C8B00" if yellow else ink
         right.axvline(place[0], ymax=0.68, color=line, lw=1.1, ls=(0, (2, 1.5)) if yellow else "-")
-        right.text(0.03, 0.98 - 0.075 * step, f"{place[0]:.2f}  {NAMES.get(name, name)}", color=line, **words)
-    if known and "annotation" not in marks:
-        right.text(0.03, 0.98 - 0.075 * len(marks), "annotation: outside of the view", color=style.GREY, **words)
+        style.inside(right, 0.03, 0.98 - 0.075 * step, f"{place[0]:.2f}  {NAMES.get(name, name)}", color=line, **words)
+    if np.isfinite(truth).all() and "annotation" not in marks:
+        style.inside(right, 0.03, 0.98 - 0.075 * len(marks), "annotation: outside of the view", **words)
     right.set(xlabel="column of the heatmap", ylim=(low, low + (high - low) / 0.64 + 1e-9), xlim=left.get_xlim())
-    style.panel(left, "a", title or "cells around the peak")
+    style.panel(left, "a", title)
     style.panel(right, "b", f"row {row}, and where the methods put x")
     return fig
 
 
 @style.styled
-def fig_flip(image: np.ndarray, maps: dict[str, np.ndarray], places: dict[str, np.ndarray], truth=None):
+def fig_flip(image: np.ndarray, maps: dict[str, np.ndarray], places: dict[str, np.ndarray], truth: np.ndarray):
     """The flip test on one joint: a column per entry of `maps` (h, w), its decoded place (2,) px of the crop as a plus,
     the annotation as a cross; above, the distance of the two."""
     height, width = image.shape[:2]
     fig = style.figure(1.55 * len(maps), 1.45 * height / width + 0.4)
-    known = truth is not None and np.isfinite(truth).all()
     for ax, (name, values) in zip(fig.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
         heat_map(ax, image, values)
         diagram.cross(ax, places[name], style.TRUTH, "white", "+", 9)
-        if known:
-            _annotated(ax, truth)
-        off = f"\n{np.hypot(*(places[name] - truth)):.1f} px off" if known else ""
+        _annotated(ax, truth)
+        off = f"\n{np.hypot(*(places[name] - truth)):.1f} px off" if np.isfinite(truth).all() else ""
         ax.set_title(name + off, fontsize=7.5)
     return fig
 
@@ -156,7 +132,7 @@ def fig_boxes(image: np.ndarray, found: dict[str, Poses], layout: Layout = COCO)
     for ax, (name, poses) in zip(fig.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
         people.show(ax, image)
         for box in poses.boxes:
-            ax.add_patch(Rectangle(box[:2], *(box[2:] - box[:2]), fill=False, ec="#333333", lw=0.7, ls=(0, (3, 2))))
+            people.frame(ax, box, "#333333", 0.7, ls=(0, (3, 2)))
         people.draw(ax, poses, layout, size=0.8)
         ax.set_title(name, fontsize=7)
     return fig

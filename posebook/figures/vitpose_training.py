@@ -1,17 +1,18 @@
 """What ViTPose is trained from, and what its variants cost: data in, matplotlib Figure out, no I/O.
 
 `fig_reconstruction` (a masked autoencoder), `fig_datasets` (several data sets, a decoder each), `fig_cost` (memory,
-time and multiply-adds of attention). Coordinates: COCO pixels of the crop.
+time and multiply-adds of attention), `fig_token` (a knowledge token). Coordinates: COCO pixels of the crop.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from posebook.figures import people, style
+from posebook.figures import maps, people, style
 from posekit.layouts import Layout
 from posekit.poses import Poses
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 SCORES, FUSED = "scores", "fused"
 KERNEL_WORDS = {SCORES: "scores kept", FUSED: "fused kernel"}
+HEAT, CHANGE = "magma", "RdBu_r"
+PLACE = "#00E5FF"  # where a joint is annotated
 ROWS = (("image", "crop"), ("visible", "seen"), ("reconstructed", "painted"), ("brightness", "brightness"))
 
 
@@ -27,12 +30,7 @@ ROWS = (("image", "crop"), ("visible", "seen"), ("reconstructed", "painted"), ("
 def fig_reconstruction(found: list[Reconstruction], dataset: str = "drawn people"):
     """A masked autoencoder at work: the crop, its visible patches, the reconstruction, and the patches' brightness.
 
-    Read in it: the mean brightness and the contrast of a masked patch are given to it (normalised targets), its colours
-    and shapes are not. So what counts is how far “painted” differs from “brightness” towards the crop. Below: the error
-    on the masked patches; 1 is that of the brightness alone.
-
-    Raises:
-        ValueError: nothing to show.
+    Below: the error on the masked patches; 1 is that of the brightness alone.
     """
     if not found:
         raise ValueError("nothing was reconstructed: pass at least one crop")
@@ -83,11 +81,12 @@ def fig_datasets(sets: list[tuple[str, Layout, list[CropView], list[Poses]]]):
 
 def dataset_rows(sets: list[tuple[str, Layout, list[CropView], list[Poses]]]) -> pd.DataFrame:
     """The drawn joints: data set, person, joint, annotated x, y (NaN where it is not), found x, y, px of the crop."""
-    rows = []
-    for name, layout, views, poses in sets:
-        for i, (one, pose) in enumerate(zip(views, poses, strict=True)):
-            pairs = zip(layout.keypoints, one.pose.keypoints[0], pose.keypoints[0], strict=True)
-            rows += [(name, i, joint, *map(float, (*truth, *found))) for joint, truth, found in pairs]
+    rows = [
+        (name, i, joint, *map(float, (*truth, *found)))
+        for name, layout, views, poses in sets
+        for i, (one, pose) in enumerate(zip(views, poses, strict=True))
+        for joint, truth, found in zip(layout.keypoints, one.pose.keypoints[0], pose.keypoints[0], strict=True)
+    ]
     return pd.DataFrame(rows, columns=["data set", "person", "joint", "x", "y", "found x", "found y"])
 
 
@@ -101,8 +100,7 @@ def reconstruction_rows(found: list[Reconstruction]) -> pd.DataFrame:
 def fig_cost(rows: pd.DataFrame, title: str = ""):
     """What the variants of attention cost in training: (a) memory of a step, (b) its time, (c) multiply-adds.
 
-    Read in it: filled bars are what the paper measured, attention that keeps its scores; hollow ones the fused kernel
-    that PyTorch chooses today. Percentages: against full attention with the same kernel.
+    Filled: attention that keeps its scores; hollow: the fused kernel. Percentages: against full attention.
 
     Args: rows: variant, kernel ("scores", "fused"), peak_mb, step_ms per crop, gmac_transformer.
 
@@ -136,8 +134,7 @@ def fig_cost(rows: pd.DataFrame, title: str = ""):
     axes[0].invert_yaxis()
     if len(kernels) > 1:
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=6.5)
-    if title:
-        style.note(fig, title)
+    style.note(fig, title)
     return fig
 
 
@@ -147,3 +144,78 @@ def _with_difference(value: float, base: float) -> str:
         return "not measured"
     number = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return number if value == base or pd.isna(base) else f"{number}  {100 * (value / base - 1):+.0f} %"
+
+
+@dataclass
+class TokenEffect:
+    """One model on one crop. `name`; `image` uint8 (H, W, 3); `place` (2,) px of the crop, the annotated joint;
+    `with_token`, `without` (h, w) heatmaps of the joint; `attention` (D,) share that goes to the token, per block."""
+
+    name: str
+    image: np.ndarray
+    place: np.ndarray
+    with_token: np.ndarray
+    without: np.ndarray
+    attention: np.ndarray
+
+
+@style.styled
+def fig_token(rows: list[TokenEffect], joint: str, tokens: int, dataset: str = "drawn people"):
+    """What the token changes in one heatmap, a row per model; and how much attention it gets in each block.
+
+    "equal shares": what it would get if all were attended to alike. Args: joint: its name; tokens: how many there are.
+    """
+    if not rows:
+        raise ValueError("no model to show; pass at least one")
+    ratio = rows[0].image.shape[0] / rows[0].image.shape[1]
+    fig = style.figure(style.DOUBLE, 0.2 + len(rows) * (1.12 * ratio + 0.32))
+    axes = fig.subplots(len(rows), 5, squeeze=False, width_ratios=(1, 1, 1, 1, 1.5))
+    blocks = max(len(row.attention) for row in rows)
+    most = max(max(row.attention.max() for row in rows), 1 / (tokens + 1))
+    for line, (row, (crop, plain, token, off, share)) in enumerate(zip(rows, axes, strict=True)):
+        people.show(crop, row.image)
+        crop.set_ylabel(row.name, fontsize=7)
+        high = max(float(row.with_token.max()), float(row.without.max()), 1e-9)
+        change = row.with_token - row.without
+        reach = max(float(np.abs(change).max()), 1e-12)
+        panels = (
+            (plain, row.without, (HEAT, 0, high), f"{row.without.max():.3g}"),
+            (token, row.with_token, (HEAT, 0, high), f"{row.with_token.max():.3g}"),
+            (off, change, (CHANGE, -reach, reach), f"±{reach:.2g}"),
+        )
+        for ax, values, look, words in panels:
+            _map(ax, row.image, values, *look)
+            ax.set_xlabel(words, fontsize=6, labelpad=2)
+        for ax in (crop, plain, token, off):
+            ax.plot(*row.place, "+", color=PLACE, ms=6, mew=1.1)
+        share.bar(range(1, len(row.attention) + 1), 100 * row.attention, color=style.colour("vitpose"), width=0.6)
+        equal = 100 / (tokens + 1)
+        share.axhline(equal, color=style.GREY, lw=0.9)
+        look = {"ha": "right", "fontsize": 5.6, "color": style.GREY}
+        look["bbox"] = {"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.4}
+        style.beside(share, (blocks + 0.6, equal), (0, 2), "equal shares", **look)
+        share.set(xticks=range(1, blocks + 1), ylim=(0, 125 * most), xlim=(0.4, blocks + 0.6), ylabel="per cent")
+        if line == 0:
+            titles = ("crop", "without token", "with token", "difference")
+            for ax, words in zip((crop, plain, token, off), titles, strict=True):
+                ax.set_title(words, fontsize=7)
+            share.set_title("attention to the token", fontsize=7)
+    axes[-1, -1].set_xlabel("block")
+    style.note(fig, f"{style.joint_name(joint)} (+: annotated); highest values below the maps; {dataset}")
+    return fig
+
+
+def token_rows(rows: list[TokenEffect]) -> pd.DataFrame:
+    """The plotted numbers: model, part ("with", "without": cells of the heatmap; "attention"), row, column, value."""
+    planes = [(one.name, *part) for one in rows for part in (("with", one.with_token), ("without", one.without))]
+    cells = maps.cell_rows(planes, ["model", "part"])
+    shares = [(one.name, "attention", block, 0, float(n)) for one in rows for block, n in enumerate(one.attention, 1)]
+    return pd.concat([cells, pd.DataFrame(shares, columns=cells.columns)], ignore_index=True)
+
+
+def _map(ax, image: np.ndarray, values: np.ndarray, colours: str, low: float, high: float) -> None:
+    """A map over the crop's frame, nothing below it: signed differences would mix with the picture."""
+    height, width = image.shape[:2]
+    ax.imshow(values, extent=(0, width, height, 0), cmap=colours, vmin=low, vmax=high, interpolation="bilinear")
+    ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    style.bare(ax)
