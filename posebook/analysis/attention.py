@@ -68,21 +68,20 @@ class Maps:
 def reference_points(target: dict, size: tuple[int, int], layout: Layout, count: int = 6) -> list[dict]:
     """One point per person, the largest first, then one on the background; `count` in all.
 
-    target: a data set's dict; size: (width, height) of the picture. A person's point is the mean of the seen
-    torso joints, or, where no torso is seen, the seen joint nearest to the middle of the seen ones. Returns
-    dicts with `point` (x, y) and `person` (index into the target, None for the background).
+    A person's point is the mean of the visible torso joints, or, of fewer than two, the visible joint nearest to the
+    middle of the visible ones. Returns dicts with `point` (x, y) px and `person` (index into the target, None for the
+    background).
     """
     points = []
     for person in np.argsort(-np.asarray(target["areas"]), kind="stable"):
         seen = np.asarray(target["visibility"][person]) == 2
-        joints = np.asarray(target["keypoints"][person], float)
         torso = seen & np.array([_region(name) == "torso" for name in layout.keypoints])
-        if torso.sum() >= 2:
-            points.append({"point": joints[torso].mean(0), "person": int(person)})
-        elif seen.any():
-            middle = joints[seen].mean(0)
-            nearest = np.linalg.norm(joints[seen] - middle, axis=1).argmin()
-            points.append({"point": joints[seen][nearest], "person": int(person)})
+        joints = np.asarray(target["keypoints"][person], float)[torso if torso.sum() >= 2 else seen]
+        if len(joints):
+            point = joints.mean(0)
+            if torso.sum() < 2:
+                point = joints[np.linalg.norm(joints - point, axis=1).argmin()]
+            points.append({"point": point, "person": int(person)})
     return [*points[: count - 1], {"point": background_point(target["boxes"], size), "person": None}]
 
 
@@ -101,10 +100,9 @@ def background_point(boxes, size: tuple[int, int], grid: int = 32) -> np.ndarray
 def detecting_queries(
     poses, target: dict, maps: Maps, sigmas, threshold: float = 0.5, min_oks: float = 0.5
 ) -> list[dict]:
-    """The queries that detect people, the largest person first.
+    """The queries that detect people, the largest person first; pairs are one to one, with score >= `threshold`.
 
-    poses: all Q poses of the image, as decoded. Returns dicts with `query`, `pose` (index into poses), `person` (index
-    into the target) and `oks`; pairs are one to one, with score >= `threshold` and OKS >= `min_oks`.
+    poses: all Q poses of the image, as decoded. Returns dicts with `query`, `pose`, `person` (indices) and `oks`.
     """
     sure = np.flatnonzero(poses.scores >= threshold)
     if not len(sure) or not len(target["keypoints"]):
@@ -120,11 +118,7 @@ def detecting_queries(
 
 
 def focus(weights: np.ndarray, box, size: tuple[int, int]) -> tuple[float, float]:
-    """(share of the attention inside a box, share of the picture that the box covers); equal = no preference.
-
-    weights (h, w) over the picture; box x0 y0 x1 y1 pixels; size (width, height). A token that the box covers
-    in part counts in part.
-    """
+    """(share of the attention (h, w) inside a box, share of the image that the box covers); equal = no preference."""
     cover = coverage(box, weights.shape, size)
     return float((weights * cover).sum() / max(weights.sum(), 1e-12)), float(cover.mean())
 
@@ -163,8 +157,7 @@ def focus_rows(maps: Maps, target: dict, found: list[dict], size: tuple[int, int
 def region_rows(maps: Maps, target: dict, found: list[dict], size: tuple[int, int], layout: Layout) -> list[dict]:
     """Decoder attention (last layer) under each visible joint, relative to the mean over the person's box.
 
-    Returns dicts with person, area (pixels), joint, region (a key of `REGIONS`) and ratio; 1 = like the rest of the
-    box.
+    Returns dicts with person, area (pixels), joint, region (a key of `REGIONS`) and ratio.
     """
     rows = []
     for pair in found:

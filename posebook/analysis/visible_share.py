@@ -1,16 +1,13 @@
 """AP by the visible share of the body: how a top-down model does on people of whom only a part is in the image
 (ViTPose: its summary's limitation, "struggles with partial inputs").
 
-Two measurements. `ap_in_annotated_boxes` bins people as they come by the share of their keypoints that can be seen.
-`examine` controls the share: the same whole people, each in an image that ends inside the body.
-
-The cut. A person's *body box* is the upright box around what is annotated: the box and all labelled keypoints. A cut
-keeps the given share of its height, from the top ("upper") or from the bottom ("lower"), or of its width ("side": from
-the left of every other person, from the right of the others). There the image ends: beyond the line, rounded to a whole
-pixel, the crop is black and keypoints are not labelled. The model is given what is kept of the body box, so a smaller
-part is shown larger. Each cut is scored as an image of its own with one person. OKS keeps the area of the whole person.
-The keypoints that are left may be easier or harder ones (an eye's OKS forgives less than a hip's), so every cut has its
-control: the model sees the whole person, and the same keypoints count.
+`ap_in_annotated_boxes` bins people as they come by the share of their keypoints that can be seen. `examine` controls
+the share: a cut keeps a share of the *body box* (around the box and all labelled keypoints), from the top ("upper"),
+from the bottom ("lower") or from one side ("side", left and right in turn). There the image ends: beyond the line,
+rounded to a whole pixel, the crop is black and keypoints are not labelled. The model is given what is kept of the body
+box. Each cut is scored as an image of its own with one person, whose OKS keeps the area of the whole person. The
+keypoints that are left may be easier ones, so every cut has its control: the model sees the whole person, and the same
+keypoints count.
 
 Coordinates: COCO pixels of the image. n people, K keypoints, (W, H) crop.
 """
@@ -162,7 +159,7 @@ def crop_boxes(model, dataset, pictures: np.ndarray, boxes: np.ndarray) -> tuple
 
 
 def crop_cuts(model, dataset, people: Bodies, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same for what is `left` (n, 4) of people: black beyond the sides where a body box was cut."""
+    """`crop_boxes` of what is `left` (n, 4) of people: black beyond the sides where a body box was cut."""
     crops, matrices = crop_boxes(model, dataset, people.pictures, left)
     low = np.where(left[:, :2] > people.boxes[:, :2], left[:, :2], -np.inf)
     high = np.where(left[:, 2:] < people.boxes[:, 2:], left[:, 2:], np.inf)

@@ -72,10 +72,9 @@ def top_down_method(model, detector=None, device: str = "cpu", batched: bool = T
 class PinnedMaskRCNN:
     """torchvision's Mask R-CNN R50-FPN with random weights, a fixed number of proposals and given boxes.
 
-    Everything runs as in the real detector (resize, backbone, proposal network with its suppression, box head on
-    `proposals` boxes, mask head on the boxes, masks pasted into the picture), but the proposals are drawn from a seed
-    and the detections are the caller's: random weights would find an arbitrary number of both. With random weights the
-    final box suppression has next to no candidates; a trained detector spends a little more there.
+    Everything runs as in the real detector, but the proposals are drawn from a seed and the detections are the
+    caller's: random weights would find an arbitrary number of both. A trained detector spends a little more on the
+    final suppression, which has next to no candidates here.
     """
 
     def __init__(self, size: int = 512, proposals: int = 1000, device: str = "cpu", seed: int = 0) -> None:
