@@ -32,7 +32,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from posekit import locks
 from posekit.files import write_json
-from posekit.runs import commit
+from posekit.provenance import commit
 
 GRACE = 30.0  # seconds that an interrupted kernel has to put its things away
 TYPES = {"bool": bool, "int": int, "float": float, "str": str, "dict": dict, "list": list, "Optional": Optional}
