@@ -1,10 +1,8 @@
 """ViTPose's studies: what is varied (Xu et al. 2022, arXiv 2204.12484, section 4.2).
 
-Each study of the paper varies one thing; in `studies.yaml` that is a table of changes to a recipe, which
-`posebook.study_runs` trains.
-
-Names of variants are the paper's where it has them (column `variant` of `data/paper/vitpose_STUDY.csv`), our own where
-the paper's name is a number that ours does not share: `Study.description` says what they answer to.
+In `studies.yaml` a study is a table of changes to a recipe, which `posebook.study_runs` trains. Names of variants are
+the paper's where it has them (column `variant` of `data/paper/vitpose_STUDY.csv`), our own where the paper's name is a
+number that ours does not share: `Study.description` says what they answer to.
 """
 
 from __future__ import annotations

@@ -127,20 +127,23 @@ def _copy(source: Path, run: Path, **fields) -> None:
 def study_rows(folder: str | Path, name: str, steps: bool = False) -> pd.DataFrame:
     """What came out: a row per finished run that has an AP, in the order of the study, then of the seeds.
 
-    Columns: those of `reports.RunFiles.score_row`, variant, run (its folder), steps, minutes (of training);
-    `tables.study_table` takes them. Of several data sets AP is the first one's, with `AP_NAME` of each. `steps`: also
-    variants that are only a step on the way.
+    Columns: those of `reports.RunFiles.score_row`, variant, run (its folder), steps, minutes (of training). Of several
+    data sets AP is the first one's, with `AP_NAME` of each. `steps`: also variants that are only a step on the way.
 
     Raises:
         FileNotFoundError: no finished run with an AP is there; the sentence names the notebook. ValueError: an unknown
             study.
     """
     one, rows = study(name), []
-    for scale in ("tiny", "published") if one.published else ("tiny",):
-        for variant in one.scaled(scale)[1]:
-            model = study_recipe(name, variant, scale=scale).model
-            if variant not in one.steps or steps:
-                rows += [_row(variant, run) for run in finished(folder, variant) if RunFiles(run).recipe.model == model]
+    scales = ("tiny", "published") if one.published else ("tiny",)
+    variants = [(variant, scale) for scale in scales for variant in one.scaled(scale)[1]]
+    for variant, scale in variants if steps else [pair for pair in variants if pair[0] not in one.steps]:
+        for files in map(RunFiles, finished(folder, variant)):
+            if files.recipe.model == study_recipe(name, variant, scale=scale).model:
+                results = files.record["results"]
+                row = {"variant": variant, "run": files.folder, "steps": int(results["step"])}
+                row |= {key: results[key] for key in results if key in ("AP", "minutes") or key.startswith("AP_")}
+                rows.append(files.score_row() | row)
     if not rows:
         raise FileNotFoundError(
             f"{relative(resolve(folder))} has no finished run of the study {name}: notebooks/14_study.ipynb "
@@ -159,10 +162,3 @@ def finished(folder: str | Path, variant: str) -> list[str]:
             if record["status"] == "done" and record["results"].get("AP") is not None:
                 found[int(seed)] = relative(path.parent)
     return [found[seed] for seed in sorted(found)]
-
-
-def _row(variant: str, run: str) -> dict:
-    files = RunFiles(run)
-    results = files.record["results"]
-    row = files.score_row() | {"variant": variant, "run": run, "steps": int(results["step"])}
-    return row | {key: results[key] for key in results if key in ("AP", "minutes") or key.startswith("AP_")}

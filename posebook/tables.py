@@ -1,11 +1,8 @@
 """Tables that set a paper's numbers beside ours.
 
-The paper's numbers come from `data/paper/*.csv` only. `comparison` stacks the paper's rows and ours in blocks per data
-set, `study_table` puts them side by side, in columns of their own; numbers on drawn people are never read as COCO's.
-`page` shows both, `write` saves them.
-
-"AP, area M" is COCO's AP of people of medium area; "AP, crowd medium" is CrowdPose's AP of images whose Crowd Index is
-in the middle band.
+The paper's numbers come from `data/paper/*.csv` only. `comparison` stacks the paper's rows and ours, `study_table` puts
+them side by side; `page` shows both, `write` saves them. "AP, area M" is COCO's AP of people of medium area; "AP, crowd
+medium" is CrowdPose's AP of images whose Crowd Index is in the middle band.
 """
 
 from __future__ import annotations
@@ -259,11 +256,9 @@ def page(table: pd.DataFrame, caption: str = "") -> Styler:
     printed = " ".join(table.filter(like=PAPER).astype(str).to_numpy().ravel()) + " "
     marks = [f"{mark} {words}" for mark, words in MARKS.values() if f" {mark} " in printed]
     styler = Styler(shown, uuid="table", cell_ids=False).hide(axis="index").set_caption("; ".join([caption, *marks]))
-    return styler.format(escape="html").format(_folded, subset=[name for name in shown if "command" in name])
-
-
-def _folded(command: str) -> str:
-    return f"<details><summary>command</summary><code>{escape(command)}</code></details>" if command else ""
+    commands = [name for name in shown if "command" in name]
+    folded = "<details><summary>command</summary><code>{}</code></details>"
+    return styler.format(escape="html").format(lambda one: one and folded.format(escape(one)), subset=commands)
 
 
 def markdown(table: pd.DataFrame, caption: str = "", footer: str = "") -> str:

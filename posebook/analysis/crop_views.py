@@ -33,9 +33,8 @@ class Reconstruction:
     """What a masked autoencoder makes of a crop, all uint8 (H, W, 3).
 
     `visible`: the crop with masked patches in grey. `reconstructed`: the model's patches where they were masked.
-    `brightness`: every masked patch in its own mean brightness, which `reconstructed` is given as well where targets
-    are normalised. `masked` (h, w) bool; `error`: mean squared error on the masked patches; of normalised ones, 1 is
-    the error of `brightness`.
+    `brightness`: every masked patch in its own mean brightness. `masked` (h, w) bool; `error`: mean squared error on
+    the masked patches; of normalised ones, 1 is the error of `brightness`.
     """
 
     image: np.ndarray
@@ -68,10 +67,8 @@ def crop_view(data, index: int, size: tuple[int, int]) -> CropView:
 def typical(errors: np.ndarray) -> tuple[int, int, float]:
     """Whom to follow on a page: (person, joint, mean error), neither the best nor the worst, by a rule.
 
-    Of the people with the most labelled joints the one whose mean error is the median (of an even number the lower of
-    the two in the middle), and of this person's labelled joints the one whose error is.
-
-    Args: errors: (n, K) distances, NaN where a joint is not labelled.
+    Of the people with the most labelled joints the one whose mean error is the median (of an even number the lower),
+    and of this person's labelled joints the one whose error is. errors: (n, K), NaN where a joint is not labelled.
 
     Raises:
         ValueError: nobody has a labelled joint.
@@ -113,16 +110,11 @@ def reconstruct(model, views: Iterable[CropView]) -> list[Reconstruction]:
     means, masked = F.avg_pool2d(images, model.stride).mean(1, keepdim=True), made["hidden"][:, None]
     means, pixels = (torch.kron(part, torch.ones(model.stride, model.stride)) for part in (means, masked.float()))
     parts = (made["painted"], torch.where(pixels > 0, means, images))
-    painted, brightness = (_pixels(part, model.input) for part in parts)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.input.mean, model.input.std))
+    bytes_of = ((part * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8) for part in parts)
+    painted, brightness = (part.permute(0, 2, 3, 1).numpy() for part in bytes_of)
     visible = np.where(pixels[:, 0, :, :, None] > 0, np.uint8(150), crops)
     errors = (outputs["patches"] - outputs["true_patches"]).square().mean(-1)
     errors = [float(error[gone].mean()) for error, gone in zip(errors, outputs["hidden"], strict=True)]
     rows = zip(crops, visible, painted, brightness, masked[:, 0].numpy(), errors, strict=True)
     return [Reconstruction(*row) for row in rows]
-
-
-def _pixels(images: torch.Tensor, spec) -> np.ndarray:
-    """The inverse of `normalise`, rounded."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
-    values = (images * std + mean).mul(255).round().clamp(0, 255)
-    return values.to(torch.uint8).permute(0, 2, 3, 1).numpy()

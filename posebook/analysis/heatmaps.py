@@ -44,8 +44,7 @@ class HeatmapPoses:
 def read_heatmaps(model, outputs: dict, batch: dict, threshold: float = 0.1) -> HeatmapPoses:
     """What a model with a coordinate classifier finds in the only picture of `batch`, with its heatmaps.
 
-    Where nobody reaches the threshold, the cells with the best scores are read all the same, `threshold` 0: a model at
-    its very beginning can be looked at, too.
+    Where nobody reaches the threshold, the cells with the best scores are read all the same, `threshold` 0.
 
     Raises:
         ValueError: the model regresses, it has no heatmaps.

@@ -1,11 +1,9 @@
 """What RTMO costs (Lu et al. 2023): time against people (Figure 3), with and without P3 (Table 4), at the tiny scale.
 
-The protocol is that of `timing`: batch 1, random weights, methods in turn, every time kept. Who is found is pinned: of
-n people each gets five candidates above the score threshold, of which suppression leaves one, so n survivors reach the
-coordinate classifier in every backend. An exported graph gets two more inputs for that, added to its scores and boxes.
-
-Parts of the eager model: F = picture to tensor and network, P = threshold, suppression and classifier. A graph has one
-part, G. N cells; coordinates: pixels of the network's input.
+The protocol is that of `timing`, with random weights. Who is found is pinned: of n people each gets five candidates
+above the score threshold, of which suppression leaves one, so n survivors reach the coordinate classifier in every
+backend. An exported graph gets two more inputs for that. Parts of the eager model: F = image to tensor and network, P =
+threshold, suppression and classifier. A graph has one part, G. N cells; coordinates: pixels of the network's input.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ import pandas as pd
 import torch
 
 from posebook.benchmarks import timing
-from posebook.benchmarks.systems import drawn_scenes, poet_method
+from posebook.benchmarks.systems import drawn_scenes, poet_method, same_number
 from posebook.benchmarks.timing import Clock, Method, Scene, Speed
 from posekit import models
 from posekit.data.transforms import normalise
@@ -132,11 +130,6 @@ def graph_method(runner, network) -> Method:
         same_number(found.shape[1], len(scene.boxes))
 
     return run
-
-
-def same_number(found: int, pinned: int) -> None:
-    if found != pinned:
-        raise RuntimeError(f"{pinned} people were pinned and {found} came out")
 
 
 @functools.cache

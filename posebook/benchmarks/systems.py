@@ -22,6 +22,11 @@ from posekit.models.heatmap_nets import simple_baseline_r50
 POET, TOP_DOWN_GT_BOXES, TOP_DOWN_DETECTOR = "poet_r50", "simple_baseline_r50", "mask_rcnn_simple_baseline_r50"
 
 
+def same_number(found: int, pinned: int) -> None:
+    if found != pinned:
+        raise RuntimeError(f"{pinned} people were pinned and {found} came out")
+
+
 def poet_method(model, device: str = "cpu", threshold: float = 0.5) -> Method:
     """POET: F = normalisation and forward, P = decoding and choice of people; n queries are pinned."""
     model = model.eval().to(device)
@@ -37,8 +42,7 @@ def poet_method(model, device: str = "cpu", threshold: float = 0.5) -> Method:
         poses = model.decode(outputs, torch.tensor([scene.image.shape[1::-1]]))[0]
         found = poses.select(poses.scores >= threshold)
         clock.lap("P")
-        if len(found) != n:
-            raise RuntimeError(f"{n} people were pinned and {len(found)} came out")
+        same_number(len(found), n)
 
     return run
 

@@ -1,9 +1,8 @@
 """The timing harness: how long calls take, and how long a picture takes as a function of the people in it.
 
-All calls are interleaved round by round, so that a slow minute of the machine hits all alike. A *method* runs one
-picture and says after each part that the part is over; the parts are F forward, P post-processing, and for top-down D
-person detector, C crops, T pose network on the crops. Every raw time is kept. Times are milliseconds per picture, batch
-1; decoding the file and resizing the picture are not part of them.
+All calls are interleaved round by round, so that a slow minute of the machine hits all alike. A *method* runs one image
+and says after each part that the part is over: F forward, P post-processing, and for top-down D person detector, C
+crops, T pose network on the crops. Times are milliseconds per image, batch 1, without reading and resizing it.
 """
 
 from __future__ import annotations

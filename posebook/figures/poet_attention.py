@@ -16,10 +16,9 @@ def fig07_attention(
     """Figure 7: where (a) the encoder looks from reference points (yellow), (b) the decoder for queries.
 
     Args:
-        image: uint8 (H, W, 3).
-        encoder: ((x, y) pixels, map (h, w)) per reference point; decoder: (map (h, w), Poses with one person)
-            per query. Maps are averages over the heads; each panel is scaled to its own maximum. At most six
-            of each are shown.
+        image: uint8 (H, W, 3). encoder: ((x, y) pixels, map (h, w)) per reference point; decoder: (map (h, w), Poses
+        with one person) per query;
+            up to six of each. Maps are averages over the heads; each panel is scaled to its own maximum.
     """
     encoder, decoder = encoder[:6], decoder[:6]
     ratio = image.shape[0] / image.shape[1]
@@ -34,7 +33,7 @@ def fig07_attention(
             diagram.point(ax, place, 26)
         look = {"textcoords": "offset points", "fontsize": 7, "weight": "bold", "color": diagram.YELLOW}
         main.annotate(f"{i + 1}", place, xytext=(4, 3), path_effects=diagram.OUTLINE, **look)
-        _number(cells[i], i + 1)
+        diagram.outlined(cells[i], (0.03, 0.97), f"{i + 1}", va="top", transform=cells[i].transAxes)
     style.title(top, "a", f"encoder self-attention of numbered reference points ({dataset})", x=0.01)
     main, cells_below = _overview(bottom)
     people.show(main, image)
@@ -42,7 +41,7 @@ def fig07_attention(
         people.draw(main, pose, layout, size=0.9)
         _overlay(cells_below[i], image, weights)
         people.draw(cells_below[i], pose, layout, joints=False, size=0.45, colour="#FFFFFF")
-        _number(cells_below[i], i + 1)
+        diagram.outlined(cells_below[i], (0.03, 0.97), f"{i + 1}", va="top", transform=cells_below[i].transAxes)
         diagram.outlined(main, np.nanmean(pose.keypoints[0], 0), f"{i + 1}", ha="center", va="center")
     style.title(bottom, "b", "decoder cross-attention of numbered queries, with their poses", x=0.01)
     for ax in [*cells[len(encoder) :], *cells_below[len(decoder) :]]:
@@ -91,7 +90,3 @@ def _overlay(ax, image, weights) -> None:
     tint = matplotlib.colormaps[maps.HEAT](weights[..., 0])[..., :3] * 255
     # One opaque picture: people stay recognisable where attention is low, the colour takes over where it is high.
     people.show(ax, maps.tinted(tint, 0.45 + 0.3 * weights, image.mean(2, keepdims=True)))
-
-
-def _number(ax, number: int) -> None:
-    diagram.outlined(ax, (0.03, 0.97), f"{number}", va="top", transform=ax.transAxes)

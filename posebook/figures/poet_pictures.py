@@ -166,8 +166,9 @@ def matching(image: np.ndarray, target: dict, predictions: Poses, cost: np.ndarr
     people.draw(left, truth, layout, size=0.9)
     people.draw(right, predictions.select(np.array([query for query, _ in pairs], int)), layout, size=0.9)
     for query, person in pairs:
-        _number(left, truth.keypoints[person], f"{person + 1}")
-        _number(right, predictions.keypoints[query], f"{query + 1}")
+        middle_of = {left: (truth.keypoints[person], person), right: (predictions.keypoints[query], query)}
+        for ax, (keypoints, number) in middle_of.items():
+            diagram.outlined(ax, np.nanmean(keypoints, 0), f"{number + 1}", ha="center", va="center")
     shown = middle.imshow(cost, cmap="cividis_r", aspect="auto")
     for query, person in pairs:
         middle.add_patch(Rectangle((person - 0.5, query - 0.5), 1, 1, fill=False, ec=style.TRUTH, lw=1.6))
@@ -204,7 +205,3 @@ def reliability(curve, model: str = "poet_tiny", dataset: str = "drawn people"):
         ax.plot((0, 1), (0, 1), color="#555555", lw=0.7, ls="--", zorder=1)
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     return fig
-
-
-def _number(ax, keypoints: np.ndarray, words: str) -> None:
-    diagram.outlined(ax, np.nanmean(keypoints, 0), words, ha="center", va="center")

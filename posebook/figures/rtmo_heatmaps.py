@@ -101,7 +101,7 @@ def fig05_bin_encoding(pairs: list[tuple], joint: int, layout: Layout = COCO, da
             for i, axis in enumerate("xy"):
                 (bins, heat, truth), panel = person.along(axis, joint), fig.add_subplot(grid[row, 1 + 2 * column + i])
                 panel.bar(bins, heat, width=0.9 * _step(bins), color=ink, lw=0)
-                _annotate(panel, truth)
+                panel.axvline(truth, color=TRUE, lw=0.8, ls=":")
                 panel.set_yticks([])
                 if row == 0:
                     panel.set_title(f"{('without', 'with')[column]} encoding: ${axis}$", fontsize=7.5, color=ink)
@@ -121,8 +121,8 @@ def sharpening(
 
     Args:
         stages: (steps, Person) per model, the same annotated person throughout.
-        measured: a row per model: steps, `seen` and `hidden` = median spread of the heatmaps of joints that can be seen
-            and that cannot, relative to the person's size.
+        measured: a row per model: steps, `seen` and `hidden` = median spread of the heatmaps of visible and occluded
+            joints, relative to the person's size.
     """
     fig = style.figure(style.DOUBLE, 2.4)
     left, middle, right = fig.subplots(1, 3)
@@ -134,7 +134,7 @@ def sharpening(
             if ax is left:
                 look = {"color": tone, "ha": "right", "va": "top", "fontsize": 6.5}
                 style.inside(left, 1, 0.98 - 0.09 * i, f"{steps:,} steps", **look)
-        _annotate(ax, truth)
+        ax.axvline(truth, color=TRUE, lw=0.8, ls=":")
         ax.set(xlabel=f"${axis}$ (px)", ylim=(0, None))
         style.panel(ax, letter, f"{name}, ${axis}$")
     left.set_ylabel("probability per px")
@@ -155,9 +155,8 @@ def sigmas(table: pd.DataFrame, dataset: str = "drawn people"):
     """The learned sigma per joint beside the error that is made there.
 
     Args:
-        table: a row per joint: joint (name), sigma, error, tolerance; all relative to the person's size. Under the
-            paper's Laplace density exp(-d / 2 sigma) the mean distance is 2 sigma, so 2 sigma is drawn. `tolerance` is
-            OKS's own sigma, doubled likewise.
+        table: a row per joint: joint (name), sigma, error, tolerance (OKS's sigma), relative to the person's size. 2
+            sigma is drawn, the mean distance under the paper's Laplace density exp(-d / 2 sigma).
     """
     fig = style.figure(4.6, 0.17 * len(table) + 0.75)
     ax = fig.subplots()
@@ -265,12 +264,6 @@ def _tinted(person: Person) -> np.ndarray:
     x, y = plane(width, person.bins_x, person.heatmap_x), plane(height, person.bins_y, person.heatmap_y)
     heat = np.sqrt((y[:, :, None] * x[:, None]).max(0))[..., None]
     return maps.tinted(maps.rgb(INKS[0]), heat, person.image.mean(2, keepdims=True) * 0.55 + 100)
-
-
-def _annotate(ax, place: float) -> None:
-    """A dotted line at an annotated coordinate."""
-    if np.isfinite(place):
-        ax.axvline(place, color=TRUE, lw=0.8, ls=":")
 
 
 def _step(bins: np.ndarray) -> float:

@@ -43,12 +43,9 @@ def fig_tradeoff(paper, ours, dataset: str, more_data: pd.DataFrame, references:
     The area of a circle is the number of parameters, on one scale per panel.
 
     Args:
-        paper: variant, params_m, AP (per cent), fps, fps_source ("unverified" points are hollow); sizes without fps are
-            left out.
-        ours: a row per point: label, model, params_m, per_s (crops per second), AP in [0, 1].
-        dataset, device: where AP and speed of `ours` come from.
-        more_data: the same networks trained on more data: variant, AP.
-        references: crops per second of networks whose AP is not at hand: name -> value; drawn as a line.
+        paper: variant, params_m, AP (per cent), fps (NaN: left out), fps_source ("unverified" points are hollow).
+        ours: a row per point: label, model, params_m, per_s (crops per second), AP in [0, 1], on `dataset`, `device`.
+        more_data: the same networks trained on more data: variant, AP. references: name -> crops per second, a line.
     """
     fig = style.figure(style.DOUBLE, 2.9)
     left, right = fig.subplots(1, 2, width_ratios=(1.1, 1))

@@ -25,9 +25,8 @@ def fig_partial(rows: pd.DataFrame, dataset: str = "drawn people, crops"):
     what the further trainings gain over the first one. Lines: means over seeds; bands: least to largest; dots: seeds.
 
     Args:
-        rows: a row per training, seed and share: training (the first named one is the base), seed, share in [0, 1],
-            AP in [0, 1] (NaN where a bin is empty), people; perhaps kept (a column of panels each, see `KEPT`) and
-            AP_whole, the dotted lines.
+        rows: a row per training (the first is the base), seed and share: AP in [0, 1] or NaN, people; perhaps kept (a
+            column of panels each, see `KEPT`) and AP_whole, the dotted lines.
     """
     if not len(rows):
         raise ValueError("partial bodies need at least one row: a training, a share of the body, an AP")

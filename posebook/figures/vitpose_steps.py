@@ -62,7 +62,7 @@ def fig_targets(image, target: np.ndarray, predicted: np.ndarray, joints: list[i
     for row, (name, planes) in enumerate((("target", target), ("predicted", predicted))):
         for ax, joint in zip(axes[row], joints, strict=True):
             heat_map(ax, image, planes[joint])
-            _annotated(ax, truth[joint])
+            diagram.cross(ax, truth[joint], diagram.YELLOW, "black")
             style.inside(ax, 0.97, 0.03, f"{planes[joint].max():.2f}", ha="right", color="white")
             if row == 0:
                 ax.set_title(style.joint_name(layout.keypoints[joint]), fontsize=7)
@@ -117,7 +117,7 @@ def fig_flip(image: np.ndarray, maps: dict[str, np.ndarray], places: dict[str, n
     for ax, (name, values) in zip(fig.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
         heat_map(ax, image, values)
         diagram.cross(ax, places[name], style.TRUTH, "white", "+", 9)
-        _annotated(ax, truth)
+        diagram.cross(ax, truth, diagram.YELLOW, "black")
         off = f"\n{np.hypot(*(places[name] - truth)):.1f} px off" if np.isfinite(truth).all() else ""
         ax.set_title(name + off, fontsize=7.5)
     return fig
@@ -142,9 +142,3 @@ def heat_map(ax, image: np.ndarray, values: np.ndarray) -> None:
     """A heatmap (h, w) over the pale crop, every cell in its place."""
     extent = maps.udp_extent(values.shape, image.shape[:2])
     maps.overlay(ax, image, values, high=max(float(values.max()), 1e-6), extent=extent, smooth=False, alpha=0.72)
-
-
-def _annotated(ax, place) -> None:
-    """The annotated place of a joint, if it has one."""
-    if np.isfinite(place).all():
-        diagram.cross(ax, place, diagram.YELLOW, "black")
