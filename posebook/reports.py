@@ -52,8 +52,7 @@ class RunFiles:
     def path(self, name: str) -> Path:
         """A file of this folder.
 
-        Raises:
-            FileNotFoundError: it is not there; the sentence names the notebook that writes it.
+        Raises FileNotFoundError: it is not there; the sentence names the notebook that writes it.
         """
         path = resolve(self.folder) / name
         if not path.is_file():
@@ -153,8 +152,7 @@ class RunFiles:
         `recipe` is what runs share that differ in the seed alone; `trained` what two folders share that hold the same
         run scored in the same boxes, such as its shipped copy. What an older version did not record is NaN.
 
-        Raises:
-            ValueError: a model that finds no keypoints.
+        Raises ValueError: a model that finds no keypoints.
         """
         if "AP" not in self.metrics:
             raise ValueError(evaluate.NO_POSES.format(run=self.folder, model=self.recipe.model))
@@ -180,8 +178,7 @@ def find_run(folder: str, has: str = "run.json", made_by: str = "10_train", ship
         folder: from the repository's root. has: the file that the page needs, as a pattern below the folder
             ("matches.csv"; "*/run.json" for a study). made_by: the notebook that makes such a folder.
 
-    Raises:
-        FileNotFoundError: another folder than data/runs/mine/NAME is not there; nothing takes its place.
+    Raises FileNotFoundError: another folder than data/runs/mine/NAME is not there; nothing takes its place.
     """
     study, folder = has.startswith("*/"), str(folder)  # papermill makes a number of a folder called 2024
     if not folder or _started(folder, has) or not study and any(resolve(folder).glob(has)):
@@ -222,8 +219,7 @@ def committed(stem: str, as_text: bool = False) -> pd.DataFrame:
 
     as_text: every cell as it is written, of a table that is shown.
 
-    Raises:
-        FileNotFoundError: no figure of that name comes with the book.
+    Raises FileNotFoundError: no figure of that name comes with the book.
     """
     path = f"{FIGURES}/{stem}.csv"
     if not resolve(path).is_file():

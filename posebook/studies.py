@@ -45,8 +45,7 @@ class Study:
     def scaled(self, scale: str = "tiny") -> tuple[str, dict[str, dict]]:
         """(the base recipe, the variants) of the "tiny" study or of the "published" one.
 
-        Raises:
-            ValueError: another word, or a study without published variants.
+        Raises ValueError: another word, or a study without published variants.
         """
         if scale not in ("tiny", "published"):
             raise ValueError(f"scale is {scale!r}; choose 'tiny' or 'published'")
@@ -73,8 +72,7 @@ STUDIES = {
 def study(name: str) -> Study:
     """The study of this name.
 
-    Raises:
-        ValueError: an unknown name; the sentence lists the known ones.
+    Raises ValueError: an unknown name; the sentence lists the known ones.
     """
     if name not in STUDIES:
         raise ValueError(f"there is no study {name!r}; choose one of {', '.join(STUDIES)}")
@@ -94,8 +92,7 @@ def study_recipe(
 
     `folder`: of the study, where earlier variants' weights are; "" leaves their names as they are ("run:NAME").
 
-    Raises:
-        ValueError: an unknown study, variant or field.
+    Raises ValueError: an unknown study, variant or field.
     """
     base, variants = study(name).scaled(scale)
     if variant not in variants:
@@ -116,8 +113,7 @@ def study_recipe(
 def needed(name: str, only: Iterable[str] = (), scale: str = "tiny") -> list[str]:
     """The variants of a study in the order of training: all, or those of `only` and what they start from.
 
-    Raises:
-        ValueError: an unknown study or variant.
+    Raises ValueError: an unknown study or variant.
     """
     _, variants = study(name).scaled(scale)
     wanted = list(only) or list(variants)

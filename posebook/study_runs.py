@@ -69,8 +69,7 @@ def train_study(
 def seeds_of(text: str) -> list[int]:
     """ "0 1" -> [0, 1], as a notebook's parameter brings them.
 
-    Raises:
-        ValueError: none, or something other than whole numbers from 0 on.
+    Raises ValueError: none, or something other than whole numbers from 0 on.
     """
     words = text.split()
     if not words or not all(word.isdecimal() for word in words):
@@ -81,8 +80,7 @@ def seeds_of(text: str) -> list[int]:
 def given_runs(text: str) -> dict[str, str]:
     """ "teacher=data/weights/vitpose_tiny" -> {"teacher": "data/weights/vitpose_tiny"}, several separated by spaces.
 
-    Raises:
-        ValueError: a word without "=".
+    Raises ValueError: a word without "=".
     """
     if wrong := [words for words in text.split() if "=" not in words]:
         raise ValueError(f"given has {wrong[0]!r}: give VARIANT=FOLDER, such as teacher=data/weights/vitpose_tiny")

@@ -32,8 +32,7 @@ FACTS = {"memory_mb": ("memory, MB", ",.0f"), "gflops": ("GFLOPs", ".2f"), "gmac
 def read_paper(stem: str, folder: str | Path = "data/paper") -> pd.DataFrame:
     """One of the paper's tables, e.g. `read_paper("poet_table1")`; empty cells are NaN.
 
-    Raises:
-        FileNotFoundError: no such table; the message lists those that there are.
+    Raises FileNotFoundError: no such table; the message lists those that there are.
     """
     path = resolve(folder) / f"{stem}.csv"
     if not path.is_file():
@@ -85,8 +84,7 @@ def comparison(
         measures: name -> heading, or the names. facts: name -> (heading, format[, unit]) of what describes a method.
         not_run: rows of ours that nobody has run: `keys`, "data set", command, perhaps `facts`.
 
-    Raises:
-        ValueError: our rows lack a column.
+    Raises ValueError: our rows lack a column.
     """
     measures = measures if isinstance(measures, dict) else {name: name for name in measures}
     keys, facts, ours = list(keys), facts or {}, pd.DataFrame(ours)
@@ -145,8 +143,7 @@ def study_table(
         base: the variant that differences and verdicts are against; paper_base: that of the paper, "" = `base`.
         facts: name -> (heading, format) of what is shown beside AP; None = `FACTS`. A fact that nobody has is left out.
 
-    Raises:
-        ValueError: a variant that the paper's rows name twice (choose one network), or runs without a column.
+    Raises ValueError: a variant that the paper's rows name twice (choose one network), or runs without a column.
     """
     facts, ours = FACTS if facts is None else facts, pd.DataFrame(ours)
     if len(twice := paper.variant[paper.variant.duplicated()]):

@@ -34,8 +34,7 @@ class Verdict:
 def verdict(ours: Sequence[float], baseline: Sequence[float], claimed: float = np.nan) -> Verdict:
     """Compare the runs of two variants, one number per seed; `claimed`: the paper's difference, NaN where it has none.
 
-    Raises:
-        ValueError: one of them has no run.
+    Raises ValueError: one of them has no run.
     """
     ours, baseline = np.asarray(ours, float), np.asarray(baseline, float)
     seeds = min(len(ours), len(baseline))
@@ -55,8 +54,7 @@ def verdict(ours: Sequence[float], baseline: Sequence[float], claimed: float = n
 def against_proposed(ours: pd.DataFrame, keys: Sequence[str], proposed: tuple) -> tuple[str, pd.DataFrame]:
     """A sentence on the alternatives to the model as proposed, and a row per alternative with its `verdict`, in points.
 
-    Args:
-        ours: one row per run: keys, AP in [0, 1], seed. proposed: the keys' values of the model as proposed.
+    Args: ours: one row per run: keys, AP in [0, 1], seed. proposed: the keys' values of the model as proposed.
     """
     groups = {key: 100 * ap for key, ap in ours.groupby(list(keys), sort=False).AP}
     name = " with ".join(proposed)

@@ -48,8 +48,7 @@ class Reconstruction:
 def crop_view(data, index: int, size: tuple[int, int]) -> CropView:
     """The person of picture `index` with the most labelled joints, of several the largest; `size` (width, height).
 
-    Raises:
-        ValueError: the picture has no person with a labelled joint.
+    Raises ValueError: the picture has no person with a labelled joint.
     """
     target = data.target(index)
     labelled = (np.asarray(target["visibility"]) > 0).sum(1)
@@ -70,8 +69,7 @@ def typical(errors: np.ndarray) -> tuple[int, int, float]:
     Of the people with the most labelled joints the one whose mean error is the median (of an even number the lower),
     and of this person's labelled joints the one whose error is. errors: (n, K), NaN where a joint is not labelled.
 
-    Raises:
-        ValueError: nobody has a labelled joint.
+    Raises ValueError: nobody has a labelled joint.
     """
     labelled = np.isfinite(errors).sum(1)
     if not labelled.any():

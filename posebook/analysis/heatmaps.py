@@ -46,8 +46,7 @@ def read_heatmaps(model, outputs: dict, batch: dict, threshold: float = 0.1) -> 
 
     Where nobody reaches the threshold, the cells with the best scores are read all the same, `threshold` 0.
 
-    Raises:
-        ValueError: the model regresses, it has no heatmaps.
+    Raises ValueError: the model regresses, it has no heatmaps.
     """
     target = batch["targets"][0]
     sizes = torch.as_tensor(target["size"])[None]

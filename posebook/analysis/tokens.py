@@ -54,8 +54,7 @@ def follow(model, image: np.ndarray, place: tuple[float, float]) -> Tokens:
 
     The model is used in evaluation mode and given back as it was.
 
-    Raises:
-        ValueError: the place is outside the crop.
+    Raises ValueError: the place is outside the crop.
     """
     height, width = image.shape[:2]
     x, y = place
@@ -126,8 +125,7 @@ def _alike(tokens: Tensor, cell: int) -> Tensor:
 def token_removed(model) -> Iterator[None]:
     """Inside `with token_removed(model):` the model works without its knowledge token; afterwards it has it back.
 
-    Raises:
-        ValueError: it has none.
+    Raises ValueError: it has none.
     """
     token = model.backbone.knowledge_token
     if token is None:
@@ -151,8 +149,7 @@ def token_attention(model, crops: np.ndarray) -> np.ndarray:
     """(D,) in [0, 1]: the share of their attention that the crops' tokens give to the knowledge token in each block,
     mean over crops, heads and tokens. Paid to all alike it would be 1 / (tokens + 1).
 
-    Raises:
-        ValueError: the model has no such token.
+    Raises ValueError: the model has no such token.
     """
     with token_removed(model):  # refuses a model without one
         backbone, shares, device = model.eval().backbone, [], next(model.parameters()).device

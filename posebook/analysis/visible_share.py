@@ -45,8 +45,7 @@ def ap_by_share(ground_truth: dict, detections: dict[str, np.ndarray], edges: Se
 
     Returns: a row per bin: low, high, share (mean of its people, NaN if there is nobody), AP (NaN likewise), people.
 
-    Raises:
-        ValueError: edges that do not rise.
+    Raises ValueError: edges that do not rise.
     """
     edges = np.asarray(edges, float)
     if len(edges) < 2 or not (np.diff(edges) > 0).all():
@@ -103,8 +102,7 @@ def whole_bodies(dataset, least: float = 1.0, people: int = 0) -> Bodies:
 
     people: at most so many, evenly over the data set; 0 = all.
 
-    Raises:
-        ValueError: nobody is that complete.
+    Raises ValueError: nobody is that complete.
     """
     targets = [dataset.target(i) for i in range(len(dataset))]
     keypoints, visibility, areas, boxes = (
@@ -126,8 +124,7 @@ def whole_bodies(dataset, least: float = 1.0, people: int = 0) -> Bodies:
 def cut(boxes: np.ndarray, share: float, kept: str) -> np.ndarray:
     """Body boxes (n, 4) -> what is kept of them (n, 4), at least a pixel; the line is rounded to a whole pixel.
 
-    Raises:
-        ValueError: a share outside (0, 1], another side than upper, lower or side.
+    Raises ValueError: a share outside (0, 1], another side than upper, lower or side.
     """
     if kept not in KEPT or not 0 < share <= 1:
         raise ValueError(f"cannot keep {share:g} of the body, {kept!r}: give a share in (0, 1] of {', '.join(KEPT)}")
@@ -189,8 +186,7 @@ def examine(
     Returns: a row per kept side and share: kept, share, AP, AP_whole (the control), people (with a keypoint left),
         joints (their number, mean of those people). AP is NaN where nobody has a keypoint left.
 
-    Raises:
-        ValueError: a model that does not look at crops; nobody complete enough; what `cut` refuses.
+    Raises ValueError: a model that does not look at crops; nobody complete enough; what `cut` refuses.
     """
     if model.input.fit != "crop":
         raise ValueError("only a top-down model looks at one person's crop; this one finds people in whole pictures")

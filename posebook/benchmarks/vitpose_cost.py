@@ -53,8 +53,7 @@ def cases(
         variants: name -> changes to a recipe, as `posebook.studies` has them; `recipe` and `model_options` count.
         only: some of the variants; () = all. options: common to all, whatever a variant says.
 
-    Raises:
-        ValueError: a variant or a kernel that there is not.
+    Raises ValueError: a variant or a kernel that there is not.
     """
     kernels, chosen = list(kernels), list(only) or list(variants)
     for known, names, what in ((variants, chosen, "variant"), (KERNELS, kernels, "kernel")):
@@ -75,8 +74,7 @@ def cost_rows(
 
     Args: repeats, budget_s, threads: see `measure`. report: called with every row.
 
-    Raises:
-        RuntimeError: a process that did not come to its end, such as for want of memory.
+    Raises RuntimeError: a process that did not come to its end, such as for want of memory.
     """
     # A server that has imported torch forks the processes: no import is paid twice, and nothing measured is shared.
     context = multiprocessing.get_context("forkserver")

@@ -84,8 +84,7 @@ def fig04_heatmaps(crowd: list[Person], joints: list[int], layout: Layout = COCO
 def fig05_bin_encoding(pairs: list[tuple], joint: int, layout: Layout = COCO, dataset: str = "drawn people"):
     """Figure 5: heatmaps of the same people without (left) and with (right) dynamic bin encoding.
 
-    Args:
-        pairs: (Person without, Person with), one row each, at most three; joint: whose heatmaps are shown.
+    Args: pairs: (Person without, Person with), one row each, at most three; joint: whose heatmaps are shown.
     """
     if not pairs:
         raise ValueError("figure 5 needs at least one person that both models found")

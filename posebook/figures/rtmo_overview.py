@@ -39,8 +39,7 @@ def fig02_overview(image, priors, scores, poses: Poses, person: Person, joints, 
 def dense_grid(image, priors, scores, kept: np.ndarray, poses: Poses, layout: Layout = COCO):
     """Every cell of every level with its score, those that survive threshold and suppression, and their poses.
 
-    Args:
-        image, priors, scores: as in `fig02_overview`. kept: indices of the surviving cells.
+    Args: image, priors, scores: as in `fig02_overview`. kept: indices of the surviving cells.
     """
     strides = np.unique(priors[:, 2])
     fig = style.figure(style.DOUBLE, 2.5)
@@ -93,8 +92,7 @@ def assignment(
 def encoding(bins: np.ndarray, code: np.ndarray, vectors: np.ndarray):
     """How bins become vectors: a) the sine code of each bin's place; b) how alike the bins are to the middle one.
 
-    Args:
-        bins (B,): px. code, vectors (B, D): the code, and the code after the learned layer.
+    Args: bins (B,): px. code, vectors (B, D): the code, and the code after the learned layer.
     """
     fig = style.figure(style.DOUBLE, 2.1)
     left, right = fig.subplots(1, 2, width_ratios=(1.1, 1))

@@ -184,8 +184,7 @@ def save(fig: Figure, stem: str, data, folder: str | Path, footer: str = "") -> 
 
     Opaque images inside the SVG become JPEG, and a PNG above 400 kB gets a palette of 256 colours.
 
-    Args:
-        data: pandas.DataFrame with all that is plotted. footer: the provenance line, in a strip below the figure.
+    Args: data: pandas.DataFrame with all that is plotted. footer: the provenance line, in a strip below the figure.
 
     Returns: the three paths.
     """

@@ -52,8 +52,7 @@ def fig_windows(image, boxes: np.ndarray, windows: np.ndarray, crops: list, foll
 def fig_targets(image, target: np.ndarray, predicted: np.ndarray, joints: list[int], layout: Layout, truth: np.ndarray):
     """What a heatmap should be (top) and is (bottom): a column per joint; in the corner, the highest value of a map.
 
-    Args:
-        image: the crop. target, predicted: (K, h, w). truth: (K, 2) px of the crop, drawn as a cross.
+    Args: image: the crop. target, predicted: (K, h, w). truth: (K, 2) px of the crop, drawn as a cross.
     """
     height, width = image.shape[:2]
     column = min(style.DOUBLE / len(joints), 1.5)
@@ -74,8 +73,7 @@ def fig_targets(image, target: np.ndarray, predicted: np.ndarray, joints: list[i
 def fig_decodings(heatmap: np.ndarray, places: dict[str, np.ndarray], truth: np.ndarray, title: str):
     """One heatmap, several decodings: a) the cells around the peak; b) the row of cells through it.
 
-    Args:
-        heatmap: (h, w). places: method -> (2,) heatmap index. truth: (2,) heatmap index, NaN without annotation.
+    Args: heatmap: (h, w). places: method -> (2,) heatmap index. truth: (2,) heatmap index, NaN without annotation.
     """
     reach = 4  # cells shown on each side of the highest
     row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)

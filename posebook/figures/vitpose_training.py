@@ -104,8 +104,7 @@ def fig_cost(rows: pd.DataFrame, title: str = ""):
 
     Args: rows: variant, kernel ("scores", "fused"), peak_mb, step_ms per crop, gmac_transformer.
 
-    Raises:
-        ValueError: no row.
+    Raises ValueError: no row.
     """
     if not len(rows):
         raise ValueError("no attention was measured; run notebooks/15_vitpose_cost.ipynb")
