@@ -179,6 +179,7 @@ def test_the_person_shown_is_chosen_by_the_annotation():
 
 def run(decoding, loss, seed, ap, **more):
     told = {"data set": "drawn people, 128 px", "scaled down": "500 steps of 16", "command": f"train {decoding} {loss}"}
+    told |= {"recipe": f"{decoding} {loss}"}
     return {"decoding": decoding, "loss": loss, "seed": seed, "AP": ap, "AR": ap + 0.1, **told, **more}
 
 

@@ -149,7 +149,7 @@ def points():
 def partial(trainings=("without half-body", "with half-body")):
     rows = [(name, seed, share, 0.7 * share + 0.02 * i * (1 + seed) if share > 0.1 else np.nan, int(200 * share))
             for i, name in enumerate(trainings) for seed in (0, 1) for share in (0.1, 0.5, 0.9)]  # fmt: skip
-    return pd.DataFrame(rows, columns=["training", "seed", "share", "AP", "people"])
+    return pd.DataFrame(rows, columns=["training", "seed", "share", "AP", "people"]).assign(kept="upper", AP_whole=0.7)
 
 
 def followed(attention="full"):

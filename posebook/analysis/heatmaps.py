@@ -60,28 +60,24 @@ def read_heatmaps(model, outputs: dict, batch: dict, threshold: float = 0.1) -> 
     return HeatmapPoses(poses.transform(matrix), **bins, **rest, threshold=limit)
 
 
-def match_to_annotation(
-    found: HeatmapPoses, target: dict, sigmas, min_oks: float = 0.0
-) -> tuple[HeatmapPoses, np.ndarray, np.ndarray]:
+def match_to_annotation(found: HeatmapPoses, target: dict, sigmas) -> tuple[HeatmapPoses, np.ndarray, np.ndarray]:
     """(found, person, oks) of the pairs of found and annotated people with the largest sum of OKS, surest match first.
 
-    target: a data set's dict; person (m,): index into it; pairs below `min_oks` are left out.
+    target: a data set's dict; person (m,): index into it.
     """
     truth = [target[name] for name in ("keypoints", "visibility", "areas")]
-    index, person, oks = match_people(
-        found.poses.keypoints, *truth, sigmas, target["boxes"], found.poses.scores, min_oks=min_oks
-    )
+    index, person, oks = match_people(found.poses.keypoints, *truth, sigmas, target["boxes"], found.poses.scores)
     order = np.argsort(-oks, kind="stable")
     return found.select(index[order]), person[order], oks[order]
 
 
-def best_match(files, index: int, person: int, threshold: float = 0.1) -> tuple[np.ndarray, dict, HeatmapPoses]:
+def best_match(files, index: int, person: int) -> tuple[np.ndarray, dict, HeatmapPoses]:
     """(picture, target, found) of one annotated person of a run's data: what the model finds most like it, one person.
 
     Unlike `match_to_annotation` it asks for this person alone, so that there is always an answer.
     """
     ((image, target, _, outputs, batch),) = files.run_model([index])
-    found = read_heatmaps(files.model, outputs, batch, threshold)
+    found = read_heatmaps(files.model, outputs, batch)
     alone = {name: np.asarray(target[name])[[person]] for name in ("keypoints", "visibility", "areas", "boxes")}
     best, _, _ = match_to_annotation(found, alone, files.data.layout.sigmas)
     return image, target, best
@@ -110,11 +106,11 @@ def normalised_total_variation(heatmaps: np.ndarray) -> np.ndarray:
     return walk / np.maximum(once, 1e-12)
 
 
-def joint_rows(found: HeatmapPoses, target: dict, sigmas, picture: int = 0, min_oks: float = 0.0) -> pd.DataFrame:
+def joint_rows(found: HeatmapPoses, target: dict, sigmas, picture: int = 0) -> pd.DataFrame:
     """A row per labelled keypoint of every pair: picture, person, joint, visibility, oks; relative to the root of the
     annotated area error (mean of those in x and in y), sigma, spread_x, spread_y; variation_x, variation_y.
     """
-    pairs, people, oks = match_to_annotation(found, target, sigmas, min_oks)
+    pairs, people, oks = match_to_annotation(found, target, sigmas)
     truth, visibility, areas = (target[name][people] for name in ("keypoints", "visibility", "areas"))
     size = np.maximum(np.sqrt(areas.astype(float)), 1)[:, None]
     parts = ((pairs.heatmap_x, pairs.bins_x), (pairs.heatmap_y, pairs.bins_y))
@@ -124,16 +120,12 @@ def joint_rows(found: HeatmapPoses, target: dict, sigmas, picture: int = 0, min_
     table |= {f"variation_{a}": normalised_total_variation(heat) for a, (heat, _) in zip(AXES, parts, strict=True)}
     who, joint = np.nonzero(visibility > 0)
     table = {name: values[who, joint].astype(float) for name, values in table.items()}
-    facts = {
-        "picture": picture,
-        "person": people[who],
-        "joint": joint,
-        "visibility": visibility[who, joint].astype(int),
-    }
-    return pd.DataFrame(facts | {"oks": oks[who]} | table)
+    facts = {"picture": picture, "person": people[who], "joint": joint}
+    facts |= {"visibility": visibility[who, joint].astype(int), "oks": oks[who]}
+    return pd.DataFrame(facts | table)
 
 
-def examine(files, indices: Iterable[int], threshold: float = 0.1, min_oks: float = 0.0) -> pd.DataFrame:
+def examine(files, indices: Iterable[int]) -> pd.DataFrame:
     """`joint_rows` over pictures of a run (`reports.RunFiles`); `attrs`: people annotated, found, and the threshold.
 
     Of pictures where nobody reaches the threshold nothing is counted, unless there is no other picture.
@@ -141,9 +133,9 @@ def examine(files, indices: Iterable[int], threshold: float = 0.1, min_oks: floa
     layout, people, seen = files.data.layout, 0, []
     for index, (_, target, _, outputs, batch) in zip(indices, files.run_model(indices), strict=True):
         people += int((np.asarray(target["visibility"]) > 0).any(1).sum())
-        seen.append((index, read_heatmaps(files.model, outputs, batch, threshold), target))
+        seen.append((index, read_heatmaps(files.model, outputs, batch), target))
     sure = [one for one in seen if one[1].threshold > 0] or seen
-    rows = [joint_rows(found, target, layout.sigmas, index, min_oks) for index, found, target in sure]
+    rows = [joint_rows(found, target, layout.sigmas, index) for index, found, target in sure]
     table = pd.concat(rows, ignore_index=True)
     counted = int(table.groupby(["picture", "person"]).ngroups)
     table.attrs |= {"people": people, "found": counted, "threshold": min(one[1].threshold for one in sure)}

@@ -25,12 +25,11 @@ def fig_partial(rows: pd.DataFrame, dataset: str = "drawn people, crops"):
     what the further trainings gain over the first one. Lines: means over seeds; bands: least to largest; dots: seeds.
 
     Args:
-        rows: a row per training (the first is the base), seed and share: AP in [0, 1] or NaN, people; perhaps kept (a
-            column of panels each, see `KEPT`) and AP_whole, the dotted lines.
+        rows: a row per training (the first is the base), seed, kept (a column of panels each, see `KEPT`) and share: AP
+            in [0, 1] or NaN, people, AP_whole (the dotted lines).
     """
     if not len(rows):
         raise ValueError("partial bodies need at least one row: a training, a share of the body, an AP")
-    rows = rows if "kept" in rows else rows.assign(kept="")
     names, sides = list(dict.fromkeys(rows.training)), list(dict.fromkeys(rows.kept))
     fig = style.figure(style.DOUBLE if len(sides) > 1 else style.SINGLE, 4.4)
     axes = fig.subplots(2, len(sides), sharex=True, sharey="row", squeeze=False, height_ratios=(1.5, 1))
@@ -38,7 +37,7 @@ def fig_partial(rows: pd.DataFrame, dataset: str = "drawn people, crops"):
         own = rows[rows.kept == side]
         _curves(axes[0, place], own, names)
         _gains(axes[1, place], own, names)
-        style.panel(axes[0, place], "abc"[place] if len(sides) > 1 else "a", KEPT.get(side, side))
+        style.panel(axes[0, place], "abc"[place], KEPT[side])
     gaps = np.diff(np.unique(rows.share))
     gap = gaps.min() if len(gaps) else 0.2
     axes[0, 0].set(xlim=(rows.share.min() - gap / 3, rows.share.max() + gap / 3))
@@ -47,11 +46,9 @@ def fig_partial(rows: pd.DataFrame, dataset: str = "drawn people, crops"):
     axes[1, 0].set(ylim=(min(low, -1), max(high, 1)), ylabel="points of AP gained")
     axes[0, 0].set_ylabel(f"AP on {dataset}")
     axes[1, len(sides) // 2].set_xlabel("visible share of the body")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    if "AP_whole" in rows:
-        handles.append(Line2D([], [], ls=":", color="#444444", lw=1, label="the same joints, nothing cut away"))
-        labels.append(handles[-1].get_label())
-    fig.legend(handles, labels, loc="outside upper left", ncols=2 if len(sides) < 2 else 4, handlelength=2.6)
+    handles, _ = axes[0, 0].get_legend_handles_labels()
+    handles.append(Line2D([], [], ls=":", color="#444444", lw=1, label="the same joints, nothing cut away"))
+    fig.legend(handles=handles, loc="outside upper left", ncols=2 if len(sides) < 2 else 4, handlelength=2.6)
     return fig
 
 
@@ -62,9 +59,8 @@ def _curves(ax, rows: pd.DataFrame, names: list[str]) -> None:
         seeds = own.AP.agg(["mean", "min", "max"])
         ax.plot(seeds.index, seeds["mean"], line, marker=marker, color=ink, ms=3.5, label=name)
         ax.fill_between(seeds.index, seeds["min"], seeds["max"], color=ink, alpha=0.2, lw=0)
-        if "AP_whole" in rows:
-            control = own.AP_whole.mean()
-            ax.plot(control.index, control, ":", color=ink, lw=1, alpha=0.75)
+        control = own.AP_whole.mean()
+        ax.plot(control.index, control, ":", color=ink, lw=1, alpha=0.75)
     counts = rows.groupby("share").people.first()
     people = f"{counts.min()} to {counts.max()}" if counts.nunique() > 1 else str(counts.iloc[0])
     style.inside(ax, 0.03, 0.97, f"{people} people a point", fontsize=5.8, va="top")
@@ -123,24 +119,16 @@ def cut_rows(examples: list, layout: Layout = COCO) -> pd.DataFrame:
 def partial_verdict(rows: pd.DataFrame) -> list[str]:
     """Sentences per kept side: what the missing body costs the first training, and what the others gain there.
 
-    Over shares up to `SMALL`, means per seed, with the word of `verdicts.verdict`; one seed has none.
-
-    Args: as in `fig_partial`.
+    Over shares up to `SMALL`, means per seed, with the word of `verdicts.verdict`. rows: as in `fig_partial`.
     """
-    names, said = list(dict.fromkeys(rows.training)), []
-    small = rows[rows.share <= SMALL].dropna(subset=["AP"])
-    for side, own in (small if "kept" in small else small.assign(kept="")).groupby("kept", sort=False):
-        mean = own.groupby(["training", "seed"]).AP.mean()
-        words = f"{KEPT.get(side, side) or 'all'}, shares up to {SMALL:g}: AP {100 * mean[names[0]].mean():.1f}"
-        if "AP_whole" in own:
-            control = own[own.training == names[0]].groupby("seed").AP_whole.mean().mean()
-            words += f" where the same joints of whole bodies have {100 * control:.1f}"
-        for name in names[1:]:
-            if name not in mean:
-                continue
-            found = verdict(100 * mean[name], 100 * mean[names[0]])
+    (base, *others), said = dict.fromkeys(rows.training), []
+    for side, own in rows[rows.share <= SMALL].dropna(subset=["AP"]).groupby("kept", sort=False):
+        mean = 100 * own.groupby(["training", "seed"])[["AP", "AP_whole"]].mean()
+        ap, control = mean.loc[base].mean()
+        words = f"{KEPT[side]}, shares up to {SMALL:g}: AP {ap:.1f}"
+        words += f" where the same joints of whole bodies have {control:.1f}"
+        for name in (name for name in others if name in mean.index):
+            found = verdict(mean.AP[name], mean.AP[base])
             words += f"; “{name}” {found.difference:+.1f}" + (f", **{found.word}**" if found.seeds > 1 else "")
         said.append(words + ".")
-    if rows.groupby("training").seed.nunique().min() < 2:
-        said.append(ONE_SEED)
-    return said
+    return said + [ONE_SEED] * bool(rows.groupby("training").seed.nunique().min() < 2)
