@@ -58,7 +58,7 @@ def examples(files, count: int = 4, people: int = 2) -> tuple[list[tuple], list[
     count, nobody = min(count, (len(ranked) + 1) // 2), Poses.nobody(len(files.data.layout))
 
     def example(row) -> tuple:
-        i, poses = files.index(row.image_id), files.predictions.get(row.image_id, nobody)
+        i, poses = files.data.ids.index(row.image_id), files.predictions.get(row.image_id, nobody)
         return files.data.image(i), poses, files.data.target(i), row.oks
 
     rows = list(ranked.itertuples())
