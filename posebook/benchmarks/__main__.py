@@ -16,6 +16,7 @@ NAMES = {
     "rtmo": ("rtmo_speed", "backend_speed"),
     "rtmo_step": ("training_step", "rtmo_step"),
     "scoring": ("scoring", "scoring"),
+    "sizes": ("sizes", "sizes"),
 }
 
 
