@@ -2,7 +2,7 @@
 
     import posekit
 
-    poses = posekit.Predictor(posekit.load("poet_tiny", "scenes"))("picture.jpg")
+    poses = posekit.Predictor(posekit.load("poet_tiny", "scenes"))("image.jpg")
 
 The sub-packages are imported when they are used: `import posekit` alone loads no deep-learning library.
 """

@@ -1,12 +1,12 @@
 """RTMO as one ONNX file, suppression and coordinate classifier included, in the form of published exports.
 
-`input` float32 (B, 3, H, W), blue green red from 0 to 255, grey 114 around the picture. `dets` (B, N, 5): a person's
+`input` float32 (B, 3, H, W), blue green red from 0 to 255, grey 114 around the image. `dets` (B, N, 5): a person's
 box x0 y0 x1 y1 and score; `keypoints` (B, N, K, 3): x, y and the probability that the joint can be seen. N is the
-largest number of people in a picture of this batch, 0 if there are none; pictures with fewer end in rows of zeros.
-Best first. Frame: pixels of the input with pixel *centres* on integers, boxes not cut at the borders, as in published
-files; posekit/runners.py moves them to COCO's frame.
+largest number of people in an image of this batch, 0 if there are none; images with fewer end in rows of zeros.
+Best first. Coordinates: pixels of the input with pixel *centres* on integers, boxes not cut at the borders, as in
+published files; posekit/runners.py moves them to COCO pixels.
 
-What needs no picture is computed here, once: batch norms and RepVGG branches are part of the convolutions, scaling and
+What needs no image is computed here, once: batch norms and RepVGG branches are part of the convolutions, scaling and
 the order of colours part of the first one, priors and position codes are constants. The classifier runs on survivors
 alone, so people cost next to nothing.
 
@@ -45,7 +45,7 @@ def export(
     """Write the model to `path`, weights included; returns the path.
 
     `size`: side of a square or (height, width) in pixels, default: the model's own. `dynamic_batch=False` fixes B at 1.
-    Thresholds are those of `RTMO.decode`, and at most `max_people` are found per picture.
+    Thresholds are those of `RTMO.decode`, and at most `max_people` are found per image.
 
     Raises:
         ValueError: a size that is not a multiple of 32, a model that is not an RTMO or that has no grey to fill padding
@@ -101,27 +101,27 @@ class Deployed(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """images (B, 3, H, W) -> dets (B, N, 5), keypoints (B, N, K, 3)."""
-        # The mean cannot join the first convolution: zeros around the picture are what it pads with
+        # The mean cannot join the first convolution: zeros around the image are what it pads with
         maps = self.backbone(images if self.mean is None else images - self.mean)
         raw = self.head(self.neck(maps), proxies=False)
-        places, strides = self.priors[:, :2], self.priors[:, 2:]
-        boxes, scores = decode_boxes(raw["bbox"], places, strides), raw["cls"].sigmoid()
+        centers, strides = self.priors[:, :2], self.priors[:, 2:]
+        boxes, scores = decode_boxes(raw["bbox"], centers, strides), raw["cls"].sigmoid()
         found = Suppression.apply(boxes, scores.transpose(1, 2), *self.limits)
         # One more person than were found, whom nobody sees: ONNX Runtime stumbles over sums of nothing
-        picture = torch.cat([found[:, 0], found.new_full((1,), -1)])
+        image_of = torch.cat([found[:, 0], found.new_full((1,), -1)])
         cell = torch.cat([found[:, 2], found.new_zeros(1)])
-        place = picture.clamp(min=0) * len(places) + cell
+        index = image_of.clamp(min=0) * len(centers) + cell
 
         def of_people(x: Tensor) -> Tensor:
-            return x.flatten(0, 1).index_select(0, place)
+            return x.flatten(0, 1).index_select(0, index)
 
         box = of_people(boxes)
-        keypoints = locate(self.classifier, of_people(raw["pose"]), box, places.index_select(0, cell))
+        keypoints = locate(self.classifier, of_people(raw["pose"]), box, centers.index_select(0, cell))
         seen = of_people(raw["kpt_vis"]).sigmoid()
         people = torch.cat([box, of_people(scores)], 1), torch.cat([keypoints, seen[..., None]], 2)
         if not self.dynamic_batch:
             return tuple(x[None, :-1] for x in people)
-        table = rows(picture, torch.arange(images.shape[0]))
+        table = rows(image_of, torch.arange(images.shape[0]))
         return tuple(torch.cat([x[:-1], torch.zeros(1, *x.shape[1:])])[table] for x in people)
 
 
@@ -141,12 +141,12 @@ def locate(classifier: nn.Module, pose_features: Tensor, boxes: Tensor, grids: T
     layers = (classifier.x_fc, classifier.y_fc)
     axes = zip(layers, classifier.bins(boxes, grids), grids.split(1, 1), strict=True)
     # The layers' bias adds the same to all bins, which softmax does not see
-    places = [grid + expected(features @ fc.weight, bins - grid, classifier.dim_t) for fc, bins, grid in axes]
-    return torch.stack(places, -1)
+    positions = [grid + expected(features @ fc.weight, bins - grid, classifier.dim_t) for fc, bins, grid in axes]
+    return torch.stack(positions, -1)
 
 
 def expected(features: Tensor, bins: Tensor, periods: Tensor) -> Tensor:
-    """features (M, K, 2 C), evenly spaced bins (M, n), periods (C,) -> (M, K) mean place, p = softmax(f . PE(bin)).
+    """features (M, K, 2 C), evenly spaced bins (M, n), periods (C,) -> (M, K) mean position, p = softmax(f . PE(bin)).
 
     With f = (f_c, f_s) and a bin at distance a from the middle m of its group (angles, in periods):
 
@@ -166,18 +166,18 @@ def expected(features: Tensor, bins: Tensor, periods: Tensor) -> Tensor:
     even = (f_cos * cos + f_sin * sin).flatten(1, 2) @ turn.cos().transpose(1, 2)
     odd = (f_sin * cos - f_cos * sin).flatten(1, 2) @ turn.sin().transpose(1, 2)
     logits = torch.cat([even - odd, even + odd], -1).unflatten(1, (features.shape[1], groups)).flatten(2)
-    places = torch.cat([middle[..., None] - reach[:, None], middle[..., None] + reach[:, None]], -1).flatten(1)
-    return (logits.softmax(-1) * places[:, None]).sum(-1)
+    positions = torch.cat([middle[..., None] - reach[:, None], middle[..., None] + reach[:, None]], -1).flatten(1)
+    return (logits.softmax(-1) * positions[:, None]).sum(-1)
 
 
-def rows(picture: Tensor, pictures: Tensor) -> Tensor:
-    """picture (M,): whose people they are, in order, the last one nobody's; pictures (B,) = 0, 1, ... -> (B, N).
+def rows(image_of: Tensor, images: Tensor) -> Tensor:
+    """image_of (M,): the image of each person, in order, the last one nobody's; images (B,) = 0, 1, ... -> (B, N).
 
-    The people of each picture, and -1, the last one, where a picture has fewer than N.
+    The people of each image, and -1, the last one, where an image has fewer than N.
     """
-    counts = (picture == pictures[:, None]).sum(1, keepdim=True)
-    place = (torch.ones_like(picture).cumsum(0) - 1)[None, : counts.max()]
-    return torch.where(place < counts, place + counts.cumsum(0) - counts, -1)
+    counts = (image_of == images[:, None]).sum(1, keepdim=True)
+    index = (torch.ones_like(image_of).cumsum(0) - 1)[None, : counts.max()]
+    return torch.where(index < counts, index + counts.cumsum(0) - counts, -1)
 
 
 def seam(nodes) -> list[str]:
@@ -188,7 +188,7 @@ def seam(nodes) -> list[str]:
 
 
 class Suppression(torch.autograd.Function):
-    """ONNX's NonMaxSuppression: boxes (B, N, 4), scores (B, 1, N) -> (M, 3) = picture, class (0), cell."""
+    """ONNX's NonMaxSuppression: boxes (B, N, 4), scores (B, 1, N) -> (M, 3) = image, class (0), cell."""
 
     @staticmethod
     def forward(ctx, boxes: Tensor, scores: Tensor, max_people: int, nms_iou: float, score_threshold: float) -> Tensor:

@@ -1,6 +1,6 @@
-"""From a name and a picture to poses: `Predictor(load("poet_tiny", "scenes"))("photo.jpg")`.
+"""From a name and an image to poses: `Predictor(load("poet_tiny", "scenes"))("photo.jpg")`.
 
-Keypoints come back in pixels of the picture that was given (COCO's frame).
+Keypoints come back in COCO pixels of the image.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Predictor:
     ) -> None:
         if detector is None and model.input.fit == "crop":
             raise ValueError(
-                "a top-down model looks at one person at a time and must be told where people are: give "
+                "a top-down model looks at one person at a time and needs their boxes: give "
                 'detector=Predictor(load("rtmo_tiny", "scenes")), or another function from images to Poses'
             )
         self.model, self.size, self.threshold, self.device = model.eval().to(device), size, threshold, device

@@ -9,11 +9,16 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO
 
 from posekit.files import relative, remove_leftovers
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 HELD: weakref.WeakSet[Lock] = weakref.WeakSet()
 
@@ -22,7 +27,7 @@ class InUseError(RuntimeError):
     """Another process, or this one elsewhere, is writing there; one sentence."""
 
 
-class Lock:
+class Lock(AbstractContextManager):
     """A lock file while it is held; `file` is None where there are no locks, and after `release`."""
 
     def __init__(self, path: Path, file: IO[str] | None = None, fresh: bool = False) -> None:
@@ -40,9 +45,6 @@ class Lock:
             self.file.close()
             self.file = None
 
-    def __enter__(self) -> Lock:
-        return self
-
     def __exit__(self, *_) -> None:
         self.release()
 
@@ -56,11 +58,7 @@ def take(path: Path, what: str, wait: bool = False) -> Lock:
         InUseError: it is held already. OSError: its folder cannot be written.
     """
     fresh = not path.parent.exists()
-    try:
-        import fcntl
-    except ImportError:
-        return Lock(path)
-    while True:
+    while fcntl is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             file = open(path, "a+", encoding="ascii")  # as it is: the number in it is the holder's
@@ -69,7 +67,10 @@ def take(path: Path, what: str, wait: bool = False) -> Lock:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _holder(file)
+            file.seek(0)
+            number = file.read().strip()
+            holder = f"process {number}" if number else "another process"
+            holder = f"this process ({number})" if number == str(os.getpid()) else holder
             if not wait:
                 file.close()
                 raise InUseError(
@@ -79,15 +80,16 @@ def take(path: Path, what: str, wait: bool = False) -> Lock:
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:  # a disk without locks
             file.close()
-            return Lock(path)
-        if _is_at(file, path):
             break
-        file.close()  # its last holder took it away after we had opened it
-    with suppress(OSError):  # a full disk: the lock holds without the number
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-    return Lock(path, file, fresh)
+        if not _is_at(file, path):
+            file.close()  # its last holder took it away after we had opened it
+            continue
+        with suppress(OSError):  # a full disk: the lock holds without the number
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+        return Lock(path, file, fresh)
+    return Lock(path)
 
 
 def writing(folder: Path) -> Lock:
@@ -99,14 +101,6 @@ def writing(folder: Path) -> Lock:
     lock = take(folder / ".lock", relative(folder))
     remove_leftovers(folder)
     return lock
-
-
-def _holder(file: IO[str]) -> str:
-    file.seek(0)
-    number = file.read().strip()
-    if number == str(os.getpid()):
-        return f"this process ({number})"
-    return f"process {number}" if number else "another process"
 
 
 def _is_at(file: IO[str], path: Path) -> bool:

@@ -1,9 +1,9 @@
 """Exported RTMO files on ONNX Runtime or OpenVINO, called as `Predictor` is and with the same result.
 
-    OnnxRunner("rtmo_s.onnx")("photo.jpg")     Poses in pixels of the picture, COCO's frame
+    OnnxRunner("rtmo_s.onnx")("photo.jpg")     Poses in COCO pixels of the image
 
 Files of posekit/export.py and published ones (mmdeploy) are read alike: `input` (B, 3, H, W) blue green red from 0 to
-255, `dets` (B, N, 5), `keypoints` (B, N, K, 3), pixel *centres* on integers. The half pixel to COCO's frame is added
+255, `dets` (B, N, 5), `keypoints` (B, N, K, 3), pixel *centres* on integers. The half pixel to COCO pixels is added
 here.
 """
 
@@ -82,8 +82,8 @@ class OpenVinoRunner(Runner):
         openvino = needed("openvino")
         core, path = openvino_core(), existing(path)
         model = core.read_model(path)
-        place = ["framework", FACTS]
-        facts = model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
+        entry = ["framework", FACTS]
+        facts = model.get_rt_info(entry).astype(str) if model.has_rt_info(entry) else None
         shape = [side.get_length() if side.is_static else None for side in model.input(0).partial_shape]
         keypoints = model.output(1).partial_shape[2]
         options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
@@ -100,7 +100,7 @@ class OpenVinoRunner(Runner):
 
         def run(images: np.ndarray) -> list[np.ndarray]:
             values = []
-            for request in requests:  # the second part wants the pictures too: it counts them
+            for request in requests:  # the second part wants the images too: it counts them
                 request.infer(dict(enumerate([images, *values])), share_inputs=True)
                 values = [request.get_output_tensor(i).data for i in range(len(request.model_outputs))]
             return [value.copy() for value in values]
@@ -111,7 +111,7 @@ class OpenVinoRunner(Runner):
 class Exported(nn.Module):
     """What `Predictor` wants of a model, for a function (B, 3, H, W) BGR -> dets, keypoints, all numpy.
 
-    `shape`: of the function's input, B a number if it is fixed; `facts`: how pictures lie in it, JSON, or None.
+    `shape`: of the function's input, B a number if it is fixed; `facts`: how images lie in it, JSON, or None.
     """
 
     def __init__(self, run: Callable, shape: list, keypoints: int, facts: str | None) -> None:

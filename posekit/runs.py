@@ -85,10 +85,10 @@ def upgraded(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as recipes hold them now: an older version kept POET's options as fields of every recipe."""
     former = {name for options in FORMER.values() for name in options}
     kept = {name: value for name, value in parameters.items() if name not in former}
-    for place, options in FORMER.items() if str(kept.get("model", "")).startswith("poet") else ():
+    for field, options in FORMER.items() if str(kept.get("model", "")).startswith("poet") else ():
         changed = {name: parameters[name] for name in options if parameters.get(name, options[name]) != options[name]}
         if changed:
-            kept[place] = {**kept.get(place, {}), **changed}
+            kept[field] = {**kept.get(field, {}), **changed}
     return kept
 
 

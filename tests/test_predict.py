@@ -145,7 +145,7 @@ def test_a_top_down_model_asks_another_one_where_people_are(picture):
     np.testing.assert_allclose(first.boxes[order], boxes, atol=1e-4)
     inside = (first.keypoints[order] > boxes[:, None, :2] - 20) & (first.keypoints[order] < boxes[:, None, 2:] + 20)
     assert inside.all()
-    with pytest.raises(ValueError, match="must be told where people are"):
+    with pytest.raises(ValueError, match="looks at one person at a time and needs their boxes"):
         Predictor(models.build("vitpose_tiny"))
 
 

@@ -21,7 +21,7 @@ from posekit.files import relative
 from posekit.input_spec import InputSpec
 from posekit.layouts import COCO, Layout
 from posekit.protocols import Criterion, PoseDataset, PoseModel
-from posekit.training.datasets import check_people, names_of, open_split
+from posekit.training.datasets import check_people, names_of, open_data
 from posekit.training.recipe_fields import CHOICES
 from posekit.training.recipes import Recipe, family_of, from_record, plain_options
 from posekit.training.weights import load, weights_file
@@ -58,8 +58,8 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
     family, names = family_of(recipe.model), names_of(recipe.dataset)
     if len(names) > 1 and family not in SEVERAL:
         raise ValueError(f"{recipe.model} learns from one data set at a time, not from {recipe.dataset}; choose one")
-    train = [open_split(recipe, spec, "train") for spec in names.values()]
-    val = [open_split(recipe, spec, "val") for spec in names.values()]
+    train = [open_data(recipe, spec, "train") for spec in names.values()]
+    val = [open_data(recipe, spec, "val") for spec in names.values()]
     keypoints = tuple(len(one.layout) for one in train)
     model = build_model(recipe, num_keypoints=keypoints[0] if len(keypoints) == 1 else keypoints)
     check_family(recipe, model, family)
@@ -223,18 +223,18 @@ def with_options(make: Callable, options: Mapping[str, Any], *first, field: str 
     Raises:
         ValueError: an option that `make` does not take, or that the recipe has a field for.
     """
-    given = plain_options(options)
+    named = plain_options(options)
     what = first[0] if first and isinstance(first[0], str) else make.__name__
-    if twice := sorted(given.keys() & fixed.keys()):
+    if twice := sorted(named.keys() & fixed.keys()):
         raise ValueError(f"{field} of the recipe names {', '.join(twice)}, which comes from elsewhere: leave it out")
     try:
-        return make(*first, **fixed, **given)
+        return make(*first, **fixed, **named)
     except (TypeError, AttributeError, ArithmeticError, LookupError, RuntimeError) as error:
         word = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if word is None or word[1] not in given:
-            if not given:
+        if word is None or word[1] not in named:
+            if not named:
                 raise
-            raise ValueError(f"{field} of the recipe is {given}, of which {what} cannot be made: {error}") from error
+            raise ValueError(f"{field} of the recipe is {named}, of which {what} cannot be made: {error}") from error
         raise ValueError(f"{field} of the recipe names {word[1]!r}, which {what} does not know") from error
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +41,35 @@ def names_of(dataset: str) -> dict[str, str]:
     return names
 
 
-def open_split(recipe: Recipe, spec: str, split: str, images: int = 0, on_error: str = "raise") -> PoseDataset:
-    """One of the recipe's data sets, `spec`, with its number of images or `images`; the same for every seed."""
-    count = images or (recipe.images if split == "train" else recipe.val_images) or None
+def open_data(
+    recipe: Recipe,
+    dataset: str = "",
+    split: str = "val",
+    images: int = 0,
+    on_error: str = "raise",
+    data_options: Mapping[str, Any] | None = None,
+) -> PoseDataset:
+    """One of the recipe's data sets, by its name or path ("" = the first), or another one; the same for every seed.
+
+    images: at most so many; 0 = the recipe's number of its own data, all of another folder. on_error: "skip" leaves out
+    what cannot be used, as does the recipe on its own data. data_options: None = the recipe's for its own data.
+
+    Raises:
+        ValueError: a negative number, or data that cannot be used; a refusal names the option that is the remedy.
+    """
+    if images < 0:
+        raise ValueError(f"images is {images}: give how many at most, or 0 for the run's own number")
+    own = names_of(recipe.dataset)
+    spec = own.get(dataset, dataset) or next(iter(own.values()))
+    if spec in own.values():
+        images = images or (recipe.images if split == "train" else recipe.val_images)
+        on_error = "skip" if "skip" in (on_error, recipe.on_error) else "raise"
+        data_options = recipe.data_options if data_options is None else data_options
     if spec in DRAWN:
-        return open_dataset(spec, split, count=count, size=recipe.size or None, people=recipe.people)
-    skip = "skip" if "skip" in (on_error, recipe.on_error) else "raise"
-    return open_folder(spec, split, count, skip, recipe.data_options)
-
-
-def open_folder(spec: str, split: str, count: int | None, on_error: str, options: Mapping[str, Any]) -> PoseDataset:
-    """A folder in COCO's format with a recipe's `data_options`, which a refusal names where they are the remedy."""
+        return open_dataset(spec, split, count=images or None, size=recipe.size or None, people=recipe.people)
+    options = folder_options(data_options or {}, split)
     try:
-        return open_dataset(spec, split, count=count, on_error=on_error, **folder_options(options, split))
+        return open_dataset(spec, split, count=images or None, on_error=on_error, **options)
     except DataError as error:
         named = next((name for name in DATA_OPTIONS if f"{name}=" in str(error)), None)
         if named is None:
@@ -64,7 +79,7 @@ def open_folder(spec: str, split: str, count: int | None, on_error: str, options
 
 
 def folder_options(options: Mapping[str, Any], split: str) -> dict[str, Any]:
-    """What a folder is told about one split: {"annotations": {"train": "a.json", "val": "b.json"}} -> its own file.
+    """The options of a folder for one split: {"annotations": {"train": "a.json", "val": "b.json"}} -> its own file.
 
     Raises:
         ValueError: a split that is not named; one sentence.
@@ -77,31 +92,6 @@ def folder_options(options: Mapping[str, Any], split: str) -> dict[str, Any]:
             value = value[split]
         chosen[name] = value
     return chosen
-
-
-def open_data(
-    recipe: Recipe,
-    dataset: str = "",
-    split: str = "val",
-    images: int = 0,
-    on_error: str = "raise",
-    data_options: dict | None = None,
-) -> PoseDataset:
-    """The data set to score on: the recipe's own with its number of images, or another one, see `evaluate_run`.
-
-    Of a recipe's several data sets the first, or the one whose name or path is given.
-    """
-    if images < 0:
-        raise ValueError(f"images is {images}: give how many at most, or 0 for the run's own number")
-    own = names_of(recipe.dataset)
-    spec = own.get(dataset, dataset) or next(iter(own.values()))
-    if spec in own.values() or spec in DRAWN:
-        if data_options is not None:
-            recipe = replace(recipe, data_options=data_options)
-        if spec not in own.values():
-            recipe = replace(recipe, images=0, val_images=0)
-        return open_split(recipe, spec, split, images, on_error)
-    return open_folder(spec, split, images or None, on_error, data_options or {})
 
 
 def check_people(recipe: Recipe, model: PoseModel, data: PoseDataset | PersonCrops, family: str) -> None:
@@ -117,29 +107,25 @@ def check_people(recipe: Recipe, model: PoseModel, data: PoseDataset | PersonCro
     Raises:
         ValueError: nobody; the sentence names the data set and, where there is one, a remedy.
     """
-    crops = model.input.fit == "crop"
-    images = data.dataset if crops else data
-    nobody = f"{recipe.model} has nobody to learn from in {images.name}: none of its {len(images)} images shows"
-    if crops:
-        if not len(data):
-            raise ValueError(f"{nobody} a person with a labelled joint and a box with a width and a height")
-        return
+    images = data.dataset if model.input.fit == "crop" else data
     targets = (data.target(i) for i in range(len(data)))
-    if family in ("rtmo", "yolox"):
+    if model.input.fit == "crop":
+        learnable, what = len(data) > 0, "a person with a labelled joint and a box with a width and a height"
+    elif family in ("rtmo", "yolox"):
         sides = {row["id"]: max(row["width"], row["height"]) for row in data.ground_truth["images"]}
         scales = ((recipe.size or model.input.size) / sides[image_id] for image_id in data.ids)
-        if not any(_matched(target, scale) for target, scale in zip(targets, scales, strict=True)):
-            raise ValueError(f"{nobody} a person with a labelled joint and a box of more than a pixel (at input size)")
-        return
-    least = 2 if family == "poet" and recipe.loss_options.get("visible", "released") == "released" else 1
-    if any((target["visibility"] >= least).any() for target in targets):
-        return
-    if least == 2 and any((data.target(i)["visibility"] > 0).any() for i in range(len(data))):
-        raise ValueError(
-            f"{nobody} a joint with v = 2 (seen), and visible = 'released' trains these alone: "
-            "choose visible = 'labelled', which trains every labelled joint"
-        )
-    raise ValueError(f"{nobody} a person with a labelled joint (v > 0)")
+        learnable = any(_matched(target, scale) for target, scale in zip(targets, scales, strict=True))
+        what = "a person with a labelled joint and a box of more than a pixel (at input size)"
+    else:
+        least = 2 if family == "poet" and recipe.loss_options.get("visible", "released") == "released" else 1
+        learnable = any((target["visibility"] >= least).any() for target in targets)
+        what = "a person with a labelled joint (v > 0)"
+        if not learnable and least == 2 and any((data.target(i)["visibility"] > 0).any() for i in range(len(data))):
+            what = "a joint with v = 2 (seen), and visible = 'released' trains these alone: "
+            what += "choose visible = 'labelled', which trains every labelled joint"
+    if not learnable:
+        none = f"none of its {len(images)} images shows {what}"
+        raise ValueError(f"{recipe.model} has nobody to learn from in {images.name}: {none}")
 
 
 def _matched(target: Mapping[str, np.ndarray], scale: float) -> bool:

@@ -190,11 +190,10 @@ def score(
     visible: of which joints an annotated centre is the mean (`centers.true_centers`). Numbers are None where there is
     nobody to find.
     """
-    truth = data.ground_truth
     options = scoring(data)
     ids = [data.ids[i] for i in seen]
     found = [columns(poses, ids) for poses in layers]
-    results = [evaluate(truth, detections, **options) for detections in found]
+    results = [evaluate(data.ground_truth, detections, **options) for detections in found]
     pairs = pair_people(layers[-1], [data.target(i) for i in seen], data.layout.sigmas)
     skipped = notes.left_out_of(data)
     last = results[-1]
@@ -205,7 +204,7 @@ def score(
         "sigmas": notes.sigmas_of(data),
         "by_people": {
             people: {name: None if value < 0 else value for name, value in row.items()}
-            for people, row in evaluate_by_people(truth, found[-1], **options).items()
+            for people, row in evaluate_by_people(data.ground_truth, found[-1], **options).items()
         },
         "oks_per_joint": dict(zip(data.layout.keypoints, per_joint_oks(last).tolist(), strict=True)),
         "unpaired": pairs.unpaired,
@@ -220,7 +219,7 @@ def score(
         metrics["centers"] = centers.summary() | {"of": VISIBLE[visible][1]}
     tables = {
         "layers.csv": pd.DataFrame([{"layer": n} | result.known for n, result in enumerate(results, 1)]),
-        "matches.csv": matches(pairs, ids, annotation_ids(truth), visible),
+        "matches.csv": matches(pairs, ids, annotation_ids(data.ground_truth), visible),
         "visibility.csv": joints(pairs, data.layout.keypoints),
     }
     return plain(metrics), tables
