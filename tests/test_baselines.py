@@ -9,6 +9,7 @@ from posekit import models
 from posekit.data.augment import Augment
 from posekit.data.drawn.scenes import Scenes
 from posekit.data.loader import Loader
+from posekit.evaluation.boxes import box_rows, evaluate_boxes
 from posekit.layouts import COCO
 from posekit.losses.associative_embedding import AssociativeEmbeddingCriterion, gaussians, tag_losses
 from posekit.losses.openpose import OpenPoseCriterion, limb_fields, part_heatmaps, parts_of
@@ -19,6 +20,10 @@ from posekit.losses.yolox_pose import YoloxPoseCriterion, product_logit
 from posekit.models.associative_embedding import flip_test
 from posekit.models.part_affinity import LIMBS, assemble
 from posekit.models.tag_grouping import MODES, Grouping, group
+from posekit.poses import Poses
+from posekit.training.evaluate import evaluate_run
+from posekit.training.loop import train
+from posekit.training.recipes import recipe
 
 PUBLISHED = {  # parameters: counted from the published networks
     "ae_r50_stride4": 34_004_066,
@@ -276,3 +281,27 @@ def test_what_cannot_be_built_is_a_sentence(name, options, sentence):
 def test_sizes_that_the_stride_does_not_divide_are_refused(name):
     with pytest.raises(ValueError, match="multiples of 32, not 100 x 128"):
         models.build(name)(torch.zeros(1, 3, 100, 128))
+
+
+def test_boxes_are_scored_as_coco_scores_them():
+    data = Scenes(style="people", seed=5, count=4, size=128, people=(1, 3), workers=1)
+    rows = []
+    for i, image_id in enumerate(data.ids):
+        boxes = data.target(i)["boxes"]
+        nothing = np.zeros((len(boxes), 0), np.float32)
+        rows += box_rows(Poses(nothing[..., None].repeat(2, -1), nothing, np.ones(len(boxes), "f4"), boxes), image_id)
+    assert evaluate_boxes(data.ground_truth, rows)["AP"] == pytest.approx(1)
+    assert 0 < evaluate_boxes(data.ground_truth, rows[:2])["AP"] < 1
+    assert set(evaluate_boxes(data.ground_truth, []).values()) == {0.0}
+
+
+@pytest.mark.parametrize("name", ["rtmdet_tiny", "ae_tiny", "rtmpose_tiny"])
+def test_a_baseline_trains_and_is_evaluated(name, tmp_path):
+    made = recipe(name, steps=2, images=32, val_images=4, warmup=1)
+    train(made, tmp_path / "run", report=lambda _: None)
+    metrics = evaluate_run(tmp_path / "run", report=lambda _: None)
+    assert 0 <= metrics["AP"] <= 1 and metrics["images"] == 4
+    assert (tmp_path / "run" / "layers.csv").exists() == (name != "rtmdet_tiny")
+    if name == "rtmdet_tiny":  # top-down models take its boxes
+        options = {"images": 4, "folder": tmp_path / "two", "boxes": str(tmp_path / "run")}
+        assert evaluate_run("data/weights/vitpose_tiny", report=lambda _: None, **options)["images"] == 4

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
 from posekit.models.backbones import convolution
-from posekit.models.part_affinity import LIMBS, PARTS, assemble
+from posekit.models.part_affinity import LIMBS, PARTS, TO_COCO, assemble
 from posekit.poses import Poses
 
 COARSEST = 8
@@ -29,7 +29,6 @@ class OpenPose(nn.Module):
     """
 
     stride = 8
-    num_keypoints = 17  # COCO's; the neck serves the assembly
 
     def __init__(
         self,
@@ -37,6 +36,7 @@ class OpenPose(nn.Module):
         features: int,
         *,
         input: InputSpec,
+        num_keypoints: int = len(TO_COCO),
         stages: int = 6,
         width: int = 128,
         kernel: int = 7,
@@ -44,7 +44,11 @@ class OpenPose(nn.Module):
         first: tuple[int, int] = (128, 512),
     ) -> None:
         super().__init__()
-        self.input, self.trunk = input, trunk
+        if num_keypoints != len(TO_COCO):
+            raise ValueError(
+                f"OpenPose's parts and limbs are those of COCO's {len(TO_COCO)} keypoints, not {num_keypoints}"
+            )
+        self.input, self.num_keypoints, self.trunk = input, num_keypoints, trunk
         outputs = {"pafs": 2 * len(LIMBS), "heatmaps": len(PARTS) + 1}
         inputs = features + sum(outputs.values())
         self.branches = nn.ModuleDict(
@@ -108,7 +112,7 @@ def _branch(inputs: int, outputs: int, width: int, kernel: int, depth: int, last
     return branch
 
 
-def openpose_coco(pretrained: bool = False) -> OpenPose:
+def openpose_coco(pretrained: bool = False, **overrides) -> OpenPose:
     """VGG-19 up to conv4_2, two convolutions, six stages: 52.31 M parameters, 263 GMAC for 512 x 512.
 
     `pretrained`: torchvision's VGG-19. Input: shortest side 368.
@@ -117,7 +121,7 @@ def openpose_coco(pretrained: bool = False) -> OpenPose:
 
     features = vgg19(weights=VGG19_Weights.IMAGENET1K_V1 if pretrained else None).features[:23]
     own = (nn.Conv2d(512, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 128, 3, padding=1), nn.ReLU())
-    return OpenPose(nn.Sequential(*features, *own), 128, input=InputSpec(size=368, fit="shortest"))
+    return OpenPose(nn.Sequential(*features, *own), 128, **{"input": InputSpec(size=368, fit="shortest")} | overrides)
 
 
 def openpose_tiny(**overrides) -> OpenPose:

@@ -131,6 +131,7 @@ class RTMDet(nn.Module):
     """A person detector; it finds no keypoints (K = 0): its `Poses` are boxes and scores."""
 
     num_keypoints = 0
+    features = (3, 4, 5)  # levels of the pyramid that predict: level l has stride 2 ** l
 
     def __init__(self, widths: tuple[int, ...], blocks: tuple[int, ...], *, width: int = 64, input: InputSpec) -> None:
         super().__init__()

@@ -19,15 +19,14 @@ from posekit.data.mosaic import MIXES, Mosaic
 from posekit.data.topdown import ConcatDataset, PersonCrops
 from posekit.files import relative
 from posekit.input_spec import InputSpec
-from posekit.layouts import COCO, Layout
+from posekit.layouts import Layout
 from posekit.protocols import Criterion, PoseDataset, PoseModel
 from posekit.training.datasets import check_people, names_of, open_data
 from posekit.training.recipe_fields import CHOICES
-from posekit.training.recipes import Recipe, family_of, from_record, plain_options
+from posekit.training.recipes import WITHOUT_KEYPOINTS, Recipe, family_of, from_record, plain_options
 from posekit.training.weights import load, weights_file
 
 SEVERAL = ("vitpose", "mae")  # families that learn from people of several data sets in one batch
-COCO_ONLY = ("openpose",)  # its parts and limbs are COCO's
 
 
 @dataclass
@@ -86,9 +85,7 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
 def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> nn.Module:
     """The recipe's model, with its starting weights where it names some. Several K: a head for each."""
     family = family_of(recipe.model)
-    if family in COCO_ONLY and num_keypoints != len(COCO):
-        raise ValueError(f"{recipe.model} knows COCO's {len(COCO)} keypoints, and the data have {num_keypoints}")
-    overrides = {} if family in ("mae", *COCO_ONLY) else {"num_keypoints": num_keypoints}
+    overrides = {} if family in WITHOUT_KEYPOINTS else {"num_keypoints": num_keypoints}
     model = with_options(models.build, recipe.model_options, recipe.model, field="model_options", **overrides)
     if recipe.weights:
         from posekit.models.checkpoints import read, size, start_from
@@ -178,6 +175,7 @@ def build_criterion(recipe: Recipe, model: nn.Module, layout: Layout, stage: int
     from posekit.losses.openpose import OpenPoseCriterion
     from posekit.losses.poet import PoetCriterion
     from posekit.losses.reconstruction import ReconstructionCriterion
+    from posekit.losses.rtmdet import RtmdetCriterion
     from posekit.losses.rtmo import RtmoCriterion
     from posekit.losses.simcc import SimccCriterion
     from posekit.losses.yolox_pose import YoloxPoseCriterion
@@ -200,6 +198,8 @@ def build_criterion(recipe: Recipe, model: nn.Module, layout: Layout, stage: int
             criterion = with_options(OpenPoseCriterion, options, model.stride)
         case "rtmpose":
             criterion = with_options(SimccCriterion, options, model.crop_size)
+        case "rtmdet":
+            criterion = with_options(RtmdetCriterion, options)
         case "yolox":
             criterion = with_options(YoloxPoseCriterion, options, layout.sigmas, auxiliary=late)
         case _:
@@ -212,8 +212,8 @@ def check_family(recipe: Recipe, model: PoseModel, family: str) -> None:
     if recipe.backbone_steps and family != "poet":
         raise ValueError(f"backbone_steps is {recipe.backbone_steps}: only POET's backbones are trained alone first")
     odd = [size for size in (recipe.size or model.input.size, *recipe.sizes) if size % 32]
-    if odd and family in ("rtmo", "yolox"):
-        name = {"rtmo": "RTMO", "yolox": "YOLOX-Pose"}[family]
+    names = {"rtmo": "RTMO", "yolox": "YOLOX-Pose", "rtmdet": "RTMDet"}
+    if odd and (name := names.get(family)):
         raise ValueError(f"{name} sees images whose sides are multiples of 32, not {odd[0]}; change size or sizes")
 
 

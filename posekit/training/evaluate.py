@@ -33,7 +33,7 @@ from posekit.topdown import THRESHOLD, poses_of_boxes
 from posekit.training.datasets import DATA_PARAMETERS, open_data
 from posekit.training.loop import WEIGHTS
 from posekit.training.recipes import Recipe, from_record
-from posekit.training.validation import scoring
+from posekit.training.validation import numbers_of, rows_of, scoring
 from posekit.training.weights import trained_model
 
 NO_POSES = "{run} holds {model}, which finds no keypoints, so there is no AP: give it to a ViTPose as its weights"
@@ -61,14 +61,15 @@ def evaluate_run(
             annotations of a COCO folder that cannot be used, as does the run's recipe on its own data. data_options: of
             a COCO folder, as in `Recipe.data_options`; None = the recipe's for its own data, none for another folder.
         boxes: whom a top-down model looks at. "truth" = annotated boxes; the path of a COCO detections file; or a run
-            folder of a one-stage model, whose `predictions.json` tells where people are.
+            folder of a detector or a one-stage model, whose `predictions.json` tells where people are.
 
     Files: `predictions.json` (COCO result rows of the last layer), `metrics.json` (what is returned), `layers.csv` (the
     ten numbers per decoder layer; a model without layers counts as one), `matches.csv` (a row per annotated person with
     the prediction that it was paired with, one to one by the largest sum of OKS), `visibility.csv` (a row per joint of
     these people: annotated flag 0, 1, 2 and predicted visibility). Centre columns are empty where the model predicts
     none or the person has none. Where images have a `crowdIndex`, the numbers go on with the AP of its three bands.
-    `run.json` of another folder tells what was evaluated; in the run's own folder it gets an entry `evaluation`.
+    `run.json` of another folder tells what was evaluated; in the run's own folder it gets an entry `evaluation`. A
+    detector's numbers are those of its bounding boxes, and its files `predictions.json` and `metrics.json` alone.
 
     Raises:
         FileNotFoundError: no run, or no weights in it. ValueError: data that cannot be used (one sentence), a `folder`
@@ -98,11 +99,19 @@ def evaluate_run(
         made = provenance(parameters, seed=record["provenance"]["seed"], data=data, device=device)
         start = time.monotonic()
         seen, layers = forward(model.to(device), data, recipe, device, report, str(boxes))
-        metrics, tables = score(data, seen, layers, recipe.loss_options.get("visible", "released"))
+        ids = [data.ids[i] for i in seen]
+        if model.num_keypoints:
+            metrics, tables = score(data, seen, layers, recipe.loss_options.get("visible", "released"))
+            results = {name: metrics[name] for name in tables["layers.csv"].columns[1:]}
+            rows = result_rows(layers[-1], ids, data.category_id)
+        else:
+            pairs = zip(layers[-1], ids, strict=True)
+            rows = [row for poses, image_id in pairs for row in rows_of(poses, image_id, data.category_id)]
+            results, tables = numbers_of(data, rows, detector=True), {}
+            metrics = results | {"images": len(seen), "skipped_because": notes.left_out_of(data)}
         made["seconds"] = round(time.monotonic() - start, 3)
 
-        ids = [data.ids[i] for i in seen]
-        write_json(folder / "predictions.json", result_rows(layers[-1], ids, data.category_id), indent=None)
+        write_json(folder / "predictions.json", rows, indent=None)
         for name, table in tables.items():
             write_bytes(folder / name, table.to_csv(index=False, lineterminator="\n").encode())
         before = read_json(folder / "metrics.json") if own and (folder / "metrics.json").exists() else {}
@@ -111,7 +120,6 @@ def evaluate_run(
         if own:
             record |= {"evaluation": made | noticed}
         else:
-            results = {name: metrics[name] for name in tables["layers.csv"].columns[1:]}
             record = {"folder": relative(folder), "status": "done", "reason": None, "sessions": 1, **noticed}
             record |= {"results": results, "parameters": made.pop("parameters"), "provenance": made}
         write_json(folder / "run.json", record)
@@ -138,8 +146,11 @@ def boxes_of(boxes: str, data: PoseDataset) -> str | list[Poses]:
     predictions = resolve(boxes) / "predictions.json"
     if not predictions.is_file():
         raise FileNotFoundError(f"boxes is {boxes!r}: give 'truth', COCO detections, or a run with predictions.json")
+    rows = read_json(predictions)
+    if rows and "bbox" in rows[0]:  # a detector's
+        return str(predictions)
     found: dict[int, list[dict]] = {image_id: [] for image_id in data.ids}
-    for row in read_json(predictions):
+    for row in rows:
         if row["image_id"] in found:
             found[row["image_id"]].append(row)
     return [Poses.from_coco(rows, len(data.layout)) for rows in found.values()]

@@ -16,7 +16,8 @@ import yaml
 
 from posekit.training import recipe_fields
 
-FAMILIES = ("poet", "rtmo", "vitpose", "mae", "ae", "openpose", "simple", "rtmpose", "yolox")
+FAMILIES = ("poet", "rtmo", "vitpose", "mae", "ae", "openpose", "simple", "rtmpose", "yolox", "rtmdet")
+WITHOUT_KEYPOINTS = ("mae", "rtmdet")  # families that find none
 
 
 @dataclass(frozen=True)

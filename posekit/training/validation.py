@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from posekit.data.transforms import decode
+from posekit.evaluation.boxes import box_rows, evaluate_boxes
 from posekit.evaluation.coco import evaluate
+from posekit.poses import Poses
 from posekit.protocols import Criterion, PoseDataset
 from posekit.training.build import Parts
 
@@ -61,9 +63,9 @@ def validate(
             for poses, target in zip(decode(model, outputs, batch), batch["targets"], strict=True) if decodes else ():
                 fine = poses.finite()
                 lost_poses += int((~fine).sum())
-                rows += poses.select(fine).to_coco(target["image_id"], data.category_id)
+                rows += rows_of(poses.select(fine), target["image_id"], data.category_id)
         if decodes:
-            found[name], numbers = rows, evaluate(data.ground_truth, rows, **scoring(data)).known
+            found[name], numbers = rows, numbers_of(data, rows, detector=not model.num_keypoints)
             stats |= ({} if index else numbers) | ({"AP_" + name: numbers["AP"]} if several else {})
     troubles = []
     if lost_images:
@@ -72,6 +74,19 @@ def validate(
     if lost_poses:
         troubles.append(f"{lost_poses} predicted poses are not finite and are left out of the AP")
     return Validation({"val_" + name: value / max(images, 1) for name, value in sums.items()} | stats, found, troubles)
+
+
+def rows_of(poses: Poses, image_id: int, category_id: int) -> list[dict]:
+    """COCO result rows: keypoints, or of a detector, which finds none, bounding boxes."""
+    detector = not poses.keypoints.shape[1]
+    return box_rows(poses, image_id, category_id) if detector else poses.to_coco(image_id, category_id)
+
+
+def numbers_of(data: PoseDataset, rows: list[dict], detector: bool) -> dict[str, Any]:
+    """COCO's numbers of keypoints, or of a detector's bounding boxes; those without an annotation left out."""
+    if detector:
+        return evaluate_boxes(data.ground_truth, rows, data.category_id)
+    return evaluate(data.ground_truth, rows, **scoring(data)).known
 
 
 def scoring(data: PoseDataset) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from posekit.models.checkpoints_vitpose import size
 from posekit.models.vitpose import merge_experts
 from posekit.protocols import PoseDataset
 from posekit.training.datasets import names_of
-from posekit.training.recipes import Recipe, family_of, from_record, plain_options
+from posekit.training.recipes import WITHOUT_KEYPOINTS, Recipe, family_of, from_record, plain_options
 
 WEIGHTS = "data/weights"  # our own reference models, shipped with the repository
 
@@ -64,7 +64,7 @@ def trained_model(recipe: Recipe, run: str | Path, data: PoseDataset, dataset: s
     Raises:
         ValueError: none has as many; or weights of another model.
     """
-    if family_of(recipe.model) == "mae":
+    if family_of(recipe.model) in WITHOUT_KEYPOINTS:
         return load(recipe.model, run)
     own = names_of(recipe.dataset)
     if len(own) == 1:
