@@ -16,8 +16,11 @@ from posebook.benchmarks.timing import Clock, Method, Scene, Speed
 from posekit import models
 from posekit.data.crops import box_matrices, crop_people
 from posekit.data.drawn.scenes import Scenes
-from posekit.data.transforms import normalise
-from posekit.models.heatmap_nets import simple_baseline_r50
+from posekit.data.transforms import invert, normalise
+from posekit.layouts import COCO
+from posekit.models.simple_baseline import simple_baseline_r50
+from posekit.poses import join
+from posekit.topdown import merge_crops
 
 POET, TOP_DOWN_GT_BOXES, TOP_DOWN_DETECTOR = "poet_r50", "simple_baseline_r50", "mask_rcnn_simple_baseline_r50"
 
@@ -67,7 +70,9 @@ def top_down_method(model, detector=None, device: str = "cpu", batched: bool = T
             chunks = [crops] if batched else crops.split(1)
             maps = torch.cat([model(chunk)["heatmaps"] for chunk in chunks])
             clock.lap("T")
-            model.decode({"heatmaps": maps}, matrices, scene.boxes)
+            poses = join(model.decode({"heatmaps": maps}, torch.tensor([model.crop_size] * len(crops))))
+            back, areas, ones = invert(matrices), (scene.boxes[:, 2:] - scene.boxes[:, :2]).prod(1), np.ones(len(crops))
+            merge_crops(poses, back, scene.boxes, ones, areas, COCO.sigmas, None)
             clock.lap("P")
 
     return run
