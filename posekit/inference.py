@@ -12,10 +12,13 @@ from itertools import islice
 import numpy as np
 import torch
 
+from posekit.data.crops import box_faults
 from posekit.data.images import as_array, frames_of, images_in
 from posekit.data.transforms import decode, make_batch
+from posekit.layouts import sigmas_for
 from posekit.poses import Poses, drop_not_finite
 from posekit.protocols import PoseModel
+from posekit.topdown import poses_of_boxes
 
 
 class Predictor:
@@ -86,13 +89,7 @@ class Predictor:
 
         Boxes without area, or with a number that is not finite, are left out.
         """
-        from posekit.data.crops import box_faults
-        from posekit.layouts import LAYOUTS, sigmas_for
-        from posekit.topdown import poses_of_boxes
-
-        count, rows = self.model.num_keypoints, []
-        known = [layout.sigmas for layout in LAYOUTS.values() if len(layout) == count]
-        sigmas = known[0] if known else sigmas_for(None, count)[0]
+        (sigmas, _), rows = sigmas_for(None, self.model.num_keypoints), []
         for image, found in zip(arrays, people, strict=True):
             good = np.isfinite(found.scores)
             good[list(box_faults(found.boxes))] = False

@@ -35,7 +35,7 @@ from posekit.training.recipes import RECIPES, Recipe, from_record, recipe
         ({"model_options": [1]}, "model_options of the recipe is .*: it must be names with values"),
         ({"data_options": {"annotation": "a.json"}}, "data_options of the recipe has 'annotation'; it takes annot"),
     ],
-)  # fmt: skip
+)
 def test_a_field_that_cannot_be_is_a_sentence(changes, words):
     with pytest.raises(ValueError, match=words):
         recipe("poet_tiny", **changes)
@@ -56,8 +56,9 @@ def test_limits_and_choices_are_of_fields_that_there_are():
 
 anything = st.recursive(
     st.sampled_from([None, True, False, -1, 0, 1, 3, 10**30, -0.5, 0.5, 1e300, math.nan, math.inf, "", "a", "skip"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2), max_leaves=4,
-)  # fmt: skip
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=4,
+)
 
 
 @given(st.dictionaries(st.sampled_from(sorted(Recipe.__dataclass_fields__)), anything, max_size=3))

@@ -58,10 +58,13 @@ def test_a_part_of_another_type_is_a_sentence_for_every_reader(folder, content, 
     write(folder, content)
     (folder / "model.safetensors").write_bytes(b"")
     readers = {
-        "load_run": lambda: runs.load_run(folder), "footer": lambda: runs.footer(folder),
-        "RunFiles": lambda: RunFiles(str(folder)), "evaluate_run": lambda: evaluate_run(folder),
-        "load": lambda: load("poet_tiny", folder), "open": lambda: runs.Run.open(folder, {}, seed=0),
-    }  # fmt: skip
+        "load_run": lambda: runs.load_run(folder),
+        "footer": lambda: runs.footer(folder),
+        "RunFiles": lambda: RunFiles(str(folder)),
+        "evaluate_run": lambda: evaluate_run(folder),
+        "load": lambda: load("poet_tiny", folder),
+        "open": lambda: runs.Run.open(folder, {}, seed=0),
+    }
     for name, read in readers.items():
         with pytest.raises(ValueError, match=words):
             read()

@@ -47,8 +47,12 @@ def test_json_takes_numpy_and_drops_nan(tmp_path):
     value = {"ap": np.float32(0.5), "n": np.int64(3), "rows": np.eye(2), "loss": float("nan"), "kept": True}
     write_json(tmp_path / "deep" / "m.json", value)
     assert read_json(tmp_path / "deep" / "m.json") == {
-        "ap": 0.5, "n": 3, "rows": [[1.0, 0.0], [0.0, 1.0]], "loss": None, "kept": True,
-    }  # fmt: skip
+        "ap": 0.5,
+        "n": 3,
+        "rows": [[1.0, 0.0], [0.0, 1.0]],
+        "loss": None,
+        "kept": True,
+    }
     (tmp_path / "bad.json").write_text('{"a": ')
     with pytest.raises(ValueError, match="bad.json is not JSON"):
         read_json(tmp_path / "bad.json")
@@ -241,10 +245,15 @@ def test_footer_says_shared_facts_once():
             "folder": f"data/runs/quick/{name}",
             "parameters": {"model": name},
             "provenance": {
-                "commit": "abc1234", "dirty": True, "device": "cpu", "threads": 2, "seed": seed,
-                "started": "2026-11-20T10:00:00+00:00", "data": {"name": "people"},
+                "commit": "abc1234",
+                "dirty": True,
+                "device": "cpu",
+                "threads": 2,
+                "seed": seed,
+                "started": "2026-11-20T10:00:00+00:00",
+                "data": {"name": "people"},
             },
-        }  # fmt: skip
+        }
 
     end = "commit abc1234* · 2 threads CPU · 2026-11-20"
     assert runs.footer(record("poet_tiny", 0)) == f"drawn people · profile quick · poet_tiny seed 0 · {end}"

@@ -69,11 +69,16 @@ def test_layers_near_the_picture_learn_slowly_and_tables_do_not_decay():
     groups = parameter_groups(model, Recipe("x", groups="layers", lr=1.0, weight_decay=0.1, layer_decay=0.5))
     told = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     assert {name: told[id(p)] for name, p in model.named_parameters()} == {
-        "backbone.pos_embed": (0.125, 0.0), "backbone.patch_embed.weight": (0.125, 0.1),
-        "backbone.patch_embed.bias": (0.125, 0.0), "backbone.blocks.0.weight": (0.25, 0.1),
-        "backbone.blocks.0.bias": (0.25, 0.0), "backbone.blocks.1.weight": (0.5, 0.1),
-        "backbone.blocks.1.bias": (0.5, 0.0), "head.weight": (1.0, 0.1), "head.bias": (1.0, 0.0),
-    }  # fmt: skip
+        "backbone.pos_embed": (0.125, 0.0),
+        "backbone.patch_embed.weight": (0.125, 0.1),
+        "backbone.patch_embed.bias": (0.125, 0.0),
+        "backbone.blocks.0.weight": (0.25, 0.1),
+        "backbone.blocks.0.bias": (0.25, 0.0),
+        "backbone.blocks.1.weight": (0.5, 0.1),
+        "backbone.blocks.1.bias": (0.5, 0.0),
+        "head.weight": (1.0, 0.1),
+        "head.bias": (1.0, 0.0),
+    }
     assert groups[0]["name"] == "head"
 
 
@@ -85,10 +90,15 @@ def test_unknown_groups_give_a_sentence():
 @pytest.mark.parametrize(
     ("name", "key"),
     [
-        ("rtmo_t", "body7_t"), ("rtmo_s", "coco_s"), ("rtmo_m", "coco_m"), ("rtmo_l", "coco_l"),
-        ("rtmo_s_crowdpose", "crowdpose_s"), ("rtmo_m_crowdpose", "crowdpose_m"), ("rtmo_l_crowdpose", "crowdpose_l"),
+        ("rtmo_t", "body7_t"),
+        ("rtmo_s", "coco_s"),
+        ("rtmo_m", "coco_m"),
+        ("rtmo_l", "coco_l"),
+        ("rtmo_s_crowdpose", "crowdpose_s"),
+        ("rtmo_m_crowdpose", "crowdpose_m"),
+        ("rtmo_l_crowdpose", "crowdpose_l"),
     ],
-)  # fmt: skip
+)
 def test_published_recipes_have_the_published_losses(name, key):
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in RECIPES[name].loss_options.items()}
     assert options == PUBLISHED[key]

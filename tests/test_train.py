@@ -48,9 +48,18 @@ def same(a, b) -> bool:
 def gains_by_heart(folder, seed=0) -> dict[str, float]:
     """By which share the terms of POET's loss fall from steps 1-50 to 151-200, on two pictures without augmentation."""
     options = small(
-        images=2, val_images=2, batch_size=2, steps=200, augment="none", size=128, people=(1, 2), ema=0.0, warmup=20,
-        backbone_steps=0, seed=seed,
-    )  # fmt: skip
+        images=2,
+        val_images=2,
+        batch_size=2,
+        steps=200,
+        augment="none",
+        size=128,
+        people=(1, 2),
+        ema=0.0,
+        warmup=20,
+        backbone_steps=0,
+        seed=seed,
+    )
     loop.train(options, folder, report=lambda line: None)
     log = runs.read_log(folder / "log.csv")
     return {name: 1 - log[-1][f"train_{name}"] / log[0][f"train_{name}"] for name in ("loss_kpts", "loss_ce")}
@@ -222,9 +231,13 @@ def test_two_processes_make_one_run_also_when_one_sees_nobody(tmp_path):
     (tmp_path / "together.py").write_text(TOGETHER)
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("LOCAL_", "NODE_", "WORLD_", "MASTER_"))}
     done = subprocess.run(
-        [sys.executable, "together.py"], cwd=tmp_path, env=clean, text=True, capture_output=True,
+        [sys.executable, "together.py"],
+        cwd=tmp_path,
+        env=clean,
+        text=True,
+        capture_output=True,
         timeout=1200,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     folder = tmp_path / "together"
     record, log = runs.load_run(folder), runs.read_log(folder / "log.csv")

@@ -40,12 +40,18 @@ TINY = {"dim": 32, "heads": 2, "depth": 2}
 FAMILIES = {
     "poet_tiny": {"size": 64, "backbone_steps": 3, "ema": 0.5},
     "rtmo_tiny": {
-        "size": 64, "augment": "rtmo_scenes", "late_augment": "rtmo_late", "stage2_at": 0.4, "late_at": 0.6,
-        "model_options": {"widths": [8, 8, 16, 16, 16], "bins": [12, 16]}, "ema": 0.5, "ema_ramp": 3,
+        "size": 64,
+        "augment": "rtmo_scenes",
+        "late_augment": "rtmo_late",
+        "stage2_at": 0.4,
+        "late_at": 0.6,
+        "model_options": {"widths": [8, 8, 16, 16, 16], "bins": [12, 16]},
+        "ema": 0.5,
+        "ema_ramp": 3,
     },
     "vitpose_tiny": {"size": 128, "model_options": TINY | {"filters": 8, "drop_path": 0.2}, "ema": 0.5},
     "mae_tiny": {"size": 128, "model_options": TINY | {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2}},
-}  # fmt: skip
+}
 AIMS = {  # name -> (end of the file's path, function)
     "anywhere": ("posekit/training/loop.py", "fit"),
     "forward": ("lightning_fabric/wrappers.py", "forward"),

@@ -50,22 +50,44 @@ def aimed(family: str, seed: int, aims: list[tuple[str, str]], **options) -> lis
 
 
 IN_SHORT = [
-    ("INT2", "forward"), ("INT", "backward"), ("INT2", "optimiser"), ("INT", "average"), ("INT", "validation"),
-    ("KILL", "checkpoint"), ("INT2", "record"), ("KILL", "weights"),
-]  # fmt: skip
-ALL = [(kind, aim) for aim in (
-    "forward", "backward", "optimiser", "average", "validation", "checkpoint", "log", "record", "weights", "end",
-) for kind in ("INT", "INT2", "KILL")]  # fmt: skip
+    ("INT2", "forward"),
+    ("INT", "backward"),
+    ("INT2", "optimiser"),
+    ("INT", "average"),
+    ("INT", "validation"),
+    ("KILL", "checkpoint"),
+    ("INT2", "record"),
+    ("KILL", "weights"),
+]
+ALL = [
+    (kind, aim)
+    for aim in (
+        "forward",
+        "backward",
+        "optimiser",
+        "average",
+        "validation",
+        "checkpoint",
+        "log",
+        "record",
+        "weights",
+        "end",
+    )
+    for kind in ("INT", "INT2", "KILL")
+]
 # two of an epoch's three batches make a step, so validations fall between the batches of one
 ACCUMULATING = {"accumulate": 2, "steps": 5, "warmup": 1}
 
 
 def test_moments_after_warm_up_and_inside_everything_that_counts(tmp_path):
     drills = [
-        one("poet_tiny", "INT", "pre-training", 2000), one("poet_tiny", "INT", "anywhere", 50_000),
-        one("rtmo_tiny", "KILL", "anywhere", 150_000), one("mae_tiny", "INT", "anywhere", 5_000),
-        one("mae_tiny", "KILL", "anywhere", 20_000), one("mae_tiny", "TERM", "anywhere", 10_000),
-    ]  # fmt: skip
+        one("poet_tiny", "INT", "pre-training", 2000),
+        one("poet_tiny", "INT", "anywhere", 50_000),
+        one("rtmo_tiny", "KILL", "anywhere", 150_000),
+        one("mae_tiny", "INT", "anywhere", 5_000),
+        one("mae_tiny", "KILL", "anywhere", 20_000),
+        one("mae_tiny", "TERM", "anywhere", 10_000),
+    ]
     often = [["INT", "anywhere", 0.1], ["TERM", "anywhere", 0.05], ["INT", "validation", 0.1]]
     drills += [{"family": "vitpose_tiny", "breaks": often}, *aimed("vitpose_tiny", 0, IN_SHORT)]
     drills += aimed("vitpose_tiny", 1, [("INT", "anywhere"), ("KILL", "validation")], changes=ACCUMULATING)
@@ -90,9 +112,8 @@ def test_every_family_at_twenty_moments_of_each_signal_and_in_every_part(tmp_pat
         folder = tmp_path / family
         folder.mkdir()
         drills = [
-            one(family, kind, "anywhere", 0.98 * chance.random())
-            for kind in ("INT", "TERM", "KILL") for _ in range(20)
-        ]  # fmt: skip
+            one(family, kind, "anywhere", 0.98 * chance.random()) for kind in ("INT", "TERM", "KILL") for _ in range(20)
+        ]
         drills += [one(family, kind, "checkpoint", 0.98 * chance.random(), **SOON) for kind in CODES for _ in range(2)]
         drills += aimed(family, number, [pair for pair in ALL if pair[1] != "average" or family != "mae_tiny"])
         changed = [("INT", "anywhere"), ("TERM", "validation"), ("KILL", "anywhere"), ("KILL", "checkpoint")]
