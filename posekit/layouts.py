@@ -20,8 +20,7 @@ LEFT, RIGHT, MIDDLE = "#0072B2", "#E69F00", "#009E73"
 class Layout:
     """A named set of K keypoints.
 
-    `sigmas` (K,): OKS fall-off, in units of the square root of the object's area. `flip` (K,): permutation that
-    swaps left and right. `limbs`: index pairs to draw. `parts` and `colours`: one entry per keypoint.
+    `sigmas` (K,): OKS fall-off, in units of the square root of the object's area. `limbs`: index pairs to draw.
     """
 
     name: str
@@ -48,10 +47,15 @@ class Layout:
         return np.array([j if order[j] == i else i for i, j in enumerate(order)], int)
 
     @property
+    def can_flip(self) -> bool:
+        """Whether a mirrored image can be annotated: the names tell the sides, or there is nothing to swap."""
+        return len(self) == 1 or bool((self.flip != np.arange(len(self))).any())
+
+    @property
     def colours(self) -> tuple[str, ...]:
         """One colour per keypoint: left, right, middle."""
         paired = self.flip != np.arange(len(self))
-        sides = {"left": LEFT, "right": RIGHT} | {"l": LEFT, "r": RIGHT}
+        sides = {"left": LEFT, "right": RIGHT, "l": LEFT, "r": RIGHT}
         colours = []
         for name, pair in zip(self.keypoints, paired, strict=True):
             named = [word for word in _words(name) if word in sides and (pair or len(word) > 1)]
@@ -77,109 +81,26 @@ def _mirrored(name: str) -> list[str]:
     return [other for other in (whole, inside, first) if other != small]
 
 
+def _limbs(pairs: str) -> tuple[tuple[int, int], ...]:
+    """ "15-13 13-11" -> (15, 13), (13, 11)"""
+    return tuple((int(a), int(b)) for a, b in (pair.split("-") for pair in pairs.split()))
+
+
 COCO = Layout(
-    name="coco",
-    keypoints=(
-        "nose",
-        "left_eye",
-        "right_eye",
-        "left_ear",
-        "right_ear",
-        "left_shoulder",
-        "right_shoulder",
-        "left_elbow",
-        "right_elbow",
-        "left_wrist",
-        "right_wrist",
-        "left_hip",
-        "right_hip",
-        "left_knee",
-        "right_knee",
-        "left_ankle",
-        "right_ankle",
+    "coco",
+    keypoints=tuple(
+        "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
+        "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle".split()
     ),
-    sigmas=np.array(
-        [
-            0.026,
-            0.025,
-            0.025,
-            0.035,
-            0.035,
-            0.079,
-            0.079,
-            0.072,
-            0.072,
-            0.062,
-            0.062,
-            0.107,
-            0.107,
-            0.087,
-            0.087,
-            0.089,
-            0.089,
-        ]
-    ),
-    limbs=(
-        (15, 13),
-        (13, 11),
-        (16, 14),
-        (14, 12),
-        (11, 12),
-        (5, 11),
-        (6, 12),
-        (5, 6),
-        (5, 7),
-        (6, 8),
-        (7, 9),
-        (8, 10),
-        (1, 2),
-        (0, 1),
-        (0, 2),
-        (1, 3),
-        (2, 4),
-        (3, 5),
-        (4, 6),
-    ),
+    sigmas=np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000,
+    limbs=_limbs("15-13 13-11 16-14 14-12 11-12 5-11 6-12 5-6 5-7 6-8 7-9 8-10 1-2 0-1 0-2 1-3 2-4 3-5 4-6"),
 )
-
 CROWDPOSE = Layout(
-    name="crowdpose",
-    keypoints=(
-        "left_shoulder",
-        "right_shoulder",
-        "left_elbow",
-        "right_elbow",
-        "left_wrist",
-        "right_wrist",
-        "left_hip",
-        "right_hip",
-        "left_knee",
-        "right_knee",
-        "left_ankle",
-        "right_ankle",
-        "top_head",
-        "neck",
-    ),
-    sigmas=np.array([0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079]),
-    limbs=(
-        (10, 8),
-        (8, 6),
-        (11, 9),
-        (9, 7),
-        (6, 7),
-        (0, 6),
-        (1, 7),
-        (0, 1),
-        (0, 2),
-        (1, 3),
-        (2, 4),
-        (3, 5),
-        (13, 12),
-        (0, 13),
-        (1, 13),
-    ),
+    "crowdpose",
+    keypoints=(*COCO.keypoints[5:], "top_head", "neck"),
+    sigmas=np.array([*COCO.sigmas[5:], 0.079, 0.079]),
+    limbs=_limbs("10-8 8-6 11-9 9-7 6-7 0-6 1-7 0-1 0-2 1-3 2-4 3-5 13-12 0-13 1-13"),
 )
-
 SYNONYMS = {"head": "top_head"}  # CrowdPose's own files differ in this one name
 EQUAL = 0.079  # the shoulder's, for joints that no layout knows
 LAYOUTS = {layout.name: layout for layout in (COCO, CROWDPOSE)}
@@ -194,18 +115,15 @@ def layout_for(keypoints: int | Sequence[str]) -> Layout:
     Raises:
         ValueError: a bare number that no known layout has.
     """
-    if isinstance(keypoints, int):
-        for layout in LAYOUTS.values():
-            if len(layout) == keypoints:
-                return layout
-        known = ", ".join(f"{name} ({len(layout)})" for name, layout in LAYOUTS.items())
-        raise ValueError(f"no keypoint layout has {keypoints} keypoints; known: {known}; or give the names")
-    names = tuple(keypoints)
+    names = keypoints if isinstance(keypoints, int) else tuple(keypoints)
     for layout in LAYOUTS.values():
-        if layout.keypoints == names:
+        if names in (len(layout), layout.keypoints):
             return layout
+    if isinstance(names, int):
+        known = ", ".join(f"{name} ({len(layout)})" for name, layout in LAYOUTS.items())
+        raise ValueError(f"no keypoint layout has {names} keypoints; known: {known}; or give the names")
     sigmas, _ = sigmas_for(names, len(names))
-    return Layout(name=f"custom{len(names)}", keypoints=names, sigmas=sigmas.copy(), limbs=())
+    return Layout(f"custom{len(names)}", names, sigmas.copy(), limbs=())
 
 
 def sigmas_for(names: Sequence[str] | None, k: int, crowdpose: bool = False) -> tuple[np.ndarray, str]:

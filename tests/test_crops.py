@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 
 from posekit.data import open_dataset
 from posekit.data.crop_augment import POLICIES, CropAugment, Policy, half_body, upper_body
-from posekit.data.crops import (
-    box_matrices,
-    crop_people,
-    cut_out,
-    window_matrices,
-    windows,
-)
+from posekit.data.crops import box_matrices, crop_people, window_matrices, windows
 from posekit.data.images import DataError
 from posekit.data.loader import Loader
 from posekit.data.topdown import ConcatDataset, PersonCrops
@@ -105,31 +99,13 @@ def test_pixels_are_normalised():
     assert normalise(crops[:0], *IMAGENET).shape == (0, 3, 16, 12)
 
 
-IMAGE = np.zeros((90, 120, 3), np.uint8)
-BAD = {
-    "not finite": [np.nan, 10, 50, 60],
-    "no area": [40, 10, 40, 60],
-    "outside the picture of 120 x 90": [130, 10, 180, 60],
-}
-
-
-@pytest.mark.parametrize("why", BAD)
-def test_a_bad_box_is_named_or_dropped_and_the_others_stay(why):
-    boxes = np.array([[10, 10, 50, 60], BAD[why], [-20, -20, 30, 40]], float)
-    with pytest.raises(ValueError, match=rf"box 1, .*{why}.*on_bad='drop'"):
-        cut_out(IMAGE, boxes)
-    crops = cut_out(IMAGE, boxes, on_bad="drop")
-    assert crops.kept.tolist() == [0, 2] and len(crops) == 2 and crops.to_original.shape == (2, 2, 3)
-    nobody = cut_out(IMAGE, boxes[1:2], size=(48, 64), on_bad="drop")
-    assert nobody.pixels.shape == (0, 64, 48, 3) and nobody.to_original.shape == (0, 2, 3)
-
-
-def test_no_boxes_give_no_crops_and_options_are_checked():
-    crops = cut_out(IMAGE, np.zeros((0, 4)))
-    assert crops.pixels.shape == (0, 256, 192, 3) and crops.boxes.shape == (0, 4)
-    with pytest.raises(ValueError, match="on_bad is 'keep'"):
-        cut_out(IMAGE, BOX, on_bad="keep")
-    with pytest.raises(ValueError, match="unknown augmentation policy 'wild'"):
+def test_no_boxes_give_no_crops_and_bad_ones_are_named():
+    image = np.zeros((90, 120, 3), np.uint8)
+    assert crop_people(image, box_matrices(np.zeros((0, 4)))).shape == (0, 256, 192, 3)
+    for box, why in (([np.nan, 10, 50, 60], "not finite"), ([40, 10, 40, 60], "no area")):
+        with pytest.raises(ValueError, match=f"box 1, .*{why}; give x0 < x1"):
+            box_matrices(np.array([[10, 10, 50, 60], box]))
+    with pytest.raises(ValueError, match="unknown augmentation policy of crops 'wild'; there are none, scenes"):
         CropAugment("wild")
 
 

@@ -3,12 +3,13 @@
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from posekit.data.augment import Augment
+from posekit.data.augment import POLICIES, Augment
 from posekit.data.images import DataError
 from posekit.data.loader import Loader, resize_batch
 from posekit.data.mosaic import Mosaic
@@ -62,7 +63,7 @@ def same(one, two):
     return torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
 
 
-AUGMENT = Augment("scenes", size=32, rotation=20, zoom=0.2)
+AUGMENT = Augment(replace(POLICIES["scenes"], rotation=20, rotation_p=0.5), size=32)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -19,6 +19,7 @@ from posekit.layouts import COCO, layout_for
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "ci"))
 seeds = st.integers(0, 2**32 - 1)
+IDENTITY = transforms.compose()
 QUIET = Mix(hsv=(0, 0, 0), flip=0.0)  # nothing random but what a test adds
 
 
@@ -75,8 +76,8 @@ def test_published_pastes():
 @given(seed=seeds, policy=st.sampled_from(sorted(MIXES)), centre=st.sampled_from(["released", "yolox"]))
 @settings(max_examples=60, deadline=None)
 def test_every_person_lies_on_a_disc(seed, policy, centre):
-    steps = replace(MIXES[policy], mixup=0.0, hsv=(0, 0, 0))
-    image, target, _, _ = mixed(steps, Dots(seed=seed % 100), seed, centre=centre)
+    steps = replace(MIXES[policy], mixup=0.0, hsv=(0, 0, 0), centre=centre)
+    image, target, _, _ = mixed(steps, Dots(seed=seed % 100), seed)
     height, width = image.shape[:2]
     for points, box in zip(target["keypoints"], target["boxes"], strict=True):
         x, y = points[0]
@@ -148,9 +149,9 @@ def test_released_and_yolox_centres():
     """Without randomness the released view is the canvas's top-left quarter, YOLOX's is its middle."""
     steps = Mix(mosaic=1.0, meeting=(1.0, 1.0), hsv=(0, 0, 0), flip=0.0)
     data = Dots(people=0, sizes=((128, 128),))
-    released, _, _, _ = mixed(steps, data, centre="released")
+    released, _, _, _ = mixed(steps, data)
     assert (released == 20).all()  # the first picture alone
-    yolox, _, _, _ = mixed(steps, data, centre="yolox")
+    yolox, _, _, _ = mixed(replace(steps, centre="yolox"), data)
     partners = {int(yolox[r, c, 0]) for r, c in ((20, 108), (108, 20), (108, 108))}
     assert yolox[20, 20, 0] == 20 and partners <= {20 + 10 * i for i in range(6)}
     assert not (yolox == 114).all(2).any()
@@ -158,13 +159,13 @@ def test_released_and_yolox_centres():
 
 def test_pictures_that_the_view_does_not_show_are_not_read():
     data = Dots(people=0, sizes=((128, 128),))
-    mixed(Mix(mosaic=1.0, meeting=(1.0, 1.0)), data, centre="released")
+    mixed(Mix(mosaic=1.0, meeting=(1.0, 1.0)), data)
     assert len(data.read) == 1
-    mixed(Mix(mosaic=1.0, meeting=(1.0, 1.0)), data, centre="yolox")
+    mixed(Mix(mosaic=1.0, meeting=(1.0, 1.0), centre="yolox"), data)
     assert len(data.read) == 5
 
 
-def pane(keypoints, visibility=None, boxes=None, view=None, flips=False, window=(0, 0, 256, 256), ignore=()):
+def pane(keypoints, visibility=None, boxes=None, view=IDENTITY, window=(0, 0, 256, 256), ignore=()):
     keypoints = np.asarray(keypoints, np.float32)
     n = len(keypoints)
     target = {
@@ -174,8 +175,7 @@ def pane(keypoints, visibility=None, boxes=None, view=None, flips=False, window=
         "areas": np.full(n, 100, np.float32),
         "ignore": np.asarray(ignore, np.float32).reshape(-1, 4),
     }
-    view = transforms.identity() if view is None else view
-    return Pane(np.zeros((100, 100, 3), np.uint8), target, transforms.identity(), window, (0, 0, 100, 100), view, flips)
+    return Pane(np.zeros((100, 100, 3), np.uint8), target, IDENTITY, window, (0, 0, 100, 100), view)
 
 
 def test_who_is_left_out():
@@ -192,7 +192,7 @@ def test_who_is_left_out():
 def test_areas_boxes_crowds_and_sides_follow():
     mirror = transforms.compose(transforms.scale(2, 0.5), transforms.hflip(200))
     target = merge(
-        [pane([[[20, 40], [30, 40]]]), pane([[[20, 40], [30, 40]]], view=mirror, flips=True, ignore=[[0, 0, 10, 10]])],
+        [pane([[[20, 40], [30, 40]]]), pane([[[20, 40], [30, 40]]], view=mirror, ignore=[[0, 0, 10, 10]])],
         (200, 100),
         np.array([1, 0]),
     )
@@ -231,7 +231,7 @@ def test_the_four_panes_never_overlap_and_stay_on_the_canvas(seed):
         q = quarter(corner, meeting, canvas)
         assert q[0] <= x0 <= x1 <= q[2] and q[1] <= y0 <= y1 <= q[3]
         seen[y0:y1, x0:x1] += 1
-        assert visible(outline((x0, y0, x1, y1), transforms.identity()), canvas) in ((x0, y0, x1, y1), None)
+        assert visible(outline((x0, y0, x1, y1), IDENTITY), canvas) in ((x0, y0, x1, y1), None)
     assert seen.max() == 1
 
 
@@ -278,7 +278,7 @@ def test_policies_are_the_published_numbers():
     ("options", "sentence"),
     [
         ({"policy": "rtm"}, "unknown mosaic policy 'rtm'; there are rtmo, rtmo_t"),
-        ({"centre": "middle"}, "is 'released' or 'yolox', not 'middle'"),
+        ({"policy": Mix(centre="middle")}, "is 'released' or 'yolox', not 'middle'"),
         ({"pad": 300}, "grey value from 0 to 255, not 300"),
     ],
 )

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from posekit.data import transforms
-from posekit.data.crops import cut_out
+from posekit.data.crops import box_matrices, crop_people
 from posekit.data.transforms import normalise
 from posekit.poses import Poses
 
@@ -55,12 +55,13 @@ def crop_view(data, index: int, size: tuple[int, int]) -> CropView:
     if not labelled.any():
         raise ValueError(f"picture {index} of {data.name} has no person with a labelled joint; choose another one")
     who = [np.lexsort((target["areas"], labelled))[-1]]
-    crops = cut_out(data.image(index), target["boxes"][who], size)
-    points = transforms.transform_points(transforms.invert(crops.to_original[0]), np.float32(target["keypoints"][who]))
+    matrices = box_matrices(target["boxes"][who], size, udp=True)
+    (crop,) = crop_people(data.image(index), matrices, size)
+    points = transforms.transform_points(matrices[0], np.float32(target["keypoints"][who]))
     visibility = np.asarray(target["visibility"])[who]
     points = np.where(visibility[..., None] > 0, points, np.nan).astype(np.float32)
     whole = np.array([[0, 0, *size]], np.float32)
-    return CropView(crops.pixels[0], Poses(points, np.float32(visibility == 2), np.ones(1, np.float32), whole))
+    return CropView(crop, Poses(points, np.float32(visibility == 2), np.ones(1, np.float32), whole))
 
 
 def typical(errors: np.ndarray) -> tuple[int, int, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,11 +16,11 @@ import torch
 from posebook.benchmarks.timing import cpu_ms
 from posekit.data.augment import Augment
 from posekit.data.coco import CocoFolder
-from posekit.data.crops import box_matrices, cut_out
+from posekit.data.crops import box_matrices, crop_people
 from posekit.data.drawn.scenes import Scenes, draw
 from posekit.data.heatmaps import heatmap_targets
 from posekit.data.loader import Loader
-from posekit.data.mosaic import Mosaic
+from posekit.data.mosaic import MIXES, Mosaic
 from posekit.data.transforms import invert, normalise
 from posekit.files import root
 from posekit.input_spec import IMAGENET
@@ -77,7 +78,8 @@ def loader() -> list[str]:
         return lambda: list(batches.epoch(next(epochs)))
 
     def mosaic(dataset, size: int, centre: str):
-        mix, seeds = Mosaic("rtmo", dataset.layout, size=size, centre=centre), iter(range(10**6))
+        policy, seeds = replace(MIXES["rtmo"], centre=centre), iter(range(10**6))
+        mix = Mosaic(policy, dataset.layout, size=size)
         return lambda: mix.mix(dataset, (i := next(seeds)) % len(dataset), np.random.default_rng(i))
 
     with tempfile.TemporaryDirectory() as folder:
@@ -123,11 +125,12 @@ def crop_case(people: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, torch
 
 def crop_calls(image: np.ndarray, boxes: np.ndarray, maps: torch.Tensor, processor) -> dict:
     """Box -> normalised crop and heatmaps -> joints in the image, ours and by transformers' `processor`."""
-    crops, outputs = cut_out(image, boxes, CROP), SimpleNamespace(heatmaps=maps)
+    outputs = SimpleNamespace(heatmaps=maps)
+    back = invert(box_matrices(boxes, CROP, udp=True)).astype(np.float32)
     rows = [np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist()]
     return {
-        ("ours", "crop"): lambda: normalise(cut_out(image, boxes, CROP).pixels, *IMAGENET),
-        ("ours", "decode"): lambda: picture_poses(maps, crops.to_original, crops.boxes, CROP),
+        ("ours", "crop"): lambda: normalise(crop_people(image, box_matrices(boxes, CROP, udp=True), CROP), *IMAGENET),
+        ("ours", "decode"): lambda: picture_poses(maps, back, boxes, CROP),
         ("transformers", "crop"): lambda: processor(image, boxes=rows, return_tensors="pt").pixel_values,
         ("transformers", "decode"): lambda: processor.post_process_pose_estimation(outputs, boxes=rows),
     }

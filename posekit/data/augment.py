@@ -1,9 +1,8 @@
 """Augmentation: one composed warp per image, and the keypoints with it.
 
-POET, section "Implementation details": rotation in (-25, 25) degrees, random crop, horizontal flip and coarse
-dropout, each with probability 0.5, and a resize that brings the shortest side into [400, 800] (longest <=
-1333). The released code draws its scales from 480, 512 ... 800 and crops through an intermediate size; both
-are policies here, by name.
+POET, section "Implementation details": rotation in (-25, 25) degrees, random crop, horizontal flip and coarse dropout,
+each with probability 0.5, and a resize that brings the shortest side into [400, 800] (longest <= 1333). The released
+code draws its scales from 480, 512 ... 800 and crops through an intermediate size; both are policies here, by name.
 
 Shapes: image (H, W, 3) uint8 RGB; target = dict of keypoints (n, K, 2) px, visibility (n, K) in {0, 1, 2},
 boxes (n, 4) xyxy px, areas (n,) px^2, ignore (m, 4) xyxy px. Coordinates: COCO pixels (see transforms.py).
@@ -11,7 +10,9 @@ boxes (n, 4) xyxy px, areas (n,) px^2, ignore (m, 4) xyxy px. Coordinates: COCO 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -19,16 +20,21 @@ import numpy as np
 from posekit.data import transforms
 from posekit.layouts import COCO, Layout
 
+# The paper gives no crop size; the released code's are taken: shortest sides of the image that is cropped, and the
+# smallest and largest side of the crop.
+CROP_FIRST = (400, 500, 600)
+CROP_SIDES = (384, 600)
+LUMA = np.array([0.299, 0.587, 0.114])
+Named = TypeVar("Named")
+
 
 @dataclass(frozen=True)
 class Policy:
-    """What may happen to a picture. Probabilities in [0, 1]; sizes in pixels.
+    """What may happen to an image. Probabilities in [0, 1]; sizes in pixels.
 
-    `flip`, `rotation_p`, `crop_p`, `dropout_p`: probabilities. `rotation`: largest angle in degrees.
-    `scales`: shortest sides to draw from (empty: keep the size). `longest`: the longer side never passes
-    this. `crop_first`: shortest sides of the intermediate picture that is cropped (empty: crop the picture
-    itself). `crop_sides`: smallest and largest side of the crop. `zoom`: the scale is drawn from [1 - zoom, 1
-    + zoom] about the centre. `colour`: strength of brightness, contrast and saturation jitter.
+    `flip`, `rotation_p`, `crop_p`, `dropout_p`: probabilities. `rotation`: largest angle in degrees. `scales`: shortest
+    sides to draw from (empty: keep the size). `longest`: the longer side never passes this. `colour`: strength of
+    brightness, contrast and saturation jitter.
     """
 
     flip: float = 0.0
@@ -36,68 +42,49 @@ class Policy:
     rotation_p: float = 0.0
     crop_p: float = 0.0
     dropout_p: float = 0.0
-    scales: tuple[int, ...] = ()
+    scales: Sequence[int] = ()
     longest: int | None = None
-    crop_first: tuple[int, ...] = ()
-    crop_sides: tuple[int, int] = (384, 600)
-    zoom: float = 0.0
     colour: float = 0.0
 
 
+_PAPER = Policy(flip=0.5, rotation=25, rotation_p=0.5, crop_p=0.5, dropout_p=0.5, scales=range(400, 801), longest=1333)
 POLICIES = {
     "none": Policy(),
-    "scenes": Policy(flip=0.5, rotation_p=0.5, colour=0.15),
-    # The paper gives no crop size; the released code's is taken.
-    "paper": Policy(
-        flip=0.5,
-        rotation=25,
-        rotation_p=0.5,
-        crop_p=0.5,
-        dropout_p=0.5,
-        scales=tuple(range(400, 801)),
-        longest=1333,
-        crop_first=(400, 500, 600),
-    ),
+    "scenes": Policy(flip=0.5, colour=0.15),
+    "paper": _PAPER,
     # differs from paper: the shortest side is one of eleven values from 480; 400 is met only before a crop.
-    "released": Policy(
-        flip=0.5,
-        rotation=25,
-        rotation_p=0.5,
-        crop_p=0.5,
-        dropout_p=0.5,
-        scales=tuple(range(480, 801, 32)),
-        longest=1333,
-        crop_first=(400, 500, 600),
-    ),
+    "released": replace(_PAPER, scales=range(480, 801, 32)),
 }
+
+
+def find_policy(policy: str | Named, policies: Mapping[str, Named], kind: str) -> Named:
+    """The policy of this name, or the policy itself. Raises ValueError for an unknown name."""
+    if not isinstance(policy, str):
+        return policy
+    if policy not in policies:
+        raise ValueError(f"unknown {kind} '{policy}'; there are {', '.join(policies)}")
+    return policies[policy]
 
 
 @dataclass
 class Augment:
     """`Augment("released")(image, target, rng) -> (image, target, to_original)`.
 
-    `policy`: "none", "scenes", "paper" or "released", or a `Policy`. `layout` says which keypoints swap in a
-    flip; one without left/right pairs is not flipped.
+    `policy`: "none", "scenes", "paper" or "released", or a `Policy`. `layout` says which keypoints swap in a flip; one
+    without left/right pairs is not flipped.
 
-    `size`: letterbox into this square, or (height, width); the policy's scales then become relative: the
-    longest scale fills the frame. `pad=None`: the picture touches the top-left corner, the rest is the batch's
-    padding. `pad`, a grey value: the rest is filled with it and belongs to the picture; `align` then puts the
-    picture into the "topleft" corner (its sides rounded to whole pixels) or in the "centre" (its shape kept
-    exactly, as in RTMO's released code).
+    `size`: letterbox into this square, or (height, width); the policy's scales then become relative: the longest scale
+    fills the frame. `pad=None`: the image touches the top-left corner, the rest is the batch's padding. `pad`, a grey
+    value: the rest is filled with it and belongs to the image, which `align` then puts into the "topleft" corner (its
+    sides rounded to whole pixels) or in the "centre" (its shape kept exactly, as in RTMO's released code).
 
-    Without `size`, `shortest` and `longest` override the policy's sizes, as in the released evaluation
-    (`Augment("none", shortest=800, longest=1333)`) or the paper's 512 px baselines (`Augment("released",
-    longest=512)`).
+    Without `size`, `shortest` and `longest` override the policy's sizes, as in the released evaluation (800 and 1333)
+    or the paper's 512 px baselines (`Augment("released", longest=512)`).
 
-    `rotation` (degrees) and `zoom` override the policy's: `Augment("scenes", size=128, rotation=10,
-    zoom=.15)`.
-
-    Returned target: as the input plus `size` (2,) = (width, height) of the picture in network-input pixels (of
-    the whole frame if it is filled). A
-    joint that leaves the picture gets visibility 0, an unlabelled joint the coordinates (0, 0), as in COCO's
-    files. After a crop or a zoom, people without a joint that is seen (v = 2) are removed, as in the released
-    code; after a rotation alone they stay. `to_original` (2, 3) float32 maps network-input pixels back to
-    image pixels.
+    Returned target: as the input plus `size` (2,) = (width, height) of the image in network-input pixels (of the whole
+    frame if it is filled). A joint that leaves the image gets visibility 0, an unlabelled joint the coordinates (0, 0),
+    as in COCO's files. After a crop, people without a joint that is seen (v = 2) are removed, as in the released code;
+    after a rotation alone they stay. `to_original` (2, 3) float32 maps network-input pixels back to image pixels.
 
     Raises:
         ValueError: an unknown policy or alignment; a `pad` without `size`; the centre without a `pad`.
@@ -108,17 +95,13 @@ class Augment:
     size: int | tuple[int, int] | None = None
     shortest: int | None = None
     longest: int | None = None
-    rotation: float | None = None
-    zoom: float | None = None
     align: str = "topleft"
     pad: int | None = None
-    steps: Policy = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.policy, str) and self.policy not in POLICIES:
-            raise ValueError(f"unknown augmentation policy '{self.policy}'; there are {', '.join(POLICIES)}")
+        steps = find_policy(self.policy, POLICIES, "augmentation policy")
         if self.align not in ("topleft", "centre"):
-            raise ValueError(f"a picture is aligned 'topleft' or in the 'centre', not '{self.align}'")
+            raise ValueError(f"an image is aligned 'topleft' or in the 'centre', not '{self.align}'")
         if self.align == "centre" and self.pad is None:
             raise ValueError(
                 "align='centre' needs a pad value, for example pad=114: a padding mask lies right and below"
@@ -127,17 +110,13 @@ class Augment:
             raise ValueError(
                 f"pad={self.pad} fills a letterbox of a given size with a grey value from 0 to 255; give size=..., too"
             )
-        steps = POLICIES[self.policy] if isinstance(self.policy, str) else self.policy
-        changes = {
-            "scales": None if self.shortest is None else (self.shortest,),
-            "longest": self.longest,
-            "rotation": self.rotation,
-            "zoom": self.zoom,
-        }
-        self.steps = replace(steps, **{name: value for name, value in changes.items() if value is not None})
         self.flip_order = self.layout.flip
-        if (self.flip_order == np.arange(len(self.layout))).all() and len(self.layout) > 1:
-            self.steps = replace(self.steps, flip=0.0)  # sides that the names do not tell cannot be swapped
+        self.steps = replace(
+            steps,
+            scales=(self.shortest,) if self.shortest else steps.scales,
+            longest=self.longest or steps.longest,
+            flip=steps.flip if self.layout.can_flip else 0.0,
+        )
 
     def __call__(
         self, image: np.ndarray, target: dict[str, np.ndarray], rng: np.random.Generator
@@ -145,9 +124,10 @@ class Augment:
         height, width = image.shape[:2]
         matrix, size, flipped, cut = self.draw(width, height, rng)
         image = transforms.warp(image, matrix, size, self.pad or 0)
-        target = transform_target(target, matrix, (width, height), size, self.flip_order if flipped else None, cut)
+        flip_order = self.flip_order if flipped else None
+        target = transform_target(target, matrix, (width, height), size, flip_order, cut)
         # differs from paper: the released code drops out before cropping and resizing; blocks are relative to
-        # the picture either way, and after the warp there are fewer pixels to touch.
+        # the image either way, and after the warp there are fewer pixels to touch.
         if self.steps.dropout_p and rng.random() < self.steps.dropout_p:
             image = coarse_dropout(image, rng)
         if self.steps.colour:
@@ -158,97 +138,92 @@ class Augment:
         return image, target, transforms.invert(matrix).astype(np.float32)
 
     def draw(self, width: int, height: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int], bool, bool]:
-        """The random geometry for one picture: (matrix, new (width, height), was it flipped, was it cut)."""
-        steps, chain, size, cut = self.steps, [], (width, height), False
+        """The random geometry for one image: (matrix, new (width, height), was it flipped, was it cut)."""
+        steps, chain, size = self.steps, [], (width, height)
         flipped = bool(steps.flip) and rng.random() < steps.flip
         if flipped:
             chain.append(transforms.hflip(width))
         if steps.rotation and rng.random() < steps.rotation_p:
             chain.append(transforms.rotate(rng.uniform(-steps.rotation, steps.rotation), width, height))
-        if steps.zoom:
-            factor = rng.uniform(1 - steps.zoom, 1 + steps.zoom)
-            chain.append(
-                transforms.compose(
-                    transforms.crop(width / 2, height / 2),
-                    transforms.scale(factor),
-                    transforms.crop(-width / 2, -height / 2),
-                )
-            )
-            cut = factor > 1
-        if steps.crop_p and rng.random() < steps.crop_p:
-            if steps.crop_first:
-                between = transforms.size_with_aspect_ratio(*size, _pick(steps.crop_first, rng))
-                chain.append(transforms.resize(*size, *between))
-                size = between
-            left, top, *region = random_crop(*size, *steps.crop_sides, rng)
-            chain.append(transforms.crop(left, top))
-            size, cut = tuple(region), True
+        cut = bool(steps.crop_p) and rng.random() < steps.crop_p
+        if cut:
+            between = transforms.size_with_aspect_ratio(*size, _pick(CROP_FIRST, rng))
+            left, top, *region = random_crop(*between, *CROP_SIDES, rng)
+            chain += transforms.resize(*size, *between), transforms.crop(left, top)
+            size = region[0], region[1]
+        scale = _pick(steps.scales, rng) if steps.scales else None
         if self.size is not None:
-            relative = _pick(steps.scales, rng) / max(steps.scales) if steps.scales else 1.0
-            matrix, final = transforms.fit_into(*size, transforms.frame_of(self.size), self.align, relative)
-            return transforms.compose(*chain, matrix), final, flipped, cut
-        if steps.scales:
-            final = transforms.size_with_aspect_ratio(*size, _pick(steps.scales, rng), steps.longest)
-        elif steps.longest and max(size) > steps.longest:
-            final = transforms.size_with_aspect_ratio(*size, min(size), steps.longest)
+            filled = scale / max(steps.scales) if scale else 1.0
+            last, final = transforms.letterbox(*size, transforms.frame_of(self.size), self.align, filled)
         else:
-            final = size
-        if final != size:
-            chain.append(transforms.resize(*size, *final))
-        return transforms.compose(*chain), final, flipped, cut
+            final = transforms.size_with_aspect_ratio(*size, scale or min(size), steps.longest)
+            last = transforms.resize(*size, *final)
+        return transforms.compose(*chain, last), final, flipped, cut
 
 
-def _pick(values: tuple[int, ...], rng: np.random.Generator) -> int:
+def _pick(values: Sequence[int], rng: np.random.Generator) -> int:
     return values[rng.integers(len(values))]
 
 
+def move_people(
+    target: Mapping[str, np.ndarray],
+    size: tuple[int, int],
+    steps: Sequence[tuple[np.ndarray, tuple[float, float, float, float]]],
+    flip_order: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """`keypoints`, `visibility`, `boxes` and `ignore` of a target on an image of `size` = (width, height), moved.
+
+    `steps`: matrices (2, 3), each with the region x0, y0, x1, y1 that it moves into: what leaves it is cut off, a joint
+    outside has visibility 0. `flip_order` (K,): the keypoint permutation of a flip, if the steps mirror. Joints are
+    first brought into the image (annotators click slightly outside it), as in POET's released code.
+    """
+    points, boxes, ignore = np.clip(target["keypoints"], 0, size), target["boxes"], target["ignore"]
+    visibility = target["visibility"]
+    for matrix, region in steps:
+        low, high = np.array(region[:2], float), np.array(region[2:], float)
+        points = transforms.transform_points(matrix, points)
+        # A thousandth of a pixel of tolerance: a point on the border must not vanish by rounding.
+        inside = ((points >= low - 1e-3) & (points <= high + 1e-3)).all(2)
+        visibility = np.where(inside, visibility, 0).astype(np.uint8)
+        limits = np.tile(low, 2), np.tile(high, 2)
+        boxes = transforms.transform_boxes(matrix, boxes).clip(*limits)
+        ignore = transforms.transform_boxes(matrix, ignore).clip(*limits)
+    points = np.where(visibility[..., None] > 0, np.clip(points, low, high), 0).astype(np.float32)
+    if flip_order is not None:
+        points, visibility = points[:, flip_order], visibility[:, flip_order]
+    ignore = ignore.astype(np.float32)
+    return {
+        "keypoints": points,
+        "visibility": visibility,
+        "boxes": boxes.astype(np.float32),
+        "ignore": ignore[(ignore[:, 2:] > ignore[:, :2]).all(1)],
+    }
+
+
 def transform_target(
-    target: dict[str, np.ndarray],
+    target: Mapping[str, np.ndarray],
     matrix: np.ndarray,
     old_size: tuple[int, int],
     size: tuple[int, int],
     flip_order: np.ndarray | None = None,
     cut: bool = False,
 ) -> dict[str, np.ndarray]:
-    """The target (frame: old_size = (width, height)) moved by the matrix into a frame of `size` = (width,
-    height).
+    """The target of an image of `old_size` = (width, height) moved by the matrix into a frame of `size`.
 
-    `flip_order` (K,): the keypoint permutation of a flip, if the matrix mirrors. `cut`: drop people without a
-    seen joint. Joints are first brought into the old frame (annotators click slightly outside it), as in the
-    released code.
+    `flip_order`: see `move_people`. `cut`: drop people without a seen joint.
     """
-    visibility = target["visibility"]
-    points = transforms.transform_points(matrix, np.clip(target["keypoints"], 0, old_size))
-    # A thousandth of a pixel of tolerance: a point on the border must not vanish by rounding.
-    inside = ((points >= -1e-3) & (points <= np.array(size) + 1e-3)).all(2)
-    visibility = np.where(inside, visibility, 0).astype(np.uint8)
-    points = np.where(visibility[..., None] > 0, np.clip(points, 0, size), 0).astype(np.float32)
-    if flip_order is not None:
-        points, visibility = points[:, flip_order], visibility[:, flip_order]
-    boxes = transforms.transform_boxes(matrix, target["boxes"], size).astype(np.float32)
-    areas = (target["areas"] * transforms.determinant(matrix)).astype(np.float32)
+    moved = move_people(target, old_size, [(matrix, (0, 0, *size))], flip_order)
+    moved["areas"] = (target["areas"] * transforms.determinant(matrix)).astype(np.float32)
     if cut:
-        seen = (visibility == 2).any(1)
-        points, visibility, boxes, areas = points[seen], visibility[seen], boxes[seen], areas[seen]
-    ignore = np.zeros((0, 4), np.float32)
-    if len(target["ignore"]):
-        ignore = transforms.transform_boxes(matrix, target["ignore"], size).astype(np.float32)
-        ignore = ignore[(ignore[:, 2] > ignore[:, 0]) & (ignore[:, 3] > ignore[:, 1])]
-    return {
-        "keypoints": points,
-        "visibility": visibility,
-        "boxes": boxes,
-        "areas": areas,
-        "ignore": ignore,
-        "size": np.array(size),
-    }
+        seen = (moved["visibility"] == 2).any(1)
+        moved |= {name: moved[name][seen] for name in ("keypoints", "visibility", "boxes", "areas")}
+    return moved | {"size": np.array(size)}
 
 
 def random_crop(
     width: int, height: int, smallest: int, largest: int, rng: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of a crop whose sides lie in [smallest, largest], as far as the picture
-    allows.
+    """(left, top, width, height) of a crop whose sides lie in [smallest, largest], as far as the image allows.
 
     Width and height are drawn independently, as in DETR's RandomSizeCrop.
     """
@@ -259,11 +234,10 @@ def random_crop(
 
 
 def coarse_dropout(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A copy of the image (H, W, 3) with black blocks (DeVries and Taylor 2017, as parameterised in POET's
-    code).
+    """A copy of the image (H, W, 3) with black blocks (DeVries and Taylor 2017, as parameterised in POET's code).
 
-    The picture is covered by a grid with 1.5 to 3 % as many rows and columns as it has pixels; each cell goes
-    with a probability drawn from (.05, .2); in half of the pictures the channels are drawn independently.
+    The image is covered by a grid with 1.5 to 3 % as many rows and columns as it has pixels; each cell goes with a
+    probability drawn from (.05, .2); in half of the images the channels are drawn independently.
     """
     height, width, channels = image.shape
     share, coarseness = rng.uniform(0.05, 0.2), rng.uniform(0.015, 0.03)
@@ -274,18 +248,14 @@ def coarse_dropout(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     y, x = np.linspace(0, height, rows + 1).astype(int), np.linspace(0, width, columns + 1).astype(int)
     # A few dozen slices cost less than a full-size mask.
     for row, column, channel in np.argwhere(dropped):
-        where = image[y[row] : y[row + 1], x[column] : x[column + 1]]
-        if per_channel:
-            where[..., channel] = 0
-        else:
-            where[:] = 0
+        image[y[row] : y[row + 1], x[column] : x[column + 1], channel if per_channel else slice(None)] = 0
     return image
 
 
 def hsv_jitter(image: np.ndarray, strengths: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
     """A copy of the image (H, W, 3) uint8 RGB with hue (of 180), saturation and value (of 255) moved by whole numbers.
 
-    Each of the three is moved in half of the pictures, by up to its strength; hue wraps around, the others stop at
+    Each of the three is moved in half of the images, by up to its strength; hue wraps around, the others stop at
     0 and 255. On uint8 every outcome is in a table of 256 entries, so nothing is computed per pixel. As in YOLOX.
     """
     moves = (rng.uniform(-1, 1, 3) * strengths * rng.integers(0, 2, 3)).astype(int)
@@ -297,15 +267,10 @@ def hsv_jitter(image: np.ndarray, strengths: tuple[int, int, int], rng: np.rando
     return cv2.cvtColor(cv2.LUT(hsv, np.stack(table, -1).astype(np.uint8)[None]), cv2.COLOR_HSV2RGB)
 
 
-LUMA = np.array([0.299, 0.587, 0.114])
-
-
 def colour_matrix(strength: float, rng: np.random.Generator) -> np.ndarray:
-    """(3, 4) matrix of a random change of brightness, contrast and saturation, for `cv2.transform` on uint8
-    RGB.
+    """(3, 4) matrix of a random change of brightness, contrast and saturation, for `cv2.transform` on uint8 RGB.
 
-    Each factor lies in [1 - strength, 1 + strength] (saturation: twice that); grey 128 is the fixed point of
-    contrast.
+    Each factor lies in [1 - strength, 1 + strength] (saturation: twice that); grey 128 is the fixed point of contrast.
     """
     bright, contrast, saturate = 1 + strength * rng.uniform(-1, 1, 3) * (1, 1, 2)
     mix = bright * contrast * (saturate * np.eye(3) + (1 - saturate) * LUMA)

@@ -1,9 +1,7 @@
 """From joints to the heatmaps that a top-down model learns: MSRA (Xiao, Wu, Wei 2018), its unbiased form (DARK: Zhang
 et al. 2020) and UDP (Huang et al. 2020), with UDP's combined targets.
 
-`heatmap_targets` takes joints in COCO's frame of the crop; all below it works in the published code's pixel index,
-where the middle of pixel (r, c) is (c, r): `heatmap_targets` subtracts the half pixel, once.
-Legend: N people, K keypoints, (h, w) heatmap. All people and joints at once.
+N people, K keypoints, (h, w) heatmap. All people and joints at once.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ def heatmap_targets(
     """Target maps float32 (N, K, h, w) and weights (N, K) of joints in a crop.
 
     Args:
-        keypoints: (N, K, 2) pixels of the crop, COCO's frame. weights: (N, K), 0 = not labelled.
+        keypoints: (N, K, 2) COCO pixels of the crop. weights: (N, K), 0 = not labelled.
         crop_size, heatmap_size: (width, height). sigma: of the Gaussian, in heatmap cells.
         style: "udp" (a Gaussian at the joint, cut at three sigma), "msra" (at the nearest cell), "unbiased" (at the
             joint, not cut) or "combined" (N, 3 K, h, w): per joint a disk and the two offsets inside it.
@@ -44,54 +42,40 @@ def heatmap_targets(
     if not np.isfinite(keypoints[labelled]).all():
         person, joint = np.argwhere(labelled & ~np.isfinite(keypoints).all(-1))[0]
         raise ValueError(f"joint {joint} of person {person} is labelled but not finite: {keypoints[person, joint]}")
-    index = to_pixel_index(np.where(labelled[..., None], keypoints, 0).astype(np.float64))
-    return index_targets(index, weights, crop_size, heatmap_size, style, sigma)
-
-
-def index_targets(
-    joints: np.ndarray,
-    weights: np.ndarray,
-    crop_size: tuple[int, int],
-    heatmap_size: tuple[int, int],
-    style: str = "udp",
-    sigma: float = 2.0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same for joints (N, K, 2) in pixel index, unchecked."""
-    (width, height), udp = heatmap_size, style in ("udp", "combined")
+    # From here on as published: in pixel index, where the centre of pixel (r, c) is (c, r).
+    joints = to_pixel_index(np.where(labelled[..., None], keypoints, 0).astype(np.float64))
     crop, heat = np.array(crop_size, np.float64), np.array(heatmap_size, np.float64)
-    stride = (crop - 1) / np.maximum(heat - 1, 1) if udp else crop / heat
-    middle = joints / stride
-    weights = np.array(weights, np.float32)
+    stride = (crop - 1) / np.maximum(heat - 1, 1) if style in ("udp", "combined") else crop / heat
+    centre = joints / stride
     if style == "combined":
-        return combined_maps(middle, weights, heatmap_size), weights
-    cell = middle if style == "unbiased" else np.trunc(middle + 0.5)  # truncated towards zero, also below it
+        return combined_maps(centre, weights, heatmap_size), weights
+    cell = centre if style == "unbiased" else np.trunc(centre + 0.5)  # truncated towards zero, also below it
     reach = 3 * sigma
-    outside = (cell - reach >= heat).any(-1) | (cell + reach + 1 < 0).any(-1)
-    weights[outside] = 0
+    weights[(cell - reach >= heat).any(-1) | (cell + reach + 1 < 0).any(-1)] = 0
     if style == "msra":
-        middle = cell
+        centre = cell
     # A Gaussian is the product of one along x and one along y, and so is the square that it is cut to.
     lines = []
-    for axis, length in ((0, width), (1, height)):
+    for axis, length in enumerate(heatmap_size):
         cells = np.arange(length)
-        line = np.exp(-((cells - middle[..., axis, None]) ** 2) / (2 * sigma**2))
+        line = np.exp(-((cells - centre[..., axis, None]) ** 2) / (2 * sigma**2))
         if style != "unbiased":
             line *= np.abs(cells - cell[..., axis, None]) <= reach
         lines.append(line.astype(np.float32))
-    lines[1] *= (weights > LEARNT)[..., None]
-    return lines[1][..., :, None] * lines[0][..., None, :], weights
+    x, y = lines[0], lines[1] * (weights > LEARNT)[..., None]
+    return y[..., :, None] * x[..., None, :], weights
 
 
-def combined_maps(middle: np.ndarray, weights: np.ndarray, heatmap_size: tuple[int, int]) -> np.ndarray:
+def combined_maps(centre: np.ndarray, weights: np.ndarray, heatmap_size: tuple[int, int]) -> np.ndarray:
     """UDP's combined target (N, 3 K, h, w): 1 inside a disk around the joint, and there the offset to the joint in x
     and in y, relative to the disk's radius, which is 3.5 cells for a map 64 high.
 
-    middle: (N, K, 2) joints in heatmap index.
+    centre: (N, K, 2) joints in heatmap index.
     """
     width, height = heatmap_size
     radius = 0.0546875 * height
-    x = np.broadcast_to((middle[..., 0, None, None] - np.arange(width)) / radius, (*weights.shape, height, width))
-    y = np.broadcast_to((middle[..., 1, None, None] - np.arange(height)[:, None]) / radius, x.shape)
+    x = np.broadcast_to((centre[..., 0, None, None] - np.arange(width)) / radius, (*weights.shape, height, width))
+    y = np.broadcast_to((centre[..., 1, None, None] - np.arange(height)[:, None]) / radius, x.shape)
     disk = (x**2 + y**2 <= 1) & (weights > LEARNT)[..., None, None]
     maps = np.stack([disk, x * disk, y * disk], axis=2).astype(np.float32)
     return maps.reshape(len(weights), -1, height, width)

@@ -1,42 +1,49 @@
-"""Mosaic and MixUp: several pictures of the data set in one, each of them warped once, straight to its place.
+"""Mosaic and MixUp: several images of the data set in one, each of them warped once, straight to its place.
 
 RTMO (Lu et al. 2024, arXiv 2312.07526), "Implementation Details": the pipeline of YOLOX (Ge et al. 2021, arXiv
 2107.08430): mosaic, a random affine map, MixUp, random colour; numbers of the released recipes.
 
-A mosaic is a canvas twice as wide and high as the result, on which four pictures meet in a random point; a view of
-it becomes the result. The canvas exists in the matrices only: a `Pane` knows the way of its picture to the canvas and
-from there into the view, and only what the view shows is resampled. Panes that it does not show are not even read.
+A mosaic is a canvas twice as wide and high as the result, on which four images meet in a random point; a view of it
+becomes the result. The canvas exists in the matrices only: a `Pane` knows the way of its image to the canvas and from
+there into the view, and only what the view shows is resampled. Images that it does not show are not even read.
 
 Shapes as in augment.py: image (H, W, 3) uint8 RGB, target = dict of keypoints (n, K, 2) px, visibility (n, K), boxes
-(n, 4) xyxy px, areas (n,) px^2, ignore (m, 4) xyxy px. Coordinates: COCO pixels (see transforms.py). Sizes of
-frames are (width, height).
+(n, 4) xyxy px, areas (n,) px^2, ignore (m, 4) xyxy px. Coordinates: COCO pixels. Sizes of frames are (width, height),
+regions x0, y0, x1, y1.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from posekit.data import transforms
-from posekit.data.augment import hsv_jitter
+from posekit.data.augment import find_policy, hsv_jitter, move_people
 from posekit.data.images import DataError
 from posekit.layouts import COCO, Layout
+from posekit.protocols import PoseDataset
 
 CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 ATTEMPTS = 10  # other partners that are tried when one cannot be read
 
+Image = tuple[np.ndarray, dict[str, np.ndarray]]  # with its target
+Region = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True)
 class Mix:
-    """What may happen to a picture. Probabilities in [0, 1].
+    """What may happen to an image. Probabilities in [0, 1].
 
-    `mosaic`: probability of four pictures instead of one. `meeting`: range of the point where they meet, in sides of
-    the result. `centre`: what the view is without `shift`: "released", the canvas's top-left quarter, or "yolox", its
-    middle. `scale`, `rotation` (degrees), `shear` (degrees), `shift` (of the side): of the random affine map, drawn
-    uniformly. `mixup`: probability of a second picture at half strength, `mixup_scale`: range of its size, 1 = fits.
+    `mosaic`: probability of four images instead of one. `meeting`: range of the point where they meet, in sides of the
+    result. `centre`: what the view is without `shift`. "released": the canvas's top-left quarter, so the first image is
+    nearly always large and the last one rarely seen; "yolox": its middle.
+    # differs from paper: the pipeline "from YOLOX" was released without YOLOX's shift to the middle.
+    `scale`, `rotation` (degrees), `shear` (degrees), `shift` (of the side): of the random affine map, drawn
+    uniformly. `mixup`: probability of a second image at half strength, `mixup_scale`: range of its size, 1 = fits.
     `hsv`: largest moves of hue (of 180), saturation and value (of 255). `flip`: probability of a mirrored result.
     """
 
@@ -59,7 +66,7 @@ MIXES = {
     "rtmo_t": replace(_COCO, mixup=0.0),
     "rtmo_crowdpose": replace(_COCO, scale=(0.5, 1.5), rotation=30, shift=0.2, mixup_scale=(0.6, 1.6)),
     "rtmo_late": Mix(),  # the last epochs: a letterbox, colour, flip
-    # Ours, for drawn people: about as large as they will be when tested, turned little, and half of them in peace.
+    # Ours, for drawn people: about as large as they will be when tested, turned little, and half of them alone.
     "rtmo_scenes": Mix(
         mosaic=0.5, centre="yolox", scale=(0.75, 1.1), rotation=10, shear=1, shift=0.05, hsv=(5, 20, 20)
     ),
@@ -68,19 +75,23 @@ MIXES = {
 
 @dataclass
 class Pane:
-    """A picture (its `size` (width, height) and `target`) and its way into the view.
+    """An image (H, W, 3) with its `target`, and its way into the view.
 
-    `place` (2, 3): picture to canvas. `window`: the part x0, y0, x1, y1 of the canvas where people count as visible;
-    `shown`: the part that this picture covers. `view` (2, 3): canvas to result. `flips`: whether the way mirrors.
+    `place` (2, 3): image to canvas. `window`: the region of the canvas where people count as visible; `shown`: the one
+    that this image covers. `view` (2, 3): canvas to result.
     """
 
     image: np.ndarray
     target: dict[str, np.ndarray]
     place: np.ndarray
-    window: tuple[float, float, float, float]
-    shown: tuple[float, float, float, float]
+    window: Region
+    shown: Region
     view: np.ndarray
-    flips: bool = False
+
+    @property
+    def way(self) -> np.ndarray:
+        """(2, 3): image to result."""
+        return transforms.compose(self.place, self.view)
 
 
 @dataclass
@@ -88,79 +99,68 @@ class Mosaic:
     """`Mosaic("rtmo", size=640).mix(dataset, index, rng) -> (image, target, to_original, broken)`.
 
     `policy`: a name of `MIXES`, or a `Mix`. `size`: side of the square result, or (height, width). `pad`: the grey
-    value where no picture lies. `layout` says which keypoints swap in a flip; one without left/right pairs is not
+    value where no image lies. `layout` says which keypoints swap in a flip; one without left/right pairs is not
     flipped.
 
-    `centre` overrides the policy's. "released": the view is the canvas's top-left quarter, moved a little, so the first
-    picture is nearly always large and the last one rarely seen. "yolox": the view is the middle of the canvas.
-    # differs from paper: the pipeline "from YOLOX" was released without YOLOX's shift to the middle.
-
-    Returned target: people of all pictures, those of picture `index` first; `size` (2,) = (width, height) of the
-    result. A joint outside its picture or the view has visibility 0 and the coordinates (0, 0). People without a
-    labelled joint, and those whose box keeps no more than one pixel in width or height, are left out. `areas` grow with
-    the map's determinant. `to_original` (2, 3) float32 maps pixels of the result to those of picture `index`.
-    `broken`: (index, sentence) of each partner that could not be read and was replaced by another one.
+    Returned target: people of all images, those of image `index` first; `size` (2,) = (width, height) of the result. A
+    joint outside its image or the view has visibility 0 and the coordinates (0, 0). People without a labelled joint,
+    and those whose box keeps no more than one pixel in width or height, are left out. `areas` grow with the map's
+    determinant. `to_original` (2, 3) float32 maps pixels of the result to those of image `index`. `broken`: (index,
+    sentence) of each partner that could not be read and was replaced by another one.
 
     Raises:
         ValueError: an unknown policy or centre, or a pad that is not a grey value.
-        DataError: from `mix`, if picture `index` cannot be read, or a partner, and `dataset.on_error` is not "skip".
+        DataError: from `mix`, if image `index` cannot be read, or a partner, and `dataset.on_error` is not "skip".
     """
 
     policy: str | Mix = "rtmo"
     layout: Layout = COCO
     size: int | tuple[int, int] = 640
     pad: int = 114
-    centre: str | None = None
-    steps: Mix = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.policy, str) and self.policy not in MIXES:
-            raise ValueError(f"unknown mosaic policy '{self.policy}'; there are {', '.join(MIXES)}")
+        self.steps, self.frame = find_policy(self.policy, MIXES, "mosaic policy"), transforms.frame_of(self.size)
         if not 0 <= self.pad <= 255:
             raise ValueError(f"pad is a grey value from 0 to 255, not {self.pad}")
-        self.steps = MIXES[self.policy] if isinstance(self.policy, str) else self.policy
-        if self.centre is not None:
-            self.steps = replace(self.steps, centre=self.centre)
         if self.steps.centre not in ("released", "yolox"):
             raise ValueError(f"the centre of a mosaic is 'released' or 'yolox', not '{self.steps.centre}'")
         self.flip_order = self.layout.flip
-        if (self.flip_order == np.arange(len(self.layout))).all() and len(self.layout) > 1:
-            self.steps = replace(self.steps, flip=0.0)  # sides that the names do not tell cannot be swapped
-        self.frame = transforms.frame_of(self.size)
+        if not self.layout.can_flip:
+            self.steps = replace(self.steps, flip=0.0)
 
     def mix(
-        self, dataset, index: int, rng: np.random.Generator
+        self, dataset: PoseDataset, index: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray, list[tuple[int, str]]]:
-        """Picture `index` of the data set and its random partners, all drawn from `rng`; see the class."""
+        """Image `index` of the data set and its random partners, all drawn from `rng`; see the class."""
         (width, height), steps, broken = self.frame, self.steps, []
-        flips = rng.random() < steps.flip
+        mirror = [transforms.hflip(width)] if rng.random() < steps.flip else []
         four, two = rng.random() < steps.mosaic, rng.random() < steps.mixup
         partners = rng.integers(len(dataset), size=4)
-        view = self._view(rng, four)
-        mirror = [transforms.hflip(width)] if flips else []
-        view = transforms.compose(view, *mirror)
+        view = transforms.compose(self._view(rng, four), *mirror)
         own = dataset.image(index), dataset.target(index)
+
+        def partner(number: int) -> Image:
+            return _read(dataset, int(partners[number]), rng, broken) or own
+
         if four:
             meeting = [int(rng.uniform(*steps.meeting) * side) for side in self.frame]
-            panes = self._mosaic(dataset, own, partners, meeting, view, flips, rng, broken)
+            panes = self._mosaic(own, partner, meeting, view)
         else:
             h, w = own[0].shape[:2]
-            place = transforms.letterbox(w, h, self.frame)
+            place, _ = transforms.letterbox(w, h, self.frame)
             shown = (*place[:, 2], *(place @ (w, h, 1)))
-            panes = [Pane(*own, place, shown, shown, view, flips)]
+            panes = [Pane(*own, place, shown, shown, view)]
         image = np.full((height, width, 3), self.pad, np.uint8)
         for pane in panes:
             paint(image, pane)
-        if two:
-            partner = self._read(dataset, int(partners[3]), own, rng, broken)
-            if len(partner[1]["keypoints"]):  # somebody must be there: as released
-                panes.append(self._overlay(*partner, mirror, flips, rng))
-                layer = np.full_like(image, self.pad)
-                paint(layer, panes[-1])
-                image = cv2.addWeighted(image, 0.5, layer, 0.5, 0)
+        if two and len((second := partner(3))[1]["keypoints"]):  # somebody must be there: as released
+            panes.append(self._overlay(*second, mirror, rng))
+            layer = np.full_like(image, self.pad)
+            paint(layer, panes[-1])
+            image = cv2.addWeighted(image, 0.5, layer, 0.5, 0)
         if any(steps.hsv):
             image = hsv_jitter(image, steps.hsv, rng)
-        to_original = transforms.invert(transforms.compose(panes[0].place, panes[0].view)).astype(np.float32)
+        to_original = transforms.invert(panes[0].way).astype(np.float32)
         return image, merge(panes, self.frame, self.flip_order), to_original, broken
 
     def _view(self, rng: np.random.Generator, four: bool) -> np.ndarray:
@@ -172,52 +172,52 @@ class Mosaic:
         end = (width * (0.5 + shift[0]), height * (0.5 + shift[1]))
         return transforms.move_about(middle, end, factor, degrees, tuple(lean))
 
-    def _mosaic(self, dataset, own, partners, meeting, view, flips, rng, broken) -> list[Pane]:
-        """The panes that the view shows; the first is picture `index`, shown or not."""
-        canvas = (2 * self.frame[0], 2 * self.frame[1])
-        panes = []
-        for corner, partner in zip(CORNERS, (None, *partners[:3]), strict=True):
-            reach = outline(quarter(corner, meeting, canvas), view)
-            if partner is not None and visible(reach, self.frame) is None:
+    def _mosaic(self, own: Image, partner: Callable[[int], Image], meeting, view: np.ndarray) -> list[Pane]:
+        """The panes that the view shows; the first is the image's own, shown or not."""
+        canvas, panes = (2 * self.frame[0], 2 * self.frame[1]), []
+        for number, corner in enumerate(CORNERS):
+            if number and visible(outline(quarter(corner, meeting, canvas), view), self.frame) is None:
                 continue
-            image, target = own if partner is None else self._read(dataset, int(partner), own, rng, broken)
+            image, target = partner(number - 1) if number else own
             h, w = image.shape[:2]
             factor = min(self.frame[0] / w, self.frame[1] / h)
             patch = max(int(w * factor), 1), max(int(h * factor), 1)
             shown, cut = paste(corner, meeting, patch, canvas)
-            place = np.array([[factor, 0, shown[0] - cut[0]], [0, factor, shown[1] - cut[1]]])
-            panes.append(Pane(image, target, place, (0, 0, *canvas), shown, view, flips))
+            place = transforms.compose(transforms.scale(factor), transforms.crop(cut[0] - shown[0], cut[1] - shown[1]))
+            panes.append(Pane(image, target, place, (0, 0, *canvas), shown, view))
         return panes
 
-    def _overlay(self, image, target, mirror, flips, rng) -> Pane:
+    def _overlay(self, image: np.ndarray, target: dict, mirror: list[np.ndarray], rng: np.random.Generator) -> Pane:
         """The pane of a MixUp partner: at the top-left of its canvas, which is enlarged, mirrored and cropped."""
         height, width = image.shape[:2]
         jitter = rng.uniform(*self.steps.mixup_scale)
         factor = min(self.frame[0] / width, self.frame[1] / height) * jitter
         canvas = int(self.frame[0] * jitter), int(self.frame[1] * jitter)
-        place, shown, turns = transforms.scale(factor), (0, 0, width * factor, height * factor), False
+        place, shown = transforms.scale(factor), (0, 0, width * factor, height * factor)
         if self.steps.flip and rng.random() < 0.5:
-            place, turns = transforms.compose(place, transforms.hflip(canvas[0])), True
+            place = transforms.compose(place, transforms.hflip(canvas[0]))
             shown = (canvas[0] - shown[2], 0, canvas[0], shown[3])
         left, top = (int(rng.integers(max(a - b, 0) + 1)) for a, b in zip(canvas, self.frame, strict=True))
-        view = transforms.compose(transforms.crop(left, top), *mirror)
-        return Pane(image, target, place, (0, 0, *canvas), shown, view, flips != turns)
+        return Pane(
+            image, target, place, (0, 0, *canvas), shown, transforms.compose(transforms.crop(left, top), *mirror)
+        )
 
-    def _read(self, dataset, index: int, own, rng, broken: list) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Picture and people of a partner; another one if it cannot be read and the data set says so."""
-        for _ in range(ATTEMPTS):
-            try:
-                return dataset.image(index), dataset.target(index)
-            except DataError as error:
-                if getattr(dataset, "on_error", "raise") != "skip":
-                    raise
-                broken.append((index, str(error)))
-            index = int(rng.integers(len(dataset)))
-        return own
+
+def _read(dataset: PoseDataset, index: int, rng: np.random.Generator, broken: list[tuple[int, str]]) -> Image | None:
+    """A partner; another one if it cannot be read and the data set says so."""
+    for _ in range(ATTEMPTS):
+        try:
+            return dataset.image(index), dataset.target(index)
+        except DataError as error:
+            if getattr(dataset, "on_error", "raise") != "skip":
+                raise
+            broken.append((index, str(error)))
+        index = int(rng.integers(len(dataset)))
+    return None
 
 
 def quarter(corner: str, meeting: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1 of the part of the canvas at this side of the meeting point."""
+    """The region of the canvas at this side of the meeting point."""
     x = (0, meeting[0]) if corner.endswith("left") else (meeting[0], canvas[0])
     y = (0, meeting[1]) if corner.startswith("top") else (meeting[1], canvas[1])
     return x[0], y[0], x[1], y[1]
@@ -226,24 +226,23 @@ def quarter(corner: str, meeting: tuple[int, int], canvas: tuple[int, int]) -> t
 def paste(
     corner: str, meeting: tuple[int, int], patch: tuple[int, int], canvas: tuple[int, int]
 ) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
-    """Where a patch (width, height) lies when its inner corner is at the meeting point: x0, y0, x1, y1 on the canvas,
-    and of the patch itself, which is cut at the canvas's border."""
+    """Where a patch (width, height) lies when its inner corner is at the meeting point: its region of the canvas, and
+    the one of the patch itself, which is cut at the canvas's border."""
     x0, y0, x1, y1 = quarter(corner, meeting, canvas)
     width, height = min(x1 - x0, patch[0]), min(y1 - y0, patch[1])
-    left, top = corner.endswith("left"), corner.startswith("top")
-    x, u = (x1 - width, patch[0] - width) if left else (x0, 0)
-    y, v = (y1 - height, patch[1] - height) if top else (y0, 0)
+    x, u = (x1 - width, patch[0] - width) if corner.endswith("left") else (x0, 0)
+    y, v = (y1 - height, patch[1] - height) if corner.startswith("top") else (y0, 0)
     return (x, y, x + width, y + height), (u, v, u + width, v + height)
 
 
-def outline(region, view: np.ndarray) -> np.ndarray:
-    """(4, 2) corners of the region x0, y0, x1, y1 of the canvas, in the view."""
+def outline(region: Region, view: np.ndarray) -> np.ndarray:
+    """(4, 2) corners of a region of the canvas, in the view."""
     x0, y0, x1, y1 = region
     return transforms.transform_points(view, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], float))
 
 
 def visible(corners: np.ndarray, frame: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """Whole pixels x0, y0, x1, y1 of the frame around the corners (4, 2), or None if none of them is in it."""
+    """The region of whole pixels of the frame around the corners (4, 2), or None if none of them is in it."""
     x, y = corners[:, 0].tolist(), corners[:, 1].tolist()
     x0, y0 = max(math.floor(min(x)), 0), max(math.floor(min(y)), 0)
     x1, y1 = min(math.ceil(max(x)), frame[0]), min(math.ceil(max(y)), frame[1])
@@ -257,8 +256,7 @@ def paint(image: np.ndarray, pane: Pane) -> None:
     if box is None:
         return
     x0, y0, x1, y1 = box
-    matrix = transforms.compose(pane.place, pane.view)
-    matrix[:, 2] -= x0, y0
+    matrix = transforms.compose(pane.way, transforms.crop(x0, y0))
     patch = transforms.warp(pane.image, matrix, (x1 - x0, y1 - y0), border=None)
     mask = np.zeros(patch.shape[:2], np.uint8)
     corners = np.rint((corners - (x0 + 0.5, y0 + 0.5)) * 16).astype(np.int32)  # OpenCV's pixel centres, 1/16 px
@@ -268,59 +266,16 @@ def paint(image: np.ndarray, pane: Pane) -> None:
 
 def merge(panes: list[Pane], frame: tuple[int, int], flip_order: np.ndarray) -> dict[str, np.ndarray]:
     """The people of all panes in one target of the frame (width, height); see `Mosaic` for who is left out."""
-    counts = [len(pane.target["keypoints"]) for pane in panes]
-    points, visibility, boxes, areas = (
-        np.concatenate([pane.target[name] for pane in panes]) for name in ("keypoints", "visibility", "boxes", "areas")
-    )
-    whose = np.repeat(np.arange(len(panes)), counts)
-    sizes = np.array([pane.image.shape[1::-1] for pane in panes], float)[whose]
-    place, view = np.stack([pane.place for pane in panes]), np.stack([pane.view for pane in panes])
-    window = np.array([pane.window for pane in panes], float)
-    # As everywhere, joints are first brought into their picture: annotators click slightly outside it.
-    points = _move(place[whose], np.clip(points, 0, sizes[:, None]))
-    inside = _within(points, window[whose][:, None])
-    points = _move(view[whose], points)
-    inside &= _within(points, (0, 0, *frame))
-    visibility = np.where(inside, visibility, 0).astype(np.uint8)
-    points = np.where(visibility[..., None] > 0, np.clip(points, 0, frame), 0).astype(np.float32)
-    turned = np.array([pane.flips for pane in panes])[whose]
-    points = np.where(turned[:, None, None], points[:, flip_order], points)
-    visibility = np.where(turned[:, None], visibility[:, flip_order], visibility)
-    boxes = _move_boxes(place[whose], view[whose], window[whose], boxes, frame)
-    growth = [transforms.determinant(pane.place) * transforms.determinant(pane.view) for pane in panes]
-    areas = (areas * np.array(growth)[whose]).astype(np.float32)
-    keep = (visibility > 0).any(1) & (boxes[:, 2:] - boxes[:, :2] > 1).all(1)
-    crowds = np.repeat(np.arange(len(panes)), [len(pane.target["ignore"]) for pane in panes])
-    ignore = np.concatenate([pane.target["ignore"] for pane in panes])
-    if len(ignore):
-        ignore = _move_boxes(place[crowds], view[crowds], window[crowds], ignore, frame)
-        ignore = ignore[(ignore[:, 2:] > ignore[:, :2]).all(1)]
-    return {
-        "keypoints": points[keep],
-        "visibility": visibility[keep],
-        "boxes": boxes[keep],
-        "areas": areas[keep],
-        "ignore": ignore.astype(np.float32),
-        "size": np.array(frame),
-    }
-
-
-def _move(matrices: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (n, P, 2), each row by its own matrix (n, 2, 3)."""
-    return points @ matrices[:, :, :2].transpose(0, 2, 1) + matrices[:, None, :, 2]
-
-
-def _within(points: np.ndarray, box) -> np.ndarray:
-    """(n, P) whether points lie in the box; a thousandth of a pixel of tolerance for points on the border."""
-    box = np.asarray(box, float)
-    return ((points >= box[..., :2] - 1e-3) & (points <= box[..., 2:] + 1e-3)).all(-1)
-
-
-def _move_boxes(place, view, window, boxes, frame) -> np.ndarray:
-    """Boxes (n, 4) to the canvas, cut to the window, into the view, cut to the frame; float32."""
-    corners = _move(place, boxes.reshape(-1, 2, 2).astype(float))
-    corners = np.concatenate([corners.min(1), corners.max(1)], axis=1)
-    corners = np.clip(corners, window[:, [0, 1, 0, 1]], window[:, [2, 3, 2, 3]])
-    corners = _move(view, corners[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2))
-    moved = np.concatenate([corners.min(1), corners.max(1)], axis=1)
-    return np.clip(moved, 0, np.array(frame * 2)).astype(np.float32)
+    parts = []
+    for pane in panes:
+        steps = [(pane.place, pane.window), (pane.view, (0, 0, *frame))]
+        mirrored = np.linalg.det(pane.way[:, :2]) < 0
+        part = move_people(pane.target, pane.image.shape[1::-1], steps, flip_order if mirrored else None)
+        growth = transforms.determinant(pane.place) * transforms.determinant(pane.view)
+        part["areas"] = (pane.target["areas"].astype(float) * growth).astype(np.float32)
+        parts.append(part)
+    merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    sides = merged["boxes"][:, 2:] - merged["boxes"][:, :2]
+    keep = (merged["visibility"] > 0).any(1) & (sides > 1).all(1)
+    kept = {name: merged[name][keep] for name in ("keypoints", "visibility", "boxes", "areas")}
+    return merged | kept | {"size": np.array(frame)}

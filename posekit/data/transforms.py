@@ -24,14 +24,8 @@ from posekit.poses import HALF_PIXEL, Poses
 from posekit.protocols import PoseModel
 
 
-def identity() -> np.ndarray:
-    """The step that changes nothing."""
-    return np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-
-
 def hflip(width: float) -> np.ndarray:
-    """Mirror left and right: x' = width - x. Keypoints must swap their left/right names too
-    (`Layout.flip`)."""
+    """Mirror left and right: x' = width - x. Keypoints must swap their left/right names too (`Layout.flip`)."""
     return np.array([[-1.0, 0.0, width], [0.0, 1.0, 0.0]])
 
 
@@ -52,6 +46,11 @@ def scale(x: float, y: float | None = None) -> np.ndarray:
     return np.array([[x, 0.0, 0.0], [0.0, x if y is None else y, 0.0]])
 
 
+def resize(width: int, height: int, new_width: int, new_height: int) -> np.ndarray:
+    """The step from a width x height image to one of another size."""
+    return scale(new_width / width, new_height / height)
+
+
 def shear(x_degrees: float, y_degrees: float) -> np.ndarray:
     """Lean by two angles: x' = x + tan(x_degrees) y, y' = y + tan(y_degrees) x."""
     x, y = np.tan(np.deg2rad([x_degrees, y_degrees]))
@@ -66,24 +65,28 @@ def move_about(
     return compose(crop(*start), *steps, crop(-end[0], -end[1]))
 
 
-def letterbox(width: float, height: float, size: tuple[int, int], filled: float = 1.0) -> np.ndarray:
-    """A width x height picture, its shape kept, as large as fits into `size` = (width, height), in the middle.
+def letterbox(
+    width: float, height: float, frame: tuple[int, int], align: str = "centre", filled: float = 1.0
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """(matrix, (width, height) of the result) of an image in `frame` = (width, height), its shape kept.
 
-    `filled`: the share of that largest scale which is used. The borders need not be whole pixels.
+    `align`: "centre", where borders need not be whole pixels and the result is the frame; or "topleft", the sides
+    rounded to whole pixels and the rest of the frame left to padding. `filled`: the share of the largest possible scale
+    that is used.
     """
-    factor = min(size[0] * filled / width, size[1] * filled / height)
-    left, top = (size[0] - factor * width) / 2, (size[1] - factor * height) / 2
-    return compose(scale(factor), crop(-left, -top))
+    factor = min(frame[0] * filled / width, frame[1] * filled / height)
+    if align == "centre":
+        return compose(scale(factor), crop((factor * width - frame[0]) / 2, (factor * height - frame[1]) / 2)), frame
+    new = max(round(width * factor), 1), max(round(height * factor), 1)
+    return resize(width, height, *new), new
 
 
 def compose(*steps: np.ndarray) -> np.ndarray:
-    """One matrix for the steps, the first one applied first."""
-    if not steps:
-        return identity()
-    total, *rest = steps
-    for step in rest:
-        linear, shift = step[:, :2], step[:, 2:]
-        total = np.concatenate([linear @ total[:, :2], linear @ total[:, 2:] + shift], axis=1)
+    """One matrix for the steps, the first one applied first; without any, the one that changes nothing."""
+    total = np.eye(2, 3)
+    for step in steps:
+        total = step[:, :2] @ total
+        total[:, 2] += step[:, 2]
     return total
 
 
@@ -98,15 +101,10 @@ def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def transform_boxes(matrix: np.ndarray, boxes: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Boxes (n, 4): the upright box around the four moved corners, cut to the frame `size` = (width, height)
-    if given.
-
-    A turned box grows: the result encloses the object, but not tightly.
-    """
+def transform_boxes(matrix: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Boxes (n, 4): the upright box around the four moved corners. A turned box grows."""
     corners = transform_points(matrix, boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2))
-    moved = np.concatenate([corners.min(1), corners.max(1)], axis=1)
-    return moved if size is None else np.clip(moved, 0, np.array(size * 2))
+    return np.concatenate([corners.min(1), corners.max(1)], axis=1)
 
 
 def determinant(matrix: np.ndarray) -> float:
@@ -131,68 +129,52 @@ def size_with_aspect_ratio(width: int, height: int, shortest: int, longest: int 
     return int(shortest * width / height), shortest
 
 
-def resize(width: int, height: int, new_width: int, new_height: int) -> np.ndarray:
-    """The step from a width x height frame to another one."""
-    return scale(new_width / width, new_height / height)
-
-
 def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int | None = 0) -> np.ndarray:
     """Resample `image` (H, W, 3) uint8 once into a frame of `size` = (width, height); `border` (0 to 255) where
-    nothing maps to, or the picture's edge repeated (None).
+    nothing maps to, or the image's edge repeated (None).
 
-    Bilinear. A pure flip, or a resize with or without a flip, takes OpenCV's faster routines, which agree
-    with the warp. Where the picture shrinks more than twofold it is first averaged by a whole number, because
-    a bilinear sample looks at four pixels only and would alias.
+    Bilinear, after `average` where the image shrinks more than twofold. Resizing the whole image, mirrored or not,
+    takes OpenCV's faster routines, which agree with the warp.
     """
-    (a, b, tx), (c, d, ty) = matrix
     height, width = image.shape[:2]
-    if b == 0 and c == 0 and d > 0:
-        whole = abs(abs(a) * width - size[0]) < 1e-6 and abs(d * height - size[1]) < 1e-6 and abs(ty) < 1e-6
-        if whole and (abs(tx) < 1e-6 if a > 0 else abs(tx - size[0]) < 1e-6):
-            if size != (width, height):
-                shrinks = min(abs(a), d) < 0.5
-                image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-            return cv2.flip(image, 1) if a < 0 else image
-    shrink = int(1 / max(np.sqrt(determinant(matrix)), 1e-6))
-    if shrink > 1 and min(width, height) >= shrink:
-        small = (round(width / shrink), round(height / shrink))
-        matrix = compose(scale(width / small[0], height / small[1]), matrix)
-        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    (a, b, tx), (c, d, ty) = matrix.tolist()
+    mirrored = a < 0
+    misses = abs(a) * width - size[0], d * height - size[1], tx - size[0] * mirrored, ty
+    if b == c == 0 and max(map(abs, misses)) < 1e-6:
+        if size != (width, height):
+            smooth = cv2.INTER_AREA if min(abs(a), d) < 0.5 else cv2.INTER_LINEAR
+            image = cv2.resize(image, size, interpolation=smooth)
+        return cv2.flip(image, 1) if mirrored else image
+    image, step = average(image, shrinkage(image, matrix))
     mode = cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT
-    return cv2.warpAffine(
-        image, opencv_matrix(matrix), size, flags=cv2.INTER_LINEAR, borderMode=mode, borderValue=(border or 0,) * 3
-    )
+    matrix = opencv_matrix(compose(step, matrix))
+    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=mode, borderValue=(border or 0,) * 3)
 
 
-def opencv_matrix(matrix: np.ndarray, pixel_centre: float = HALF_PIXEL) -> np.ndarray:
-    """Matrices (..., 2, 3) in COCO pixels as OpenCV samples with them: pixel centres on integers on both sides.
+def shrinkage(image: np.ndarray, matrix: np.ndarray) -> int:
+    """By which whole number to average an image first: a bilinear sample sees four pixels and would alias; 1 = not."""
+    return max(min(int(1 / max(np.sqrt(determinant(matrix)), 1e-3)), *image.shape[:2]), 1)
 
-    `pixel_centre`: the number of the first source pixel's centre; 0 repeats the published top-down code, which hands
-    COCO's numbers to OpenCV as they are.
-    """
+
+def average(image: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """The image smaller by a whole number, and the step from it to the image."""
+    if factor == 1:
+        return image, compose()
+    height, width = image.shape[:2]
+    small = round(width / factor), round(height / factor)
+    return cv2.resize(image, small, interpolation=cv2.INTER_AREA), resize(*small, width, height)
+
+
+def opencv_matrix(matrix: np.ndarray) -> np.ndarray:
+    """Matrices (..., 2, 3) in COCO pixels as OpenCV samples with them: pixel centres on integers on both sides."""
     linear, shift = matrix[..., :2], matrix[..., 2]
-    shift = linear @ np.full(2, pixel_centre) + shift - HALF_PIXEL
+    shift = linear @ np.full(2, HALF_PIXEL) + shift - HALF_PIXEL
     return np.concatenate([linear, shift[..., None]], axis=-1)
 
 
 def frame_of(size: int | tuple[int, int]) -> tuple[int, int]:
     """(width, height) of a `size` given as the side of a square or as (height, width)."""
     return (size, size) if isinstance(size, (int, np.integer)) else (int(size[1]), int(size[0]))
-
-
-def fit_into(
-    width: int, height: int, frame: tuple[int, int], align: str = "topleft", filled: float = 1.0
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """(matrix, (width, height) of the result) of an image letterboxed into `frame`, its shape kept.
-
-    `align`: "topleft", the sides rounded to whole pixels and the rest of the frame left to padding; or "centre", where
-    the warp itself fills the frame. `filled`: the share of the largest possible scale that is used.
-    """
-    if align == "centre":
-        return letterbox(width, height, frame, filled), frame
-    factor = min(frame[0] * filled / width, frame[1] * filled / height)
-    new = (max(round(width * factor), 1), max(round(height * factor), 1))
-    return resize(width, height, *new), new
 
 
 def fit(
@@ -206,7 +188,7 @@ def fit(
     height, width = image.shape[:2]
     if spec.fit == "letterbox":
         frame = frame_of(size or spec.size)
-        matrix, new = fit_into(width, height, frame, spec.align)
+        matrix, new = letterbox(width, height, frame, spec.align)
     else:
         longest = longest or spec.longest
         new = frame = size_with_aspect_ratio(width, height, min(size or spec.size, longest), longest)

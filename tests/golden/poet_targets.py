@@ -69,7 +69,7 @@ def target_images(file: Path, directory: Directory) -> Iterator[Check]:
 def _geometry(name: str, size: tuple[int, int], fields: Entries) -> tuple[np.ndarray, tuple[int, int], bool, bool]:
     """Matrix, new (width, height), does it flip, does it cut: of a step or a `chain_a_b_c` of steps."""
     chain = name.removeprefix("chain_").split("_") if name.startswith("chain_") else [name]
-    matrices, flips, cuts = [transforms.identity()], False, False
+    matrices, flips, cuts = [], False, False
     for step in chain:
         options, kind = fields.get(step, {}) | fields.get(name, {}), re.match("[a-z]+", step).group()
         if kind == "hflip":

@@ -18,13 +18,14 @@ from golden.checks import Check, Directory, Entries
 from posekit.data.crop_augment import half_body, random_scale, random_turn, upper_body
 from posekit.data.crops import box_matrices, crop_people, window_matrices, windows
 from posekit.data.heatmaps import heatmap_targets
-from posekit.data.transforms import normalise, opencv_matrix
+from posekit.data.transforms import normalise
 from posekit.input_spec import IMAGENET
 from posekit.layouts import COCO, LAYOUTS, layout_for
 from posekit.losses.heatmap import heatmap_loss
 from posekit.models.heatmap_decoding import flip_merge, locate, to_crop
 
 PUBLISHED = 0.0  # where the published code has the centre of an image's first pixel
+HALF = np.array([0, 0, 0.5])  # taken from our matrices: the published ones count pixel centres in crops, too
 SIZE = (192, 256)
 IMAGES = ((320, 240), (200, 150), (150, 200))  # (width, height): of the first set, and of the second in either order
 
@@ -37,7 +38,7 @@ def crop(file: Path, directory: Directory) -> Iterator[Check]:
     centres, extents = windows(boxes, size)
     yield known.check("center_scale", np.hstack([centres, extents / 200]), atol=1e-5)
     matrices = box_matrices(boxes, size, udp=True)
-    yield known.check("warp", opencv_matrix(matrices, PUBLISHED), atol=1e-4)
+    yield known.check("warp", matrices - HALF, atol=1e-4)
 
     def crops_of(image_size: tuple[int, int]) -> np.ndarray:
         return crop_people(pattern(*image_size), matrices, size, pixel_centre=PUBLISHED, smooth=False)
@@ -61,9 +62,7 @@ def crop(file: Path, directory: Directory) -> Iterator[Check]:
 def _check_rotations(known: Entries, degrees: np.ndarray, size: tuple[int, int]) -> Iterator[Check]:
     """Matrices of one region under several rotations, for an output of 192 x 256 or of the crops' size."""
     centres, extents = np.tile([100.0, 60.0], (len(degrees), 1)), np.tile([120.0, 160.0], (len(degrees), 1))
-    turned = {
-        out: opencv_matrix(window_matrices(centres, extents, out, degrees, udp=True), PUBLISHED) for out in {SIZE, size}
-    }
+    turned = {out: window_matrices(centres, extents, out, degrees, udp=True) - HALF for out in {SIZE, size}}
     out = min(turned, key=lambda out: np.abs(turned[out] - known.get("udp_matrix", turned[SIZE])).max())
     yield known.check("udp_matrix", turned[out], atol=1e-4)
     note = "turns the other way than UDP's; the window's middle goes to pixel index W / 2, ours to COCO's W / 2"
