@@ -10,14 +10,12 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from posekit import models
 from posekit.data import images as image_files
 from posekit.data import open_dataset
-from posekit.data.images import DataError, as_array, header_size, images_in, jpeg_size, read_image
+from posekit.data.images import DataError, as_array, images_in, read_image
 from posekit.inference import Predictor
 from posekit.layouts import LAYOUTS
 
@@ -128,10 +126,10 @@ def test_a_16_bit_file_and_its_pil_image_are_the_same(tmp_path, suffix):
         (cv2.VideoCapture(), "of type VideoCapture; of a video"),
         (0, "of type int"),
         ("film.MP4", r"'film.MP4' is a video and not an image: .* stream\(frames\)"),
-        ("nothing.jpg", "there is no picture 'nothing.jpg'"),
+        ("nothing.jpg", "there is no image 'nothing.jpg'"),
         ("a\0b.jpg", "is not a path"),
         ("x" * 5000, "cannot be read: File name too long"),
-        ("", "there is no picture"),
+        ("", "there is no image"),
     ],
 )
 def test_what_is_no_image_gives_one_sentence(wrong, sentence):
@@ -206,10 +204,9 @@ def test_a_bomb_is_refused_by_default_and_skipped_in_a_folder(tmp_path):
     gif = tmp_path / "images" / "bomb.gif"
     Image.fromarray(SCENE).save(gif)
     gif.write_bytes(gif.read_bytes()[:6] + b"\xff\xff\xff\xff" + gif.read_bytes()[10:])  # Pillow's limit
-    with pytest.raises(DataError, match="20,000 x 20,000 pixels, more than"):
-        read_image(tmp_path / "images" / "bomb.png")
-    with pytest.raises(DataError, match="refused by Pillow .*MAX_IMAGE_PIXELS"):
-        read_image(gif)
+    for name in ("bomb.png", "bomb.gif"):
+        with pytest.raises(DataError, match="refused by Pillow .*MAX_IMAGE_PIXELS"):
+            read_image(tmp_path / "images" / name)
     folder = open_dataset(tmp_path, "val", on_error="skip")
     assert folder.ids == [2] and len(folder.skipped) == 3 and "has no pixels" in folder.skipped[1]
     np.testing.assert_array_equal(folder.image(0), SCENE)
@@ -221,16 +218,6 @@ def test_the_environment_raises_the_limit():
         [sys.executable, "-c", code], env={**os.environ, "POSEKIT_MAX_PIXELS": "1000"}, capture_output=True, text=True
     )
     assert run.stdout.strip() == "1000"
-
-
-@given(st.integers(1, 70), st.integers(1, 70), st.booleans(), st.booleans())
-def test_the_size_in_a_jpeg_header(width, height, progressive, grey):
-    flags = [cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive), cv2.IMWRITE_JPEG_RST_INTERVAL, 2]
-    raw = cv2.imencode(".jpg", np.zeros((height, width, 1 if grey else 3), np.uint8), flags)[1].tobytes()
-    assert jpeg_size(raw) == header_size(raw, "a.jpg") == (width, height)
-    padded = raw[:2] + b"\xff\xe1\x00\x06\xff\xc0\xff\xd8" + b"\xff\xff" + raw[2:]  # markers in a comment, fill bytes
-    assert jpeg_size(padded) == (width, height)
-    assert jpeg_size(raw[:2] + b"\xff\xfe\x00\x02" * 20_000) is None and jpeg_size(b"\xff\xd8") is None
 
 
 def test_only_regular_files_are_opened(tmp_path):
@@ -261,7 +248,7 @@ def fail(*_):
 def test_what_opencv_raises_is_a_data_error(tmp_path, monkeypatch, decoder):
     Image.fromarray(SCENE).save(tmp_path / "a.png")
     monkeypatch.setattr(cv2, "imdecode", decoder)
-    with pytest.raises(DataError, match=r"a.png' (cannot be decoded|is not a picture that OpenCV)") as error:
+    with pytest.raises(DataError, match=r"a.png' (cannot be decoded|is not an image that OpenCV)") as error:
         read_image(tmp_path / "a.png")
     assert "\n" not in str(error.value)
 

@@ -1,27 +1,29 @@
-"""Batches: pictures read, augmented and stacked, every one a pure function of (seed, epoch, index).
+"""Batches: images read, augmented and stacked, every one a pure function of (seed, epoch, index).
 
-An epoch's order depends on (seed, epoch) and each picture's augmentation on (seed, epoch, index) alone, so
-that a run resumed at step `start` of an epoch sees exactly the batches that it would have seen, with any
-number of workers.
+An epoch's order depends on (seed, epoch) and each image's augmentation on (seed, epoch, index) alone, so that a run
+resumed at step `start` of an epoch sees exactly the batches that it would have seen, with any number of workers.
 
 Shapes: B images in a batch, padded at the right and the bottom to the largest H and W among them.
 """
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from posekit.data.augment import Augment
 from posekit.data.images import DataError
 from posekit.data.transforms import frame_of, mask_padding, normalise, stack
 from posekit.input_spec import IMAGENET
 from posekit.protocols import PoseDataset
-
-WHOLE = {"sizes": "size", "to_original": "to_original"}  # what a batch holds of all its targets
 
 
 class Loader:
@@ -34,21 +36,20 @@ class Loader:
     (2, 3), and `image_id` (an int); `number`: its place in the epoch, from 0 (batches of which no image can be read are
     missing).
 
-    `augment`: anything called with (image, target, rng); None leaves pictures as they are. An object with a
-    method `mix(dataset, index, rng) -> (image, target, to_original, broken)` reads its pictures itself, because
-    it needs several (see mosaic.py). `augment.size`, if set, is the side of the square, or the (height, width),
-    that every picture is padded to. `workers=0` works in this process; more
-    start processes, kept from epoch to epoch. `device`: images travel there as bytes and are normalised
-    there; targets stay on the CPU.
+    `augment`: anything called with (image, target, rng); None leaves images as they are. An object with a method
+    `mix(dataset, index, rng) -> (image, target, to_original, broken)` reads its images itself, because it needs several
+    (see mosaic.py). `augment.size`, if set, is the side of the square, or the (height, width), that every image is
+    padded to. `workers=0` works in this process; more start processes, kept from epoch to epoch. `device`: images
+    travel there as bytes and are normalised there; targets stay on the CPU.
 
-    `sizes`: every batch is resized bilinearly to one of them, with keypoints, boxes, areas, `size` and
-    `to_original`; which one depends on (seed, epoch, number of the batch) alone. A number is the longer side (the
-    other one keeps the shape as well as a multiple of 32 can); a pair is (height, width).
+    `sizes`: the longer side of every batch becomes one of them by bilinear resizing, with keypoints, boxes, areas,
+    `size` and `to_original`; which one depends on (seed, epoch, number of the batch) alone. The other side keeps the
+    shape as well as a multiple of 32 can.
 
     `drop_last` leaves out an incomplete batch, unless it is the only one. `rank` of `world` processes gets its share.
 
-    A picture that cannot be read stops with its `DataError`; if the data set was opened with on_error="skip"
-    it is left out of its batch (a mosaic takes another partner) and added to `dataset.skipped`.
+    An image that cannot be read stops with its `DataError`; if the data set was opened with on_error="skip" it is left
+    out of its batch (a mosaic takes another partner) and added to `dataset.skipped`.
     """
 
     def __init__(
@@ -65,11 +66,11 @@ class Loader:
         device: str | torch.device = "cpu",
         rank: int = 0,
         world: int = 1,
-        sizes: Sequence[int | tuple[int, int]] = (),
+        sizes: Sequence[int] = (),
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        if any(min(frame_of(size)) < 1 for size in sizes):
+        if any(size < 1 for size in sizes):
             raise ValueError(f"sizes are whole numbers of pixels, at least 1, not {list(sizes)}")
         augment = augment or Augment("none", dataset.layout)
         mine, theirs = len(getattr(augment, "layout", dataset.layout)), len(dataset.layout)
@@ -82,11 +83,8 @@ class Loader:
         self.seed, self.shuffle, self.workers = seed, shuffle, workers
         self.drop_last = drop_last and len(dataset) // world > batch_size
         self.rank, self.world, self.sizes = rank, world, tuple(sizes)
-        self.device = torch.device(device)
-        self.mean, self.std = mean, std
-        self._items = Items(dataset, self.augment, seed)
-        self._plan = Plan()
-        self._pool = None
+        self.mean, self.std, self.device = mean, std, torch.device(device)
+        self._keys: list[tuple[int, int]] = []  # what the pool reads next: (epoch, index in the data set)
 
     def __len__(self) -> int:
         """Batches in an epoch (of this process)."""
@@ -97,91 +95,74 @@ class Loader:
         """The dataset indices of this process in this epoch's order: every `world`-th, equally many for all."""
         indices = np.arange(len(self.dataset))
         if self.shuffle:
-            # The spawn key keeps this stream apart from the items': numpy pads (seed, epoch) to (seed, epoch,
-            # 0).
+            # The spawn key keeps this stream apart from the images': numpy pads (seed, epoch) to (seed, epoch, 0).
             stream = np.random.SeedSequence((self.seed, epoch), spawn_key=(1,))
             np.random.default_rng(stream).shuffle(indices)
         return indices[self.rank :: self.world][: len(indices) // self.world]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[dict]:
         """The batches of an epoch, from batch `start` on."""
-        order = self.order(epoch)
-        batches = [
-            [(epoch, int(i)) for i in order[first : first + self.batch_size]]
-            for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size)
-        ]
-        for number, raw in enumerate(self._stacks(batches), start):
-            batch = self._finish(raw, self.size_of(epoch, number))
-            if batch is not None:
-                yield {**batch, "number": number}
+        self._keys[:] = [(epoch, int(index)) for index in self.order(epoch)[start * self.batch_size :]]
+        try:
+            for number, (pixels, sizes, targets, failures) in enumerate(self._pool, start):
+                for index, sentence in failures:
+                    if getattr(self.dataset, "on_error", "raise") != "skip":
+                        raise DataError(sentence)
+                    self.dataset.skip(index, sentence)
+                if targets:
+                    yield self._finish(pixels, sizes, targets, self.size_of(epoch, number)) | {"number": number}
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            del self._pool
+            raise RuntimeError(
+                f"a data worker died while reading '{self.dataset.name}' ({error}); "
+                "if memory is short, use fewer workers (workers=0 reads in this process)"
+            ) from None
 
-    def size_of(self, epoch: int, number: int) -> int | tuple[int, int] | None:
+    def size_of(self, epoch: int, number: int) -> int | None:
         """The entry of `sizes` that batch `number` of an epoch gets, the same in all processes."""
         if not self.sizes:
             return None
         stream = np.random.SeedSequence((self.seed, epoch, number), spawn_key=(2,))
         return self.sizes[np.random.default_rng(stream).integers(len(self.sizes))]
 
-    def _stacks(self, batches: list) -> Iterator[dict]:
-        if not self.workers:
-            for batch in batches:
-                yield stack_items([self._items[key] for key in batch])
-            return
-        if self._pool is None:
-            self._pool = torch.utils.data.DataLoader(
-                self._items,
-                batch_sampler=self._plan,
-                num_workers=self.workers,
-                collate_fn=stack_items,
-                persistent_workers=True,
-                worker_init_fn=_quiet_worker,
-            )
-        self._plan.batches = batches
-        try:
-            yield from self._pool
-        except RuntimeError as error:
-            if "DataLoader worker" in str(error):
-                self._pool = None
-                raise RuntimeError(
-                    f"a data worker died while reading '{self.dataset.name}' ({error}); "
-                    "if memory is short, use fewer workers (workers=0 reads in this process)"
-                ) from None
-            raise
+    @cached_property
+    def _pool(self) -> DataLoader:
+        items = Items(self.dataset, self.augment, self.seed)
+        return DataLoader(
+            items,
+            self.batch_size,
+            sampler=self._keys,
+            drop_last=self.drop_last,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            collate_fn=items.stack,
+            worker_init_fn=_quiet_worker,
+            generator=torch.Generator(),  # it draws a seed for the workers, and the model's stream must not notice
+        )
 
-    def _finish(self, raw: dict, size: int | tuple[int, int] | None = None) -> dict | None:
-        """Count the failures, normalise the images, resize the batch to `size`."""
-        for index, sentence in raw["failures"]:
-            if getattr(self.dataset, "on_error", "raise") != "skip":
-                raise DataError(sentence)
-            self.dataset.skip(index, sentence)
-        if not raw["targets"]:
-            return None
-        images, targets = normalise(raw["pixels"], self.mean, self.std, self.device), raw["targets"]
-        sizes = raw["sizes"]
-        if size is not None:
-            new = resized(images.shape[3], images.shape[2], size)
-            images, sizes = resize_batch(images, sizes, targets, new)
-        mask = mask_padding(images, sizes)
-        whole = {name: torch.stack([target[key] for target in targets]) for name, key in WHOLE.items()}
-        return {"images": images, "padding_mask": mask, "targets": targets, **whole}
-
-
-def resized(width: int, height: int, size: int | tuple[int, int]) -> tuple[int, int]:
-    """(width, height) of a batch of width x height when its longer side, or its (height, width), becomes `size`."""
-    if not isinstance(size, (int, np.integer)):
-        return frame_of(size)
-    other = max(round(size * min(width, height) / max(width, height) / 32) * 32, 32)
-    if width == height:
-        return int(size), int(size)
-    return (size, other) if width > height else (other, size)
+    def _finish(self, pixels: Tensor, sizes: list[tuple[int, int]], targets: list[dict], longest: int | None) -> dict:
+        images = normalise(pixels, self.mean, self.std, self.device)
+        if longest is not None:
+            images, sizes = resize_batch(images, sizes, targets, longest)
+        return {
+            "images": images,
+            "padding_mask": mask_padding(images, sizes),
+            "sizes": torch.stack([target["size"] for target in targets]),
+            "to_original": torch.stack([target["to_original"] for target in targets]),
+            "targets": targets,
+        }
 
 
 def resize_batch(
-    images: torch.Tensor, sizes: list[tuple[int, int]], targets: list[dict], new: tuple[int, int]
-) -> tuple[torch.Tensor, list[tuple[int, int]]]:
-    """Images (B, 3, H, W) resized bilinearly to `new` = (width, height), `sizes` and `targets` (in place) with
-    them."""
-    width, height = images.shape[3], images.shape[2]
+    images: Tensor, sizes: list[tuple[int, int]], targets: list[dict], longest: int
+) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Images (B, 3, H, W) whose longer side becomes `longest`, `sizes` (width, height) and `targets` (in place)
+    with them."""
+    height, width = images.shape[2:]
+    shorter = max(round(longest * min(width, height) / max(width, height) / 32) * 32, 32)
+    new = (longest if width >= height else shorter, longest if height >= width else shorter)
     if (width, height) == new:
         return images, sizes
     images = F.interpolate(images, size=new[::-1], mode="bilinear", align_corners=False)
@@ -197,14 +178,16 @@ def resize_batch(
     return images, sizes
 
 
-class Items:
-    """`items[epoch, index]`: (picture, target, to_original, image id, padded size, broken partners), or (index,
-    why there is none)."""
+class Items(Dataset):
+    """`items[epoch, index]`: (image, target as tensors, failures), and how they become a batch.
+
+    A failure is (index, sentence): of the image itself, which then is None, or of a partner that was replaced.
+    """
 
     def __init__(self, dataset: PoseDataset, augment, seed: int) -> None:
         self.dataset, self.augment, self.seed = dataset, augment, seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray | None, dict, list[tuple[int, str]]]:
         epoch, index = key
         rng, broken = np.random.default_rng((self.seed, epoch, index)), []
         try:
@@ -214,43 +197,20 @@ class Items:
                 image = self.dataset.image(index)
                 image, target, to_original = self.augment(image, self.dataset.target(index), rng)
         except DataError as error:
-            return index, str(error)
-        size = getattr(self.augment, "size", None)
-        return image, target, to_original, int(self.dataset.ids[index]), size, broken
+            return None, {}, [(index, str(error))]
+        tensors = {name: torch.from_numpy(values) for name, values in (target | {"to_original": to_original}).items()}
+        return image, tensors | {"image_id": int(self.dataset.ids[index])}, broken
 
-
-class Plan:
-    """The batch sampler of the worker pool: this epoch's lists of (epoch, index)."""
-
-    def __init__(self) -> None:
-        self.batches: list = []
-
-    def __iter__(self) -> Iterator[list]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-def stack_items(items: list) -> dict:
-    """Items -> {pixels uint8 (B, H, W, 3), sizes [(w, h)], targets, failures}. Pictures touch the top-left
-    corner."""
-    failures = [item for item in items if len(item) == 2]
-    items = [item for item in items if len(item) > 2]
-    failures += [failure for item in items for failure in item[5]]
-    sizes = [(item[0].shape[1], item[0].shape[0]) for item in items]
-    frames = sizes + [frame_of(item[4]) for item in items if item[4] is not None]
-    pixels, targets = stack([item[0] for item in items], frames), []
-    for _, target, to_original, image_id, *_ in items:
-        tensors = {name: torch.from_numpy(values) for name, values in target.items()}
-        targets.append({**tensors, "to_original": torch.from_numpy(to_original), "image_id": image_id})
-    return {"pixels": torch.from_numpy(pixels), "sizes": sizes, "targets": targets, "failures": failures}
+    def stack(self, items: list[tuple]) -> tuple[Tensor, list[tuple[int, int]], list[dict], list[tuple[int, str]]]:
+        """(pixels uint8 (B, H, W, 3), their (width, height) without padding, targets, failures)."""
+        images = [image for image, _, _ in items if image is not None]
+        sizes = [image.shape[1::-1] for image in images]
+        padded = getattr(self.augment, "size", None)
+        pixels = stack(images, sizes if padded is None else [*sizes, frame_of(padded)])
+        targets = [target for image, target, _ in items if image is not None]
+        return torch.from_numpy(pixels), sizes, targets, [failure for *_, failures in items for failure in failures]
 
 
 def _quiet_worker(_: int) -> None:
-    import signal
-
-    import cv2
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; the first one decides
     cv2.setNumThreads(0)  # one thread per worker: the processes are the parallelism

@@ -2,10 +2,10 @@
 
 `Loader(PersonCrops(dataset), CropAugment("vitpose"), batch_size)` gives batches as of any other data set, each a pure
 function of (seed, epoch, index). Besides the usual, a crop's target holds `heatmaps` (K, h, w) and `weights` (K,), what
-the loss compares, and `box` (4,), `window` (2,) = (width, height) of what was cut out, both in pixels of the picture,
-and `box_score`, which `posekit.topdown.merge_crops` needs to make a picture's poses of its crops.
+the loss compares, and `box` (4,), `window` (2,) = (width, height) of what was cut out, both in pixels of the image,
+and `box_score`, which `posekit.topdown.merge_crops` needs to make an image's poses of its crops.
 
-Frame: COCO's, of the crop. K keypoints, n people.
+Coordinates: COCO pixels. K keypoints, n people.
 """
 
 from __future__ import annotations
@@ -24,83 +24,67 @@ from posekit.data.crops import box_faults
 from posekit.data.images import DataError, read_or_skip
 from posekit.protocols import PoseDataset
 
+Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes (n, 4), scores (n,), rows of the image's target (n,) or -1
+
 
 class PersonCrops:
     """The people of a data set, one by one; a data set for `Loader` with a `CropAugment`.
 
     `boxes`: where they come from. "truth": the annotated boxes of people with a labelled joint. The path of a COCO
-    detections file (rows `image_id`, `category_id`, `bbox` x y w h, `score`), or one entry per picture: `Poses` of a
-    one-stage model, or arrays (n, 4) x0 y0 x1 y1. People of given boxes have no annotation: all weights are 0.
+    detections file (rows `image_id`, `category_id`, `bbox` x y w h, `score`), or one entry per image: `Poses` of a
+    one-stage model, or arrays (n, 4) x0 y0 x1 y1. People of such boxes have no annotation: all weights are 0. Boxes
+    that are empty, not finite or outside the image, or whose score is not a positive number, are left out and counted
+    in `skipped`.
 
-    `min_score`: boxes below it are left out. `on_bad`: boxes that are empty, not finite (they or their score) or
-    outside the picture are left out and counted in `skipped` ("drop"), or stop with a `DataError`
-    ("raise").
-
-    Attributes: `ids` the picture's id of every person, `pictures` (n,) its index, `boxes` (n, 4), `scores` (n,),
-    `persons` (n,) the row of the picture's target or -1; `ground_truth`, `layout`, `area_scale`, `category_id` of the
+    Attributes: `ids` the image's id of every person, `pictures` (n,) its index, `boxes` (n, 4), `scores` (n,),
+    `persons` (n,) the row of the image's target or -1; `ground_truth`, `layout`, `area_scale`, `category_id` of the
     data set; `notes`: its own, and what was left out of the boxes' file.
+
+    Raises:
+        ValueError: another number of entries than images. `DataError`: a file that cannot be used.
     """
 
-    def __init__(self, dataset: PoseDataset, boxes="truth", min_score: float = 0.0, on_bad: str = "drop") -> None:
-        if on_bad not in ("raise", "drop"):
-            raise ValueError(f"on_bad is {on_bad!r}; choose 'raise' or 'drop'")
+    def __init__(self, dataset: PoseDataset, boxes="truth") -> None:
         self.dataset, self.layout = dataset, dataset.layout
         self.name = f"people of {dataset.name}"
         self.area_scale, self.on_error = getattr(dataset, "area_scale", 1.0), getattr(dataset, "on_error", "raise")
-        self.skipped: list[str] = []
-        self.category_id, told = getattr(dataset, "category_id", 1), Notes()
-        truth = isinstance(boxes, str) and boxes == "truth"
-        if truth:
+        self.category_id, noticed = getattr(dataset, "category_id", 1), Notes()
+        annotated = isinstance(boxes, str) and boxes == "truth"
+        if annotated:
             found = [_annotated(dataset.target(i)) for i in range(len(dataset))]
         elif isinstance(boxes, str | Path):
-            found = read_detections(boxes, dataset, told)
+            found = read_detections(boxes, dataset, noticed)
         else:
             found = _given(boxes, len(dataset))
-        counts = [len(rows) for rows, _, _ in found]
-        self.pictures = np.repeat(np.arange(len(dataset)), counts)
-        empty = [(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))]  # a data set without any picture
-        self.boxes, self.scores, self.persons = (np.concatenate(part) for part in zip(*(found or empty), strict=True))
-        self._keep(~(self.scores < min_score))  # a NaN stays, to be named below
-        self._check(on_bad, inside=not truth)
-        self.notes = [*getattr(dataset, "notes", []), *told.lines()]
+        images = np.repeat(np.arange(len(dataset)), [len(rows) for rows, _, _ in found])
+        empty = [(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))]  # a data set without any image
+        table = [images, *(np.concatenate(part) for part in zip(*(found or empty), strict=True))]
+        faults = self._faults(*table[:3], inside=not annotated)
+        self.skipped = [f"{dataset.name}, image {dataset.ids[images[i]]}: {faults[i]}" for i in sorted(faults)]
+        self.pictures, self.boxes, self.scores, self.persons = (np.delete(part, list(faults), 0) for part in table)
+        self.notes = [*getattr(dataset, "notes", []), *noticed.lines()]
         self.ids = [int(dataset.ids[i]) for i in self.pictures]
         self._last: tuple[int, np.ndarray] | None = None
 
-    def _keep(self, chosen: np.ndarray) -> None:
-        for name in ("pictures", "boxes", "scores", "persons"):
-            setattr(self, name, getattr(self, name)[chosen])
-
-    def _check(self, on_bad: str, inside: bool) -> None:
-        """Leave out what cannot be cut out and, with `inside`, what lies outside its picture."""
-        faults = box_faults(self.boxes)
-        for i in np.flatnonzero(~np.isfinite(self.scores)):
-            faults.setdefault(int(i), f"box {i}, {self.boxes[i].tolist()}, has the score {self.scores[i]}")
+    def _faults(self, images: np.ndarray, boxes: np.ndarray, scores: np.ndarray, inside: bool) -> dict[int, str]:
+        """Why which box cannot be cut out or, with `inside`, lies outside its image."""
+        sizes = None
         if inside and hasattr(self.dataset, "ground_truth"):
-            sizes = {row["id"]: (row["width"], row["height"]) for row in self.dataset.ground_truth["images"]}
-            sizes = [sizes.get(self.dataset.ids[i], (np.inf, np.inf)) for i in self.pictures]
-            outside = (self.boxes[:, :2] >= np.reshape(sizes, (-1, 2))).any(1) | (self.boxes[:, 2:] <= 0).any(1)
-            for i in np.flatnonzero(outside):
-                faults.setdefault(int(i), f"box {i}, {self.boxes[i].tolist()}, lies outside the picture")
-        for i, sentence in sorted(faults.items()):
-            sentence = f"{self.dataset.name}, image {self.dataset.ids[self.pictures[i]]}: {sentence}"
-            if on_bad == "raise":
-                raise DataError(f"{sentence} (on_bad='drop' leaves such boxes out and counts them)")
-            self.skipped.append(sentence)
-        self._keep(np.array([i not in faults for i in range(len(self.boxes))], bool))
+            known = {row["id"]: (row["width"], row["height"]) for row in self.dataset.ground_truth["images"]}
+            sizes = np.reshape([known.get(self.dataset.ids[i], (np.inf, np.inf)) for i in images], (-1, 2))
+        wrong = np.flatnonzero(~np.isfinite(scores) | (scores < 0))
+        faults = {int(i): f"box {i}, {boxes[i].tolist()}, has the score {scores[i]}" for i in wrong}
+        return faults | box_faults(boxes, sizes)
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __repr__(self) -> str:
-        return f"PersonCrops({self.dataset.name}: {len(self)} people in {len(self.dataset)} pictures)"
-
-    @property
-    def note(self) -> str:
-        return "; ".join(self.notes)
+        return f"PersonCrops({self.dataset.name}: {len(self)} people in {len(self.dataset)} images)"
 
     @property
     def ground_truth(self) -> dict:
-        """Of the data set: crops are scored as the pictures they come from."""
+        """Of the data set: crops are scored as the images they come from."""
         return self.dataset.ground_truth
 
     @property
@@ -110,14 +94,14 @@ class PersonCrops:
         return digest.hexdigest()[:12]
 
     def image(self, i: int) -> np.ndarray:
-        """The picture of person i; read once for neighbours of the same picture."""
-        picture = int(self.pictures[i])
-        if self._last is None or self._last[0] != picture:
-            self._last = picture, self.dataset.image(picture)
+        """The image of person i; read once for neighbours in the same image."""
+        index = int(self.pictures[i])
+        if self._last is None or self._last[0] != index:
+            self._last = index, self.dataset.image(index)
         return self._last[1]
 
     def target(self, i: int) -> dict[str, np.ndarray]:
-        """Person i in pixels of the picture: as of a data set, with one row or, without annotation, none; one box."""
+        """Person i in pixels of the image: as of a data set, with one row or, without annotation, none; one box."""
         rows = self.dataset.target(int(self.pictures[i]))
         part = slice(self.persons[i], self.persons[i] + 1) if self.persons[i] >= 0 else slice(0, 0)
         return {
@@ -140,7 +124,7 @@ class PersonCrops:
             yield image, self.boxes[first:last], self.scores[first:last]
 
     def skip(self, i: int, sentence: str) -> None:
-        """The picture of person i turned out to be unreadable."""
+        """The image of person i turned out to be unreadable."""
         self.dataset.skip(int(self.pictures[i]), sentence)
         self.skipped.append(sentence)
 
@@ -187,17 +171,14 @@ class ConcatDataset:
         self.parts[which].skip(index, sentence)
 
 
-Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes (n, 4), scores (n,), rows of the picture's target (n,) or -1
-
-
 def _annotated(target: dict[str, np.ndarray]) -> Found:
     rows = np.flatnonzero((target["visibility"] > 0).any(1))
     return target["boxes"][rows].astype(np.float64), np.ones(len(rows)), rows
 
 
-def _given(boxes: Sequence, pictures: int) -> list[Found]:
-    if len(boxes) != pictures:
-        raise ValueError(f"{pictures} pictures need as many entries of boxes, not {len(boxes)}")
+def _given(boxes: Sequence, images: int) -> list[Found]:
+    if len(boxes) != images:
+        raise ValueError(f"{images} images need as many entries of boxes, not {len(boxes)}")
     found = []
     for entry in boxes:
         rows = np.asarray(getattr(entry, "boxes", entry), np.float64).reshape(-1, 4)
@@ -207,42 +188,37 @@ def _given(boxes: Sequence, pictures: int) -> list[Found]:
 
 
 def read_detections(path: str | Path, dataset: PoseDataset, notes: Notes) -> list[Found]:
-    """A COCO detections file, sorted by the pictures of the data set; other pictures and categories are left out, and
+    """A COCO detections file, sorted by the images of the data set; other images and categories are left out, and
     counted in `notes`.
 
     Raises:
         DataError: not such a file, or nothing in it belongs to the data set; the sentence names it and the entry.
     """
     where, number = f"the boxes of '{path}'", getattr(dataset, "category_id", 1)
-    person, ids = [Category(number, _name_of(dataset))], ImageIds(dataset.ids)
+    name = dataset.ground_truth["categories"][0].get("name", "") if hasattr(dataset, "ground_truth") else ""
+    person = [Category(number, name)]
     try:
         content = load(path)
     except ValueError as error:
         raise DataError(f"'{path}' is not a COCO detections file: {error}") from None
     try:
         rows = as_rows(content, where, "image_id, category_id, bbox, score")
-        rows = normalise_rows(rows, where, ids, person, notes, boxes=True, word="entry")
+        rows = normalise_rows(rows, where, ImageIds(dataset.ids), person, notes, boxes=True, word="entry")
         check_categories([row["category_id"] for row in rows], person, person, where, notes)
     except ValueError as error:
         raise DataError(str(error)) from None
-    by_picture: dict[int, list] = {one: [] for one in dataset.ids}
+    by_image: dict[int, list] = {one: [] for one in dataset.ids}
     people = [row for row in rows if row["category_id"] == number]
-    others = [row for row in people if row["image_id"] not in by_picture]
+    others = [row["image_id"] for row in people if row["image_id"] not in by_image]
     if others and len(others) == len(people):
         raise DataError(
-            f"{where}: none of its images is in {dataset.name}; the first is {others[0]['image_id']!r}: "
+            f"{where}: none of its images is in {dataset.name}; the first is {others[0]!r}: "
             "of another data set or split?"
         )
     if others:
-        first = others[0]["image_id"]
-        notes.say(f"left out: {len(others):,} detections of images that are not in use (the first: {first!r})")
+        notes.say(f"left out: {len(others):,} detections of images that are not in use (the first: {others[0]!r})")
     for row in people:
-        if row["image_id"] in by_picture:
-            x, y, width, height = row["bbox"]
-            by_picture[row["image_id"]].append((x, y, x + width, y + height, row["score"]))
-    tables = (np.array(found, np.float64).reshape(-1, 5) for found in by_picture.values())
+        x, y, width, height = row["bbox"]
+        by_image.get(row["image_id"], []).append((x, y, x + width, y + height, row["score"]))
+    tables = (np.array(found, np.float64).reshape(-1, 5) for found in by_image.values())
     return [(table[:, :4], table[:, 4], np.full(len(table), -1)) for table in tables]
-
-
-def _name_of(dataset: PoseDataset) -> str:
-    return dataset.ground_truth["categories"][0].get("name", "") if hasattr(dataset, "ground_truth") else ""
