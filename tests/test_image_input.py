@@ -112,6 +112,7 @@ def test_a_16_bit_file_and_its_pil_image_are_the_same(tmp_path, suffix):
     [
         (np.zeros((0, 0, 3), np.uint8), r"\(0, 0, 3\), has no pixels"),
         (np.zeros((0, 5), np.uint8), r"has no pixels"),
+        (Image.new("RGB", (0, 5)), r"has no pixels"),
         (np.zeros(5, np.uint8), r"not \(5,\) of uint8"),
         (np.zeros((5, 5, 2), np.uint8), r"not \(5, 5, 2\) of uint8"),
         (np.zeros((3, 5, 6), np.uint8), r"channels come first, give array.transpose\(1, 2, 0\)"),
@@ -208,7 +209,7 @@ def test_a_bomb_is_refused_by_default_and_skipped_in_a_folder(tmp_path):
         with pytest.raises(DataError, match="refused by Pillow .*MAX_IMAGE_PIXELS"):
             read_image(tmp_path / "images" / name)
     folder = open_dataset(tmp_path, "val", on_error="skip")
-    assert folder.ids == [2] and len(folder.skipped) == 3 and "has no pixels" in folder.skipped[1]
+    assert folder.ids == [2] and len(folder.skipped) == 3 and "not an image" in folder.skipped[1]
     np.testing.assert_array_equal(folder.image(0), SCENE)
 
 

@@ -125,7 +125,7 @@ def header_size(raw: bytes, path: Path | str, what: str = "image") -> tuple[int,
     """(width, height) as the file's header states them, by Pillow (0.06 ms).
 
     Raises:
-        DataError: not an image, without pixels, or of more than `MAX_PIXELS`.
+        DataError: not an image, or of more than `MAX_PIXELS`.
     """
     label = f"{what}: '{path}'"
     try:
@@ -155,8 +155,6 @@ def _not_an_image(raw: bytes, path: Path | str, what: str) -> DataError:
 
 
 def _check_limit(size: tuple[int, int], label: str) -> tuple[int, int]:
-    if min(size) < 1:
-        raise DataError(f"{label} has no pixels: its header states {size[0]} x {size[1]}")
     if size[0] * size[1] > MAX_PIXELS:
         raise DataError(f"{label}: its header states {size[0]:,} x {size[1]:,} pixels, {_too_large()}")
     return size
