@@ -1,13 +1,13 @@
 """Poses: what every model returns for one image, and how it becomes COCO result rows.
 
-Frame: pixels of the image, COCO's convention (the image's top-left corner is (0, 0)). N people, K keypoints.
+Coordinates: COCO pixels (the image's top-left corner is (0, 0)). N people, K keypoints.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -72,13 +72,11 @@ class Poses:
 
     def select(self, index) -> Poses:
         """The people of `index` (integers, a slice or a boolean mask), in that order."""
-        return Poses(
-            self.keypoints[index], self.visibility[index], self.scores[index], self.boxes[index], self.centers[index]
-        )
+        return Poses(*(getattr(self, field.name)[index] for field in fields(Poses)))
 
     def transform(self, matrix: np.ndarray) -> Poses:
         """Move the poses by a (2, 3) affine matrix; a box becomes the upright box around its moved corners."""
-        linear, shift = np.asarray(matrix)[:, :2], np.asarray(matrix)[:, 2]
+        linear, shift = matrix[:, :2], matrix[:, 2]
         corners = self.boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2) @ linear.T + shift
         boxes = np.concatenate([corners.min(1), corners.max(1)], axis=1)
         return Poses(
@@ -105,10 +103,8 @@ class Poses:
     @classmethod
     def from_coco(cls, rows: list[dict], keypoints: int = 17) -> Poses:
         """The inverse of `to_coco`, for the rows of one image. `keypoints` is K, needed when there are no rows."""
-        if rows:
-            triples = np.array([row["keypoints"] for row in rows], np.float32).reshape(len(rows), -1, 3)
-        else:
-            triples = np.zeros((0, keypoints, 3), np.float32)
+        keypoints = len(rows[0]["keypoints"]) // 3 if rows else keypoints
+        triples = np.array([row["keypoints"] for row in rows], np.float32).reshape(-1, keypoints, 3)
         scores = np.array([row["score"] for row in rows], np.float32)
         return cls(triples[..., :2], triples[..., 2], scores)
 
@@ -117,8 +113,7 @@ def join(parts: Sequence[Poses]) -> Poses:
     """All poses as one record. Raises ValueError where there is none (K would be unknown)."""
     if not parts:
         raise ValueError("there are no poses to join: an empty image is Poses.nobody(K)")
-    names = ("keypoints", "visibility", "scores", "boxes", "centers")
-    return Poses(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return Poses(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Poses)))
 
 
 def drop_not_finite(poses: list[Poses]) -> list[Poses]:
@@ -133,14 +128,7 @@ def drop_not_finite(poses: list[Poses]) -> list[Poses]:
     return [one.select(kept) for one, kept in zip(poses, fine, strict=True)]
 
 
-def boxes_around(keypoints: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-    """(N, 4) x0, y0, x1, y1 around the keypoints (N, K, 2), or around those marked in `where` (N, K) bool.
-
-    A person with no marked keypoint gets the empty box (0, 0, 0, 0).
-    """
-    if where is None:
-        where = np.ones(keypoints.shape[:2], bool)
-    low = np.where(where[..., None], keypoints, np.inf).min(1, initial=np.inf)
-    high = np.where(where[..., None], keypoints, -np.inf).max(1, initial=-np.inf)
-    boxes = np.concatenate([low, high], axis=1)
+def boxes_around(keypoints: np.ndarray) -> np.ndarray:
+    """(N, 4) x0, y0, x1, y1 around the keypoints (N, K, 2); the empty box (0, 0, 0, 0) where one is not finite."""
+    boxes = np.concatenate([keypoints.min(1, initial=np.inf), keypoints.max(1, initial=-np.inf)], axis=1)
     return np.where(np.isfinite(boxes).all(1, keepdims=True), boxes, 0).astype(np.float32)

@@ -64,10 +64,10 @@ def test_selecting_keeps_everything_together():
         np.testing.assert_array_equal(getattr(chosen, name)[0], getattr(people, name)[best])
 
 
-def test_a_box_around_no_joint_is_empty():
-    where = np.array([[True, False, True], [False, False, False]])
-    keypoints = np.array([[[1, 2], [50, 50], [3, 8]], [[1, 2], [3, 4], [5, 6]]], np.float32)
-    assert boxes_around(keypoints, where).tolist() == [[1, 2, 3, 8], [0, 0, 0, 0]]
+def test_a_box_around_joints_that_are_not_finite_is_empty():
+    keypoints = np.array([[[1, 2], [2, 5], [3, 8]], [[1, 2], [3, 4], [5, np.nan]]], np.float32)
+    assert boxes_around(keypoints).tolist() == [[1, 2, 3, 8], [0, 0, 0, 0]]
+    assert boxes_around(np.zeros((2, 0, 2))).tolist() == [[0, 0, 0, 0]] * 2
 
 
 @pytest.mark.parametrize(

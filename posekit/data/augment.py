@@ -122,10 +122,9 @@ class Augment:
         self, image: np.ndarray, target: dict[str, np.ndarray], rng: np.random.Generator
     ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
         height, width = image.shape[:2]
-        matrix, size, flipped, cut = self.draw(width, height, rng)
+        matrix, size, cut = self.draw(width, height, rng)
         image = transforms.warp(image, matrix, size, self.pad or 0)
-        flip_order = self.flip_order if flipped else None
-        target = transform_target(target, matrix, (width, height), size, flip_order, cut)
+        target = transform_target(target, matrix, (width, height), size, self.flip_order, cut)
         # differs from paper: the released code drops out before cropping and resizing; blocks are relative to
         # the image either way, and after the warp there are fewer pixels to touch.
         if self.steps.dropout_p and rng.random() < self.steps.dropout_p:
@@ -137,11 +136,10 @@ class Augment:
             image, target["size"] = transforms.padded(image, frame, self.pad), np.array(frame)
         return image, target, transforms.invert(matrix).astype(np.float32)
 
-    def draw(self, width: int, height: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int], bool, bool]:
-        """The random geometry for one image: (matrix, new (width, height), was it flipped, was it cut)."""
+    def draw(self, width: int, height: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int], bool]:
+        """The random geometry for one image: (matrix, new (width, height), was it cut)."""
         steps, chain, size = self.steps, [], (width, height)
-        flipped = bool(steps.flip) and rng.random() < steps.flip
-        if flipped:
+        if steps.flip and rng.random() < steps.flip:
             chain.append(transforms.hflip(width))
         if steps.rotation and rng.random() < steps.rotation_p:
             chain.append(transforms.rotate(rng.uniform(-steps.rotation, steps.rotation), width, height))
@@ -158,7 +156,7 @@ class Augment:
         else:
             final = transforms.size_with_aspect_ratio(*size, scale or min(size), steps.longest)
             last = transforms.resize(*size, *final)
-        return transforms.compose(*chain, last), final, flipped, cut
+        return transforms.compose(*chain, last), final, cut
 
 
 def _pick(values: Sequence[int], rng: np.random.Generator) -> int:
@@ -174,11 +172,11 @@ def move_people(
     """`keypoints`, `visibility`, `boxes` and `ignore` of a target on an image of `size` = (width, height), moved.
 
     `steps`: matrices (2, 3), each with the region x0, y0, x1, y1 that it moves into: what leaves it is cut off, a joint
-    outside has visibility 0. `flip_order` (K,): the keypoint permutation of a flip, if the steps mirror. Joints are
-    first brought into the image (annotators click slightly outside it), as in POET's released code.
+    outside has visibility 0. `flip_order` (K,): the keypoint permutation if the steps mirror; None = as it is. Joints
+    are first brought into the image (annotators click slightly outside it), as in POET's released code.
     """
     points, boxes, ignore = np.clip(target["keypoints"], 0, size), target["boxes"], target["ignore"]
-    visibility = target["visibility"]
+    visibility, mirrored = target["visibility"], False
     for matrix, region in steps:
         low, high = np.array(region[:2], float), np.array(region[2:], float)
         points = transforms.transform_points(matrix, points)
@@ -188,8 +186,9 @@ def move_people(
         limits = np.tile(low, 2), np.tile(high, 2)
         boxes = transforms.transform_boxes(matrix, boxes).clip(*limits)
         ignore = transforms.transform_boxes(matrix, ignore).clip(*limits)
+        mirrored ^= transforms.determinant(matrix) < 0
     points = np.where(visibility[..., None] > 0, np.clip(points, low, high), 0).astype(np.float32)
-    if flip_order is not None:
+    if mirrored and flip_order is not None:
         points, visibility = points[:, flip_order], visibility[:, flip_order]
     ignore = ignore.astype(np.float32)
     return {
@@ -213,7 +212,7 @@ def transform_target(
     `flip_order`: see `move_people`. `cut`: drop people without a seen joint.
     """
     moved = move_people(target, old_size, [(matrix, (0, 0, *size))], flip_order)
-    moved["areas"] = (target["areas"] * transforms.determinant(matrix)).astype(np.float32)
+    moved["areas"] = (target["areas"] * abs(transforms.determinant(matrix))).astype(np.float32)
     if cut:
         seen = (moved["visibility"] == 2).any(1)
         moved |= {name: moved[name][seen] for name in ("keypoints", "visibility", "boxes", "areas")}

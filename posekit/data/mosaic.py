@@ -269,9 +269,8 @@ def merge(panes: list[Pane], frame: tuple[int, int], flip_order: np.ndarray) -> 
     parts = []
     for pane in panes:
         steps = [(pane.place, pane.window), (pane.view, (0, 0, *frame))]
-        mirrored = np.linalg.det(pane.way[:, :2]) < 0
-        part = move_people(pane.target, pane.image.shape[1::-1], steps, flip_order if mirrored else None)
-        growth = transforms.determinant(pane.place) * transforms.determinant(pane.view)
+        part = move_people(pane.target, pane.image.shape[1::-1], steps, flip_order)
+        growth = abs(transforms.determinant(pane.place) * transforms.determinant(pane.view))
         part["areas"] = (pane.target["areas"].astype(float) * growth).astype(np.float32)
         parts.append(part)
     merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -51,18 +51,14 @@ def resize(width: int, height: int, new_width: int, new_height: int) -> np.ndarr
     return scale(new_width / width, new_height / height)
 
 
-def shear(x_degrees: float, y_degrees: float) -> np.ndarray:
-    """Lean by two angles: x' = x + tan(x_degrees) y, y' = y + tan(y_degrees) x."""
-    x, y = np.tan(np.deg2rad([x_degrees, y_degrees]))
-    return np.array([[1.0, x, 0.0], [y, 1.0, 0.0]])
-
-
 def move_about(
     start: tuple[float, float], end: tuple[float, float], factor: float, degrees: float, lean: tuple[float, float]
 ) -> np.ndarray:
-    """Scale by `factor`, turn and shear about the point `start`, and put that point to `end`."""
-    steps = scale(factor), rotate(degrees, 0, 0), shear(*lean)
-    return compose(crop(*start), *steps, crop(-end[0], -end[1]))
+    """Scale by `factor`, turn and lean (x' = x + tan(lean[0]) y, y' = y + tan(lean[1]) x, degrees) about the point
+    `start`, and put that point to `end`."""
+    x, y = np.tan(np.deg2rad(lean))
+    shear = np.array([[1.0, x, 0.0], [y, 1.0, 0.0]])
+    return compose(crop(*start), scale(factor), rotate(degrees, 0, 0), shear, crop(-end[0], -end[1]))
 
 
 def letterbox(
@@ -108,8 +104,8 @@ def transform_boxes(matrix: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def determinant(matrix: np.ndarray) -> float:
-    """How much areas grow, > 0 also for a flip."""
-    return abs(float(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]))
+    """How much areas grow, < 0 for a mirror image."""
+    return float(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])
 
 
 def size_with_aspect_ratio(width: int, height: int, shortest: int, longest: int | None = None) -> tuple[int, int]:
@@ -153,7 +149,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: i
 
 def shrinkage(image: np.ndarray, matrix: np.ndarray) -> int:
     """By which whole number to average an image first: a bilinear sample sees four pixels and would alias; 1 = not."""
-    return max(min(int(1 / max(np.sqrt(determinant(matrix)), 1e-3)), *image.shape[:2]), 1)
+    return max(min(int(1 / max(np.sqrt(abs(determinant(matrix))), 1e-3)), *image.shape[:2]), 1)
 
 
 def average(image: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:

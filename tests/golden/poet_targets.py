@@ -51,7 +51,7 @@ def target_images(file: Path, directory: Directory) -> Iterator[Check]:
     image, size = arrays["image"], tuple(fields["image_wh"])
     yield arrays.equal("image", list(image.shape), [size[1], size[0], 3])
     for name in [name for name in fields if name not in INPUTS]:
-        matrix, new_size, _, _ = _geometry(name, size, fields)
+        matrix, new_size, _ = _geometry(name, size, fields)
         ours, reference = transforms.warp(image, matrix, new_size).astype(float), arrays.get(f"image_{name}")
         exact = np.array_equal(np.abs(matrix[:, :2]), np.eye(2)) and np.array_equal(matrix, matrix.round())
         if exact or reference is None or ours.shape != reference.shape:
@@ -61,20 +61,19 @@ def target_images(file: Path, directory: Directory) -> Iterator[Check]:
             yield arrays.at_most(f"image_{name}", np.abs(ours - reference).mean() / 255, RESAMPLED, note)
     for name in [name for name in arrays if name.startswith("normalised_")]:
         step, rows = re.fullmatch(r"normalised_(.*)_first(\d+)rows", name).groups()
-        matrix, new_size, _, _ = _geometry(step, size, fields)
+        matrix, new_size, _ = _geometry(step, size, fields)
         pixels = (transforms.warp(image, matrix, new_size)[: int(rows)] / 255 - IMAGENET[0]) / IMAGENET[1]
         yield arrays.check(name, pixels.transpose(2, 0, 1), atol=1e-5)
 
 
-def _geometry(name: str, size: tuple[int, int], fields: Entries) -> tuple[np.ndarray, tuple[int, int], bool, bool]:
-    """Matrix, new (width, height), does it flip, does it cut: of a step or a `chain_a_b_c` of steps."""
+def _geometry(name: str, size: tuple[int, int], fields: Entries) -> tuple[np.ndarray, tuple[int, int], bool]:
+    """Matrix, new (width, height), does it cut: of a step or a `chain_a_b_c` of steps."""
     chain = name.removeprefix("chain_").split("_") if name.startswith("chain_") else [name]
-    matrices, flips, cuts = [], False, False
+    matrices, cuts = [], False
     for step in chain:
         options, kind = fields.get(step, {}) | fields.get(name, {}), re.match("[a-z]+", step).group()
         if kind == "hflip":
             matrices.append(transforms.hflip(size[0]))
-            flips = not flips
         elif kind == "rotate":
             matrices.append(transforms.rotate(options["angle_degrees"], *size))
         elif kind == "crop":
@@ -87,14 +86,14 @@ def _geometry(name: str, size: tuple[int, int], fields: Entries) -> tuple[np.nda
             size = new
         elif kind != "identity":
             raise ValueError(f"the step {step!r} of {name!r} is not known")
-    return transforms.compose(*matrices), size, flips, cuts
+    return transforms.compose(*matrices), size, cuts
 
 
 def _check_step(fields: Entries, name: str, people: dict, step: str, theirs: dict, encoded) -> Iterator[Check]:
     """One step: pixels in `theirs`, and in `encoded` the vector that the loss sees."""
     old_size = tuple(fields["image_wh"])
-    matrix, size, flips, cuts = _geometry(step, old_size, fields)
-    order = layout_for(people["keypoints"].shape[1]).flip if flips else None
+    matrix, size, cuts = _geometry(step, old_size, fields)
+    order = layout_for(people["keypoints"].shape[1]).flip
     ours = transform_target(people, matrix, old_size, size, order, cuts)
     rows = np.array(theirs["keypoints"], np.float64).reshape(len(theirs["labels"]), -1)
     yield fields.equal(f"{name} size", ours["size"].tolist(), theirs["size"][::-1])

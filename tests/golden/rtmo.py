@@ -54,7 +54,7 @@ def _letterbox(fields: Entries, name: str, row: dict) -> Iterator[Check]:
     """The centred letterbox as `Augment` draws it, there and back."""
     (width, height), size = row["image_wh"], np.array(row["input_wh"])
     augment = Augment("none", size=tuple(row["input_wh"][::-1]), pad=114, align="centre")
-    matrix, frame, _, _ = augment.draw(width, height, np.random.default_rng(0))
+    matrix, frame, _ = augment.draw(width, height, np.random.default_rng(0))
     back = transforms.invert(matrix)
     inside = transforms.transform_points(matrix, np.array(row["points"]))
     original = transforms.transform_points(back, np.array(row["points_in_input"]))
