@@ -104,13 +104,13 @@ class Loader:
         """The batches of an epoch, from batch `start` on."""
         self._keys[:] = [(epoch, int(index)) for index in self.order(epoch)[start * self.batch_size :]]
         try:
-            for number, (pixels, sizes, targets, failures) in enumerate(self._pool, start):
+            for number, (pixels, targets, failures) in enumerate(self._pool, start):
                 for index, sentence in failures:
                     if getattr(self.dataset, "on_error", "raise") != "skip":
                         raise DataError(sentence)
                     self.dataset.skip(index, sentence)
                 if targets:
-                    yield self._finish(pixels, sizes, targets, self.size_of(epoch, number)) | {"number": number}
+                    yield self._batch(pixels, targets, self.size_of(epoch, number)) | {"number": number}
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -142,40 +142,33 @@ class Loader:
             generator=torch.Generator(),  # it draws a seed for the workers, and the model's stream must not notice
         )
 
-    def _finish(self, pixels: Tensor, sizes: list[tuple[int, int]], targets: list[dict], longest: int | None) -> dict:
+    def _batch(self, pixels: Tensor, targets: list[dict], longest: int | None) -> dict:
         images = normalise(pixels, self.mean, self.std, self.device)
         if longest is not None:
-            images, sizes = resize_batch(images, sizes, targets, longest)
-        return {
-            "images": images,
-            "padding_mask": mask_padding(images, sizes),
-            "sizes": torch.stack([target["size"] for target in targets]),
-            "to_original": torch.stack([target["to_original"] for target in targets]),
-            "targets": targets,
-        }
+            images = resize_batch(images, targets, longest)
+        sizes, to_original = (torch.stack([target[name] for target in targets]) for name in ("size", "to_original"))
+        mask = mask_padding(images, sizes)
+        return {"images": images, "padding_mask": mask, "targets": targets, "sizes": sizes, "to_original": to_original}
 
 
-def resize_batch(
-    images: Tensor, sizes: list[tuple[int, int]], targets: list[dict], longest: int
-) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Images (B, 3, H, W) whose longer side becomes `longest`, `sizes` (width, height) and `targets` (in place)
-    with them."""
+def resize_batch(images: Tensor, targets: list[dict], longest: int) -> Tensor:
+    """Images (B, 3, H, W) resized bilinearly so that their longer side is `longest`; `targets` change with them."""
     height, width = images.shape[2:]
     shorter = max(round(longest * min(width, height) / max(width, height) / 32) * 32, 32)
     new = (longest if width >= height else shorter, longest if height >= width else shorter)
     if (width, height) == new:
-        return images, sizes
-    images = F.interpolate(images, size=new[::-1], mode="bilinear", align_corners=False)
+        return images
     x, y = new[0] / width, new[1] / height
-    factor, sizes = torch.tensor([x, y]), [(round(w * x), round(h * y)) for w, h in sizes]
-    for target, size in zip(targets, sizes, strict=True):
+    factor = torch.tensor([x, y])
+    for target in targets:
         target["keypoints"] = target["keypoints"] * factor
         target["boxes"], target["ignore"] = target["boxes"] * factor.repeat(2), target["ignore"] * factor.repeat(2)
         target["areas"] = target["areas"] * (x * y)
-        target["size"] = torch.tensor(size)
+        w, h = target["size"].tolist()
+        target["size"] = torch.tensor([round(w * x), round(h * y)])
         back = target["to_original"]
         target["to_original"] = torch.cat([back[:, :2] / factor, back[:, 2:]], dim=1)
-    return images, sizes
+    return F.interpolate(images, size=new[::-1], mode="bilinear", align_corners=False)
 
 
 class Items(Dataset):
@@ -201,14 +194,13 @@ class Items(Dataset):
         tensors = {name: torch.from_numpy(values) for name, values in (target | {"to_original": to_original}).items()}
         return image, tensors | {"image_id": int(self.dataset.ids[index])}, broken
 
-    def stack(self, items: list[tuple]) -> tuple[Tensor, list[tuple[int, int]], list[dict], list[tuple[int, str]]]:
-        """(pixels uint8 (B, H, W, 3), their (width, height) without padding, targets, failures)."""
-        images = [image for image, _, _ in items if image is not None]
-        sizes = [image.shape[1::-1] for image in images]
-        padded = getattr(self.augment, "size", None)
-        pixels = stack(images, sizes if padded is None else [*sizes, frame_of(padded)])
-        targets = [target for image, target, _ in items if image is not None]
-        return torch.from_numpy(pixels), sizes, targets, [failure for *_, failures in items for failure in failures]
+    def stack(self, items: list[tuple]) -> tuple[Tensor, list[dict], list[tuple[int, str]]]:
+        """(pixels uint8 (B, H, W, 3), targets, failures)."""
+        size = getattr(self.augment, "size", None)
+        frame = (0, 0) if size is None else frame_of(size)
+        read = [(image, target) for image, target, _ in items if image is not None]
+        pixels = torch.from_numpy(stack([image for image, _ in read], frame))
+        return pixels, [target for _, target in read], [failure for *_, failures in items for failure in failures]
 
 
 def _quiet_worker(_: int) -> None:

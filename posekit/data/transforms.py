@@ -215,26 +215,23 @@ def make_batch(
     without padding and `to_original` (B, 2, 3) float32, network input -> image.
     """
     fitted = [fit(image, spec, size, longest) for image in images]
-    frames = [(pixels.shape[1], pixels.shape[0]) for pixels, _, _ in fitted]
-    if spec.fit == "letterbox":
-        frames.append(frame_of(size or spec.size))
-    pixels = torch.from_numpy(stack([pixels for pixels, _, _ in fitted], frames))
-    sizes = [new for _, _, new in fitted]
-    batch = normalise(pixels, spec.mean, spec.std, device)
+    frame = frame_of(size or spec.size) if spec.fit == "letterbox" else (0, 0)
+    batch = normalise(stack([pixels for pixels, _, _ in fitted], frame), spec.mean, spec.std, device)
+    sizes = torch.tensor([new for _, _, new in fitted])
     back = invert(np.stack([matrix for _, matrix, _ in fitted])).astype(np.float32)
     return {
         "images": batch,
         "padding_mask": mask_padding(batch, sizes),
-        "sizes": torch.tensor(sizes),
+        "sizes": sizes,
         "to_original": torch.from_numpy(back),
     }
 
 
-def stack(images: Sequence[np.ndarray], frames: Sequence[tuple[int, int]]) -> np.ndarray:
-    """(B, H, W, 3) uint8: images in the top-left corners of the smallest frame that holds all `frames`."""
-    width, height = max((w for w, _ in frames), default=0), max((h for _, h in frames), default=0)
-    full = all(image.shape[:2] == (height, width) for image in images)
-    pixels = (np.empty if full else np.zeros)((len(images), height, width, 3), np.uint8)
+def stack(images: Sequence[np.ndarray], frame: tuple[int, int]) -> np.ndarray:
+    """(B, H, W, 3) uint8: images in the top-left corners of the frame (width, height), or of a larger one that holds
+    them."""
+    width, height = np.max([frame, *(image.shape[1::-1] for image in images)], axis=0)
+    pixels = np.zeros((len(images), height, width, 3), np.uint8)
     for row, image in zip(pixels, images, strict=True):
         row[: image.shape[0], : image.shape[1]] = image
     return pixels
@@ -244,11 +241,9 @@ def normalise(
     pixels: Tensor | np.ndarray, mean: Sequence[float], std: Sequence[float], device: str | torch.device = "cpu"
 ) -> Tensor:
     """uint8 (B, H, W, 3) RGB -> float32 (B, 3, H, W), (x / 255 - mean) / std; bytes travel to the device."""
-    pixels = torch.as_tensor(pixels).to(device, non_blocking=True)
-    count, height, width, _ = pixels.shape
-    images = torch.empty((count, 3, height, width), device=pixels.device)
-    images.copy_(pixels.permute(0, 3, 1, 2))
-    offset, spread = (torch.tensor(value, device=pixels.device).view(3, 1, 1) * 255 for value in (mean, std))
+    pixels = torch.as_tensor(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2)
+    images = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    offset, spread = (torch.tensor(value, device=images.device).view(3, 1, 1) * 255 for value in (mean, std))
     return images.sub_(offset).mul_(1 / spread)
 
 
@@ -258,13 +253,13 @@ def denormalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
     return (images * spread + offset).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def mask_padding(images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor | None:
-    """(B, H, W) bool, True outside `sizes` (width, height), where images become 0; None if nothing is padded."""
-    height, width = images.shape[2:]
-    if all(size == (width, height) for size in sizes):
+def mask_padding(images: Tensor, sizes: Tensor) -> Tensor | None:
+    """(B, H, W) bool, True outside `sizes` (B, 2) = (width, height), where images become 0; None if nothing is
+    padded."""
+    if (sizes == torch.tensor(images.shape[:1:-1])).all():
         return None
-    mask = torch.ones((len(sizes), height, width), dtype=torch.bool, device=images.device)
-    for image, row, (w, h) in zip(images, mask, sizes, strict=True):
+    mask = torch.ones_like(images[:, 0], dtype=torch.bool)
+    for image, row, (w, h) in zip(images, mask, sizes.tolist(), strict=True):
         row[:h, :w] = False
         image[:, h:] = 0
         image[:, :h, w:] = 0
