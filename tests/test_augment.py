@@ -14,10 +14,10 @@ from posekit.data import transforms
 from posekit.data.augment import (
     POLICIES,
     Augment,
+    Policy,
     coarse_dropout,
     colour_matrix,
     hsv_jitter,
-    random_crop,
     transform_target,
 )
 from posekit.layouts import COCO, layout_for
@@ -271,9 +271,12 @@ def test_unknown_policy_is_named():
 def test_random_crop_lies_inside(seed):
     rng = np.random.default_rng(seed)
     width, height = (int(value) for value in rng.integers(50, 900, 2))
-    left, top, new_width, new_height = random_crop(width, height, 384, 600, rng)
-    assert left >= 0 and top >= 0 and left + new_width <= width and top + new_height <= height
-    assert min(384, width) <= new_width <= 600 and min(384, height) <= new_height <= 600
+    matrix, (new_width, new_height), cut = Augment(Policy(crop_p=1.0)).draw(width, height, rng)
+    corners = transforms.transform_points(transforms.invert(matrix), np.array([[0, 0], [new_width, new_height]]))
+    assert cut and (corners >= -1e-6).all() and (corners <= np.array([width, height]) + 1e-6).all()
+    larger = matrix[0, 0] * width, matrix[1, 1] * height  # the image that is cropped
+    for side, whole in zip((new_width, new_height), larger, strict=True):
+        assert min(384, round(whole)) <= side <= 600
 
 
 def test_coarse_dropout_blackens_its_share_and_spares_the_input():

@@ -175,7 +175,7 @@ def pane(keypoints, visibility=None, boxes=None, view=IDENTITY, window=(0, 0, 25
         "areas": np.full(n, 100, np.float32),
         "ignore": np.asarray(ignore, np.float32).reshape(-1, 4),
     }
-    return Pane(np.zeros((100, 100, 3), np.uint8), target, IDENTITY, window, (0, 0, 100, 100), view)
+    return Pane(np.zeros((100, 100, 3), np.uint8), target, IDENTITY, view, window)
 
 
 def test_who_is_left_out():

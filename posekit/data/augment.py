@@ -146,9 +146,11 @@ class Augment:
         cut = bool(steps.crop_p) and rng.random() < steps.crop_p
         if cut:
             between = transforms.size_with_aspect_ratio(*size, _pick(CROP_FIRST, rng))
-            left, top, *region = random_crop(*between, *CROP_SIDES, rng)
+            # Width and height are drawn independently, as in DETR's RandomSizeCrop.
+            width, height = (int(rng.integers(*np.minimum(CROP_SIDES, side) + (0, 1))) for side in between)
+            left, top = rng.integers(between[0] - width + 1), rng.integers(between[1] - height + 1)
             chain += transforms.resize(*size, *between), transforms.crop(left, top)
-            size = region[0], region[1]
+            size = width, height
         scale = _pick(steps.scales, rng) if steps.scales else None
         if self.size is not None:
             filled = scale / max(steps.scales) if scale else 1.0
@@ -217,19 +219,6 @@ def transform_target(
         seen = (moved["visibility"] == 2).any(1)
         moved |= {name: moved[name][seen] for name in ("keypoints", "visibility", "boxes", "areas")}
     return moved | {"size": np.array(size)}
-
-
-def random_crop(
-    width: int, height: int, smallest: int, largest: int, rng: np.random.Generator
-) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of a crop whose sides lie in [smallest, largest], as far as the image allows.
-
-    Width and height are drawn independently, as in DETR's RandomSizeCrop.
-    """
-    new_width = int(rng.integers(min(smallest, width), min(largest, width) + 1))
-    new_height = int(rng.integers(min(smallest, height), min(largest, height) + 1))
-    left, top = rng.integers(width - new_width + 1), rng.integers(height - new_height + 1)
-    return int(left), int(top), new_width, new_height
 
 
 def coarse_dropout(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

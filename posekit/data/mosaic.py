@@ -77,16 +77,21 @@ MIXES = {
 class Pane:
     """An image (H, W, 3) with its `target`, and its way into the view.
 
-    `place` (2, 3): image to canvas. `window`: the region of the canvas where people count as visible; `shown`: the one
-    that this image covers. `view` (2, 3): canvas to result.
+    `place` (2, 3): image to canvas. `view` (2, 3): canvas to result. `shown`: the region of the canvas that this image
+    covers; None: all of the image. `window`: the one where people count as visible; None: the same.
     """
 
     image: np.ndarray
     target: dict[str, np.ndarray]
     place: np.ndarray
-    window: Region
-    shown: Region
     view: np.ndarray
+    window: Region | None = None
+    shown: Region | None = None
+
+    def __post_init__(self) -> None:
+        whole = np.array([[0, 0, *self.image.shape[1::-1]]])
+        self.shown = self.shown or tuple(transforms.transform_boxes(self.place, whole)[0])
+        self.window = self.window or self.shown
 
     @property
     def way(self) -> np.ndarray:
@@ -148,8 +153,7 @@ class Mosaic:
         else:
             h, w = own[0].shape[:2]
             place, _ = transforms.letterbox(w, h, self.frame)
-            shown = (*place[:, 2], *(place @ (w, h, 1)))
-            panes = [Pane(*own, place, shown, shown, view)]
+            panes = [Pane(*own, place, view)]
         image = np.full((height, width, 3), self.pad, np.uint8)
         for pane in panes:
             paint(image, pane)
@@ -184,7 +188,7 @@ class Mosaic:
             patch = max(int(w * factor), 1), max(int(h * factor), 1)
             shown, cut = paste(corner, meeting, patch, canvas)
             place = transforms.compose(transforms.scale(factor), transforms.crop(cut[0] - shown[0], cut[1] - shown[1]))
-            panes.append(Pane(image, target, place, (0, 0, *canvas), shown, view))
+            panes.append(Pane(image, target, place, view, (0, 0, *canvas), shown))
         return panes
 
     def _overlay(self, image: np.ndarray, target: dict, mirror: list[np.ndarray], rng: np.random.Generator) -> Pane:
@@ -193,14 +197,12 @@ class Mosaic:
         jitter = rng.uniform(*self.steps.mixup_scale)
         factor = min(self.frame[0] / width, self.frame[1] / height) * jitter
         canvas = int(self.frame[0] * jitter), int(self.frame[1] * jitter)
-        place, shown = transforms.scale(factor), (0, 0, width * factor, height * factor)
+        place = transforms.scale(factor)
         if self.steps.flip and rng.random() < 0.5:
             place = transforms.compose(place, transforms.hflip(canvas[0]))
-            shown = (canvas[0] - shown[2], 0, canvas[0], shown[3])
         left, top = (int(rng.integers(max(a - b, 0) + 1)) for a, b in zip(canvas, self.frame, strict=True))
-        return Pane(
-            image, target, place, (0, 0, *canvas), shown, transforms.compose(transforms.crop(left, top), *mirror)
-        )
+        view = transforms.compose(transforms.crop(left, top), *mirror)
+        return Pane(image, target, place, view, (0, 0, *canvas))
 
 
 def _read(dataset: PoseDataset, index: int, rng: np.random.Generator, broken: list[tuple[int, str]]) -> Image | None:
@@ -243,7 +245,7 @@ def outline(region: Region, view: np.ndarray) -> np.ndarray:
 
 def visible(corners: np.ndarray, frame: tuple[int, int]) -> tuple[int, int, int, int] | None:
     """The region of whole pixels of the frame around the corners (4, 2), or None if none of them is in it."""
-    x, y = corners[:, 0].tolist(), corners[:, 1].tolist()
+    x, y = corners.T.tolist()
     x0, y0 = max(math.floor(min(x)), 0), max(math.floor(min(y)), 0)
     x1, y1 = min(math.ceil(max(x)), frame[0]), min(math.ceil(max(y)), frame[1])
     return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
