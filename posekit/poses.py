@@ -128,7 +128,13 @@ def drop_not_finite(poses: list[Poses]) -> list[Poses]:
     return [one.select(kept) for one, kept in zip(poses, fine, strict=True)]
 
 
-def boxes_around(keypoints: np.ndarray) -> np.ndarray:
-    """(N, 4) x0, y0, x1, y1 around the keypoints (N, K, 2); the empty box (0, 0, 0, 0) where one is not finite."""
-    boxes = np.concatenate([keypoints.min(1, initial=np.inf), keypoints.max(1, initial=-np.inf)], axis=1)
+def boxes_around(keypoints: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
+    """(N, 4) x0, y0, x1, y1 around the keypoints (N, K, 2), or around those marked in `where` (N, K) bool.
+
+    A person with no marked keypoint, or one that is not finite, gets the empty box (0, 0, 0, 0).
+    """
+    marked = np.broadcast_to(True if where is None else where[..., None], keypoints.shape)
+    low = keypoints.min(1, initial=np.inf, where=marked)
+    high = keypoints.max(1, initial=-np.inf, where=marked)
+    boxes = np.concatenate([low, high], axis=1)
     return np.where(np.isfinite(boxes).all(1, keepdims=True), boxes, 0).astype(np.float32)
