@@ -139,13 +139,13 @@ def fuse_batch_norms(module: nn.Module) -> nn.Module:
     return module
 
 
-def quick_statistics(module: M) -> M:
-    """The module, its batch norms with torch's momentum of 0.1 instead of YOLOX's 0.03.
+def set_norms(module: M, momentum: float = 0.1, eps: float | None = None) -> M:
+    """The module, its batch norms with another momentum (and `eps`) than YOLOX's 0.03 (and 1e-3).
 
-    In a run of a few hundred steps at a high rate the slow statistics lag so far behind the weights that activations
+    In a run of a few hundred steps at a high rate slow statistics lag so far behind the weights that activations
     explode in evaluation mode.
     """
     for part in module.modules():
         if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
-            part.momentum = 0.1
+            part.momentum, part.eps = momentum, part.eps if eps is None else eps
     return module

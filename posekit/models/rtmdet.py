@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
-from posekit.models.csp_darknet import ConvBN, SpatialPyramid, fuse_batch_norms, quick_statistics
+from posekit.models.csp_darknet import ConvBN, SpatialPyramid, fuse_batch_norms, set_norms
 from posekit.models.pyramid import Pyramid
 from posekit.poses import Poses
 
@@ -144,6 +144,7 @@ class RTMDet(nn.Module):
             out=lambda channels: SeparableConv(channels, width, 3),
         )
         self.head = DetectionHead(width)
+        set_norms(self, momentum=0.1, eps=1e-5)  # torch's, as published
 
     def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
         """images (B, 3, H, W) normalised as `input` says -> `cls_logits` (B, N), `boxes` (B, N, 4) x0 y0 x1 y1 px, and
@@ -214,4 +215,4 @@ def rtmdet_nano(**overrides) -> RTMDet:
 def rtmdet_tiny(**overrides) -> RTMDet:
     """For images of 128 pixels on two CPU cores: 0.2 M parameters."""
     options = {"input": InputSpec(size=128, **SPEC), "width": 48} | overrides
-    return quick_statistics(RTMDet((16, 24, 32, 64, 96), (1, 1, 1, 1), **options))
+    return RTMDet((16, 24, 32, 64, 96), (1, 1, 1, 1), **options)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from posekit.input_spec import InputSpec
 from posekit.models.backbones import ResNet50Pyramid
 from posekit.models.coordinate_classifier import classifier
-from posekit.models.csp_darknet import ConvBN, CSPDarknet, csp_darknet, fuse_batch_norms, quick_statistics
+from posekit.models.csp_darknet import ConvBN, CSPDarknet, csp_darknet, fuse_batch_norms, set_norms
 from posekit.models.hybrid_encoder import HybridEncoder, RepVGG
 from posekit.poses import Poses, from_pixel_index
 
@@ -289,7 +289,7 @@ def rtmo_tiny(
         "fusion_width": 32, "fusion_depth": 1, "width": 48, "group_width": 48, "groups": 1, "depths": (1, 2),
         "pose_dim": 128, "bins": (32, 48), "keypoint_dim": 48,
     } | overrides  # fmt: skip
-    return quick_statistics(RTMO(CSPDarknet(widths, blocks), **options))
+    return set_norms(RTMO(CSPDarknet(widths, blocks), **options))
 
 
 def _scaled(widen: float, deepen: float) -> dict[str, int]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
-from posekit.models.csp_darknet import ConvBN, CSPDarknet, CSPLayer, csp_darknet, fuse_batch_norms, quick_statistics
+from posekit.models.csp_darknet import ConvBN, CSPDarknet, CSPLayer, csp_darknet, fuse_batch_norms, set_norms
 from posekit.models.pyramid import Pyramid
 from posekit.models.rtmdet import COARSEST, STRIDES, corner_priors
 from posekit.models.rtmo import GREY, RAW, decode_boxes, survivors
@@ -157,4 +157,4 @@ def yolox_pose(size: str = "s", **overrides) -> YOLOXPose:
 def yolox_pose_tiny(**overrides) -> YOLOXPose:
     """For images of 128 pixels on two CPU cores, on the backbone of RTMO-tiny: 1.2 M parameters."""
     options = {"input": InputSpec(size=128, **GREY), "width": 48} | overrides
-    return quick_statistics(YOLOXPose(CSPDarknet((16, 16, 48, 96, 128), (0, 1, 1, 1)), **options))
+    return set_norms(YOLOXPose(CSPDarknet((16, 16, 48, 96, 128), (0, 1, 1, 1)), **options))
