@@ -268,7 +268,10 @@ NAN = [float("nan"), *([1] * 50)]
         (change_first(area=float("inf")), r"annotation 11 \(image 1\) holds a number that is not finite"),
         (change_first(keypoints=["a"] * 51), r"annotation 11 \(image 1\) holds something other than numbers"),
         (change_first(keypoints=[1, 1, 3] * 17), r"annotation 11 \(image 1\) has visibility flags \[3\]"),
-        (change_first(bbox=[1, 2]), r"annotation 11 \(image 1\) has a bbox of 2 numbers"),
+        (
+            change_first(bbox=[1, 2]),
+            r"annotation 11 \(image 1\) has the bbox \[1.*2.*\] \(a list\); it needs x, y, width",
+        ),
         (
             change_first(image_id=77),
             r"annotation 11 \(image 77\) belongs to an image that the file does not list",

@@ -154,7 +154,7 @@ def test_boxes_of_other_images_and_categories_are_told(tmp_path):
         people({"category_id": 0})
     with pytest.raises(DataError, match="boxes.det': none of its images is in .*; the first is 7"):
         people({"image_id": 7, "category_id": 5})
-    with pytest.raises(DataError, match=r"boxes.det': entry 1 has the bbox \[1\] \(a list\); it needs"):
+    with pytest.raises(DataError, match=r"boxes.det': row 1 has the bbox \[1\] \(a list\); it needs"):
         people({}, {"bbox": [1]})
 
 

@@ -74,7 +74,7 @@ def test_numbers_written_as_text_are_read_with_a_note(doors):
             {"area": "large"},
             r"""annotation 1 \(image 1\) holds something other than numbers in 'area': "large" \(text\)""",
         ),
-        ({"bbox": [1, 2, None, "x", 5]}, r"annotation 1 \(image 1\) has a bbox of 5 numbers"),
+        ({"bbox": [1, 2, None, "x", 5]}, r"annotation 1 \(image 1\) has the bbox .* \(a list\); it needs x, y, width"),
         ({"keypoints": {"nose": 1}}, r"annotation 1 \(image 1\) has the keypoints .*\(an object\), not a flat list"),
         ({"keypoints": [1e400 if i == 4 else 2 for i in range(51)]}, r"annotation 1 .*not finite .*keypoint 2"),
     ],

@@ -56,7 +56,8 @@ def test_without_the_typed_readers_the_numbers_are_the_same(tmp_path, monkeypatc
     def misfit(*_):
         raise msgspec.DecodeError
 
-    monkeypatch.setattr(coco_json, "_decode_to_score", misfit)
+    monkeypatch.setattr(coco_json, "_decode_typed", misfit)
+    monkeypatch.setattr(coco_json, "_documented", lambda *_: None)
     monkeypatch.setattr(reading, "decode_rows", misfit)
     result = evaluate(tmp_path / "ground_truth", tmp_path / "detections")
     np.testing.assert_allclose(list(result.stats.values()), golden["stats"], rtol=0, atol=1e-12)

@@ -74,9 +74,8 @@ class CocoFolder:
         self.name = self.root.resolve().name
         self.file, data = find_annotations(self.root, split, annotations, notes)
         given = known_layout(layout)
-        expected = {} if given is None else {"k": len(given), "of": f" of layout '{given.name}'"}
         try:
-            truth = normalise(data, str(self.file), True, category=category, remedy="category=...", **expected)
+            truth = normalise(data, str(self.file), True, given, category)
         except ValueError as error:
             raise DataError(str(error)) from None
         for fault in truth.faults:

@@ -6,11 +6,11 @@ Format: cocodataset.org, "Data format": a category has an id, a name, the names 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from posekit.data.coco_rows import Fault, Notes, as_list, described, named, printable, whole
+from posekit.data.coco_values import Fault, Notes, as_list, described, named, printable, whole
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,18 @@ def _limbs(value: Any, names: tuple[str, ...], notes: Notes) -> tuple[tuple[int,
 
 
 def choose_categories(
-    categories: list[Category], used: Counter, wanted: int | str | None, where: str, remedy: str, key: Callable
+    categories: list[Category], used: Counter, wanted: int | str | None, where: str, complete: bool
 ) -> list[Category]:
     """The categories that are kept: the one wanted (id or name), else all that share the layout of the keypoints.
 
     `used`: how many annotations with keypoints have which category id. A file that lists no category has those that it
-    uses. `remedy`: how the reader says which one is meant. `key`: what of their keypoints' names must be equal.
+    uses. `complete`: for a data set, where the names of their keypoints must be equal, and not only their number.
 
     Raises:
         ValueError: the wanted one is not there, or their keypoints differ; one sentence.
     """
+    remedy = "category=..." if complete else "category_id (on the command line --category)"
+    key = tuple if complete else len
     listing = categories or [Category(number) for number in sorted(used)] or [Category(1)]
     if wanted is not None:
         found = [one for one in listing if one.id == wanted or (isinstance(wanted, str) and one.name == wanted)]

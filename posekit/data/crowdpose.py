@@ -55,6 +55,11 @@ def crowd_index(keypoints, visibility, boxes, layout: Layout | None = None) -> f
     return float((strangers[counts] / labelled[counts].sum(1)).mean())
 
 
+def has_crowd_index(images: list) -> bool:
+    """Whether an image of a file has one, which makes it a file of CrowdPose's kind."""
+    return any(isinstance(row, dict) and row.get("crowdIndex") is not None for row in images)
+
+
 def band_of(index: np.ndarray, borders: tuple[float, float] = BORDERS) -> np.ndarray:
     """(I,) place in `BANDS` of each Crowd Index (I,): a value on a border belongs to the more crowded band.
 

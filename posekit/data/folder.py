@@ -9,7 +9,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from posekit.data.coco_json import Truth, load, parts
+from posekit.data.coco_json import CocoFile, load, parts
+from posekit.data.crowdpose import has_crowd_index
 from posekit.data.images import DataError
 from posekit.layouts import LAYOUTS, SYNONYMS, Layout, layout_for, sigmas_for
 
@@ -68,7 +69,7 @@ def read_json(path: Path) -> dict:
     """The content of a COCO keypoint file. Raises DataError if it is not JSON or holds no keypoints."""
     try:
         data = load(path)
-        _, rows = parts(data, str(path))
+        _, rows, _ = parts(data, str(path))
     except ValueError as error:
         raise DataError(str(error)) from None
     if not any(isinstance(row, dict) and row.get("keypoints") for row in rows):
@@ -88,13 +89,13 @@ def known_layout(given: Layout | str | None) -> Layout | None:
     return given
 
 
-def find_layout(path: Path, truth: Truth, given: Layout | None, notes: list[str]) -> tuple[Layout, str]:
+def find_layout(path: Path, file: CocoFile, given: Layout | None, notes: list[str]) -> tuple[Layout, str]:
     """The layout given, else the one that the file's categories name, else one with as many keypoints; and where its
     sigmas come from."""
     if given is not None:
         known = LAYOUTS.get(given.name)
         return given, given.name if known is not None and known.sigmas is given.sigmas else f"{given.name}, as given"
-    first, k = truth.categories[0], truth.k
+    first, k = file.categories[0], file.k
     if not first.keypoints:
         known = [layout for layout in LAYOUTS.values() if len(layout) == k]
         if known:
@@ -104,7 +105,7 @@ def find_layout(path: Path, truth: Truth, given: Layout | None, notes: list[str]
     layout = layout_for([SYNONYMS.get(name, name) for name in names])
     if layout.name in LAYOUTS:
         return layout, layout.name
-    crowdpose = any(row.get("crowdIndex") is not None for row in truth.images)
+    crowdpose = has_crowd_index(file.images)
     sigmas, source = sigmas_for(first.keypoints, k, crowdpose)
     layout = replace(layout_for(names), limbs=first.limbs, sigmas=sigmas.copy())
     equal = "equal OKS sigmas" if (sigmas == sigmas[0]).all() else "OKS sigmas"

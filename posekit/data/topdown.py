@@ -19,7 +19,7 @@ import numpy as np
 
 from posekit.data.coco_categories import Category, check_categories
 from posekit.data.coco_json import as_rows, load, normalise_rows
-from posekit.data.coco_rows import ImageIds, Notes
+from posekit.data.coco_values import ImageIds, Notes
 from posekit.data.crops import box_faults
 from posekit.data.images import DataError, read_or_skip
 from posekit.protocols import PoseDataset
@@ -202,8 +202,8 @@ def read_detections(path: str | Path, dataset: PoseDataset, notes: Notes) -> lis
     except ValueError as error:
         raise DataError(f"'{path}' is not a COCO detections file: {error}") from None
     try:
-        rows = as_rows(content, where, "image_id, category_id, bbox, score")
-        rows = normalise_rows(rows, where, ImageIds(dataset.ids), person, notes, boxes=True, word="entry")
+        rows = as_rows(content, where)
+        rows = normalise_rows(rows, where, ImageIds(dataset.ids), person, notes)
         check_categories([row["category_id"] for row in rows], person, person, where, notes)
     except ValueError as error:
         raise DataError(str(error)) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from posekit.data.coco_rows import named
+from posekit.data.coco_values import named
 from posekit.data.crowdpose import BANDS, BORDERS, band_of
 from posekit.evaluation.detections import Detections, read_detections
 from posekit.evaluation.ground_truth import GroundTruth, read_ground_truth

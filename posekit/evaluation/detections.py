@@ -10,11 +10,12 @@ Coordinates: pixels of the image. Shapes: D detections, K keypoints.
 
 from __future__ import annotations
 
+import mmap
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,20 @@ import msgspec
 import numpy as np
 
 from posekit.data.coco_categories import check_categories
-from posekit.data.coco_json import BYTE_ORDER_MARK, as_rows, load, most_keypoints, normalise_rows
-from posekit.data.coco_rows import ImageIds, named
-from posekit.evaluation.ground_truth import GroundTruth, split_keypoints
+from posekit.data.coco_json import (
+    BYTE_ORDER_MARK,
+    MISFIT,
+    as_rows,
+    load,
+    most_keypoints,
+    normalise_rows,
+    pack_keypoints,
+)
+from posekit.data.coco_values import ImageIds, named
+from posekit.evaluation.ground_truth import GroundTruth
 
 PIECE = 1 << 16  # bytes
-ROW_END = re.compile(rb"\}\s*,\s*(?=\{)")
+ROW_END = re.compile(rb"\}\s*(,)\s*\{")
 
 
 class Row(msgspec.Struct, gc=False):
@@ -42,8 +51,6 @@ class Row(msgspec.Struct, gc=False):
 
 
 decode_rows = msgspec.json.Decoder(list[Row]).decode
-# What rows of other types make these readers raise
-MISFIT = (msgspec.DecodeError, struct.error, RecursionError)
 
 
 @dataclass
@@ -69,9 +76,6 @@ class Detections:
         return Detections(*(getattr(self, column.name)[index] for column in fields(self)))
 
 
-Columns = tuple[list, list, Detections]  # image ids, category ids, and detections whose `image` is still to be set
-
-
 def read_detections(detections, people: GroundTruth) -> Detections:
     """Detections from COCO result rows: a list of dicts, the path of such a file, or a dict of arrays.
 
@@ -86,79 +90,102 @@ def read_detections(detections, people: GroundTruth) -> Detections:
     where = str(detections) if isinstance(detections, str | Path) else "the detections"
     k = people.keypoints.shape[1] if len(people) else None
     read = _from_arrays if isinstance(detections, dict) else _from_rows
-    image_ids, kinds, found = read(detections, k, where, people)
-    index = {image_id: i for i, image_id in enumerate(people.image_ids[: people.images])}
-    unknown, ids = set(image_ids) - people.known, ImageIds(people.known)
-    people.notes.place = "a row"
-    meant = {one: ids.find(one, people.notes) for one in unknown}
-    if unknown := [one for one in unknown if meant[one] is None]:
-        unknown = named(sorted(unknown, key=lambda one: (len(str(one)), str(one))))
-        raise ValueError(f"{where}: image {unknown} not in the ground truth: of another data set or split?")
-    index |= {one: index.get(own, -1) for one, own in meant.items()}
-    image = np.fromiter(map(index.get, image_ids, repeat(-1)), np.int64, len(found))
-    finite = np.isfinite(found.scores) & np.isfinite(found.boxes).all(1)
-    if not finite.all():
-        bad = int(np.argmin(finite))
-        raise ValueError(f"{where}: row {bad} (image {image_ids[bad]}) holds a keypoint or score that is not finite")
-    place = np.full(len(found), -1)
-    for category, one in enumerate(people.categories):
-        place[np.array(kinds) == one.id] = category
-    if (place < 0).any():
-        check_categories(kinds, people.categories, people.listed, where, people.notes)
-    found.image = image + place * people.images
-    wanted = (place >= 0) & (image >= 0)
-    return found if wanted.all() else found.select(wanted)
+    return read(detections, k, where, people).detections(where)
 
 
-def _from_rows(detections, k: int | None, where: str, people: GroundTruth) -> Columns:
+def _from_rows(detections, k: int | None, where: str, people: GroundTruth) -> _Columns:
     """From a file or list of rows: typed at once if they allow it, else normalised one by one."""
     if isinstance(detections, str | Path):
         try:
-            return _from_records(map(decode_rows, _pieces(detections)), k, where)
+            return _from_records(map(decode_rows, _pieces(detections)), k, where, people)
         except MISFIT:  # also where a piece ends within a nested object or a text: no bracket closes it
             detections = load(detections)
     rows = as_rows(detections, where)
     try:
-        return _from_records([msgspec.convert(rows, list[Row])], k, where)
+        return _from_records([msgspec.convert(rows, list[Row])], k, where, people)
     except MISFIT:
         k = most_keypoints(rows) if k is None else k
     rows = normalise_rows(rows, where, ImageIds(people.known), people.categories, people.notes, k)
-    return _from_records([msgspec.convert(rows, list[Row])], k, where)
+    return _from_records([msgspec.convert(rows, list[Row])], k, where, people)
 
 
-def _pieces(path: str | Path) -> Iterator[bytes]:
-    """The text of a JSON list in pieces that end where a row seems to end, each a list of its own."""
+class _Columns:
+    """Detections as they are read, piece by piece, so that no Python object outlives its piece.
+
+    Ids become numbers on the way: those of the people's images and categories are their index, others follow.
+    """
+
+    def __init__(self, people: GroundTruth) -> None:
+        self.people, self.pieces = people, []
+        known = people.image_ids[: people.images], [one.id for one in people.categories]
+        self.images, self.kinds = (defaultdict(None, {one: i for i, one in enumerate(ids)}) for ids in known)
+        self.images.default_factory, self.kinds.default_factory = self.images.__len__, self.kinds.__len__
+
+    def add(self, image_ids: Sequence, kinds: Sequence, scores, xy: np.ndarray, areas=None) -> None:
+        """D detections with keypoints (D, K, 2). areas (D,): of the boxes unless they are there."""
+        ids = zip((self.images, self.kinds), (image_ids, kinds), strict=True)
+        columns = [np.fromiter(map(index.__getitem__, values), np.int64, len(xy)) for index, values in ids]
+        boxes = _boxes(xy)
+        if areas is None:
+            with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is reported at the end
+                areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        self.pieces.append((*columns, xy, np.array(scores, float), boxes, np.array(areas, float)))
+
+    def detections(self, where: str) -> Detections:
+        """Those of the people's images and categories. Raises ValueError, see `read_detections`."""
+        people, image_ids, kinds = self.people, list(self.images), list(self.kinds)
+        image, kind, xy, scores, boxes, areas = map(np.concatenate, zip(*self.pieces, strict=True))
+        ids, people.notes.place = ImageIds(people.known), "a row"
+        others = {one: ids.find(one, people.notes) for one in image_ids[people.images :]}
+        if unknown := [one for one, own in others.items() if own is None]:
+            unknown = named(sorted(unknown, key=lambda one: (len(str(one)), str(one))))
+            raise ValueError(f"{where}: image {unknown} not in the ground truth: of another data set or split?")
+        finite = np.isfinite(scores) & np.isfinite(boxes).all(1)
+        if not finite.all():
+            bad = int(np.argmin(finite))
+            name = image_ids[image[bad]]
+            raise ValueError(f"{where}: row {bad} (image {name}) holds a keypoint or score that is not finite")
+        index = np.array([*range(people.images), *(self.images.get(own, -1) for own in others.values())], np.int64)
+        image, scored = index[image], kind < len(people.categories)
+        if not scored.all():
+            check_categories([kinds[i] for i in kind], people.categories, people.listed, where, people.notes)
+        found = Detections(np.arange(len(xy)), image + kind * people.images, xy, scores, boxes, areas)
+        wanted = scored & (image >= 0) & (image < people.images)
+        return found if wanted.all() else found.select(wanted)
+
+
+def _pieces(path: str | Path) -> Iterator[memoryview | bytes]:
+    """The text of a JSON list in pieces that end where a row seems to end, each a list of its own; none is a copy."""
     try:
         with open(path, "rb") as file:
-            text = file.read(PIECE).removeprefix(BYTE_ORDER_MARK).lstrip()
-            while text.startswith(b"[") and (chunk := file.read(PIECE)):
-                start, text = max(len(text) - PIECE, 1), text + chunk
-                if cut := ROW_END.search(text, start + PIECE // 2):
-                    yield text[: cut.start() + 1] + b"]"
-                    text = b"[" + text[cut.end() :]
-            yield text
+            text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # what is written into it stays in memory
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:  # nothing in it, or a null byte in the path: `load` says so
+        yield b""
+        return
+    view, start = memoryview(text), len(BYTE_ORDER_MARK) if text[:3] == BYTE_ORDER_MARK else 0
+    while comma := ROW_END.search(text, start + PIECE):
+        end = comma.start(1)
+        text[end] = ord("]")
+        yield view[start : end + 1]
+        start, text[end] = end, ord("[")
+    yield view[start:]
 
 
-def _from_records(pieces: Iterable[list[Row]], k: int | None, where: str) -> Columns:
-    image_ids, kinds, scores, areas, keypoints, boxes = [], [], [], [], [], []
-    for rows in pieces:
-        if rows and not image_ids:
+def _from_records(pieces: Iterable[list[Row]], k: int | None, where: str, people: GroundTruth) -> _Columns:
+    columns, boxed = _Columns(people), False
+    for rows in filter(None, pieces):
+        if not columns.pieces:
             if not rows[0].bbox and rows[0].segmentation is not None:
                 raise ValueError(f"{where}: poses are not measured by 'segmentation': remove it from the rows")
             boxed, k = bool(rows[0].bbox), len(rows[0].keypoints) // 3 if k is None else k
-        image_ids += [row.image_id for row in rows]
-        kinds += [row.category_id for row in rows]
-        scores += [row.score for row in rows]
-        if rows:
-            keypoints.append(split_keypoints([row.keypoints for row in rows], k)[0])
-            boxes.append(_boxes(keypoints[-1]))
-            areas += [_area(row.bbox) for row in rows] if boxed else []
-    if not image_ids:
-        return [], [], _detections(np.zeros((0, k or 0, 2)), [], np.zeros((0, 4)))
-    xy, boxes = np.concatenate(keypoints), np.concatenate(boxes)
-    return image_ids, kinds, _detections(xy, scores, boxes, np.array(areas) if boxed else None)
+        image_ids, kinds, keypoints, scores, boxes, _ = zip(*map(msgspec.structs.astuple, rows), strict=True)
+        xy = np.ascontiguousarray(pack_keypoints(keypoints, k)[..., :2])
+        columns.add(image_ids, kinds, scores, xy, [_area(box) for box in boxes] if boxed else None)
+    if not columns.pieces:
+        columns.add([], [], [], np.zeros((0, k or 0, 2)))
+    return columns
 
 
 def _area(box: list[float] | None) -> float:
@@ -168,7 +195,7 @@ def _area(box: list[float] | None) -> float:
     return box[2] * box[3]
 
 
-def _from_arrays(columns: dict, k: int | None, where: str, people: GroundTruth) -> Columns:
+def _from_arrays(columns: dict, k: int | None, where: str, people: GroundTruth) -> _Columns:
     missing = {"image_id", "keypoints", "score"} - set(columns)
     if missing:
         raise ValueError(
@@ -196,16 +223,9 @@ def _from_arrays(columns: dict, k: int | None, where: str, people: GroundTruth) 
     kinds = np.asarray(columns.get("category_id", np.full(n, people.categories[0].id))).tolist()
     if len(people.categories) > 1 and "category_id" not in columns or len(kinds) != n:
         raise ValueError(f"{where}: {n} detections need a category_id each, one of {named(people.categories)}")
-    return image_ids, kinds, _detections(xy, scores, _boxes(xy))
-
-
-def _detections(xy: np.ndarray, scores, boxes: np.ndarray, areas: np.ndarray | None = None) -> Detections:
-    """The images are the caller's. Areas (n,): of the boxes unless given."""
-    n = len(scores)
-    if areas is None:
-        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is reported by the caller
-            areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return Detections(np.arange(n), np.zeros(n, np.int64), xy, np.array(scores, float), boxes, areas)
+    found = _Columns(people)
+    found.add(image_ids, kinds, scores, xy)
+    return found
 
 
 def _boxes(xy: np.ndarray) -> np.ndarray:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import starmap
 from pathlib import Path
-from struct import Struct
 
 import numpy as np
 
 from posekit.data.coco_categories import Category
-from posekit.data.coco_json import load_to_score, normalise
-from posekit.data.coco_rows import Notes, named
-from posekit.data.crowdpose import areas_of_boxes, crowd_index
+from posekit.data.coco_json import load, normalise, parts
+from posekit.data.coco_values import Notes, named
+from posekit.data.crowdpose import areas_of_boxes, crowd_index, has_crowd_index
 
 
 @dataclass
@@ -77,72 +75,54 @@ def read_ground_truth(
         raise ValueError(f"convention is 'coco' or 'crowdpose', not '{convention}'")
     is_path = isinstance(ground_truth, str | Path)
     where = str(ground_truth) if is_path else "the ground truth"
-    data = load_to_score(ground_truth) if is_path else ground_truth
-    crowdpose = convention == "crowdpose" or convention is None and _has_crowd_index(data)
-    need, remedy = "bbox" if crowdpose else "area", "category_id (on the command line --category)"
-    truth = normalise(data, where, category=category_id, need=need, remedy=remedy)
-    if truth.faults:
-        rest = len(truth.faults) - 1
-        raise ValueError(truth.faults[0] + (f" (and {rest:,} more like it or of other kinds)" if rest else ""))
-    known = {row["id"] for row in truth.images}
+    data = load(ground_truth) if is_path else ground_truth
+    crowdpose = convention == "crowdpose" or convention is None and has_crowd_index(parts(data, where)[0])
+    need = "bbox" if crowdpose else "area"
+    file = normalise(data, where, category=category_id, need=need)
+    if file.faults:
+        rest = len(file.faults) - 1
+        raise ValueError(file.faults[0] + (f" (and {rest:,} more like it or of other kinds)" if rest else ""))
+    known = {row["id"] for row in file.images}
     chosen = known if image_ids is None else set(image_ids)
     if not chosen <= known:
         raise ValueError(f"image_ids: {named(chosen - known)} not among the {len(known)} images of {where}")
     order = sorted(chosen, key=lambda one: (isinstance(one, str), one))
     image_of = {image_id: i for i, image_id in enumerate(order)}
-    category_of = {one.id: len(order) * place for place, one in enumerate(truth.categories)}
-    rows = [row for row in truth.annotations if row["image_id"] in image_of]
-    image = np.array([image_of[row["image_id"]] + category_of[row["category_id"]] for row in rows], np.int64)
+    category_of = {one.id: len(order) * place for place, one in enumerate(file.categories)}
+    rows = [(i, row) for i, row in enumerate(file.annotations) if row["image_id"] in image_of]
+    image = np.array([image_of[row["image_id"]] + category_of[row["category_id"]] for _, row in rows], np.int64)
     by_image = np.argsort(image, kind="stable")
     rows = [rows[i] for i in by_image.tolist()]
-    keypoints, visibility = split_keypoints([row["keypoints"] for row in rows], truth.k if rows else 0)
-    boxes = np.array([row.get("bbox", (np.nan,) * 4) for row in rows], float).reshape(-1, 4)
-    areas = areas_of_boxes(boxes) if crowdpose else np.array([row["area"] for row in rows], float)
-    crowd = np.array([row["iscrowd"] for row in rows], bool)
+    places = np.array([i for i, _ in rows], np.int64)
+    joints, boxes = file.joints[places], file.boxes[places]
+    crowd = np.array([row["iscrowd"] for _, row in rows], bool)
+    visibility = joints[..., 2]
     # Whom to ignore is decided by the field, as in pycocotools, even where it contradicts the keypoints. CrowdPose's
     # field leaves out head and neck; xtcocotools, the source of the published numbers, goes by the keypoints.
     labelled = (visibility > 0).any(1)
-    counted = np.array([-1 if row["num_keypoints"] is None else row["num_keypoints"] for row in rows], np.int64)
+    counted = np.array([-1 if row.get("num_keypoints") is None else row["num_keypoints"] for _, row in rows], np.int64)
     empty = ~labelled if crowdpose else np.where(counted < 0, ~labelled, counted == 0)
     people = GroundTruth(
-        image_ids=order * len(truth.categories),
+        image_ids=order * len(file.categories),
         known=known,
         image=image[by_image],
-        ids=np.array([row["id"] for row in rows], np.int64),
-        keypoints=keypoints,
+        ids=np.array([row["id"] for _, row in rows], np.int64),
+        keypoints=np.ascontiguousarray(joints[..., :2]),
         visibility=visibility,
-        areas=areas,
+        areas=areas_of_boxes(boxes) if crowdpose else file.areas[places],
         boxes=boxes,
         crowd=crowd,
         ignore=crowd | empty,
-        names=truth.categories[0].keypoints or None,
+        names=file.categories[0].keypoints or None,
         crowd_index=None,
-        categories=truth.categories,
-        listed=truth.listed,
-        notes=truth.notes,
+        categories=file.categories,
+        listed=file.listed,
+        notes=file.notes,
     )
     if crowdpose:
-        people.crowd_index = _crowd_indices(people, {row["id"]: row.get("crowdIndex") for row in truth.images})
+        people.crowd_index = _crowd_indices(people, {row["id"]: row.get("crowdIndex") for row in file.images})
     _note_oddities(people, need)
     return people
-
-
-def _has_crowd_index(data) -> bool:
-    images = data.get("images") if isinstance(data, dict) else None
-    return isinstance(images, list) and any(
-        isinstance(row, dict) and row.get("crowdIndex") is not None for row in images
-    )
-
-
-def split_keypoints(keypoints: list[list], k: int) -> tuple[np.ndarray, np.ndarray]:
-    """xy (n, K, 2) and third number (n, K) of flat lists of 3K numbers.
-
-    Raises:
-        struct.error: another number of numbers.
-    """
-    packed = b"".join(starmap(Struct(f"{3 * k}d").pack, keypoints))  # twice as fast as np.fromiter
-    triples = np.frombuffer(packed).reshape(len(keypoints), k, 3)
-    return np.ascontiguousarray(triples[..., :2]), triples[..., 2]
 
 
 def _crowd_indices(people: GroundTruth, given: dict) -> np.ndarray:
