@@ -98,7 +98,7 @@ def test_a_validation_that_is_not_finite_is_said_and_training_goes_on(model, tmp
     table = pd.read_csv(tmp_path / "run" / "log.csv")
     for rows in (table, pd.DataFrame(log)):  # as reports and as 10_train read it
         assert rows.val_total.isna().all()
-        poet.fig05_map(rows, model=model)
+        training.ap_over_epochs(rows, model, "drawn")
         poet.fig03_losses(rows, model=model) if model == "poet_tiny" else training.losses(rows, model, "drawn")
 
 
