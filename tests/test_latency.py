@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posebook.benchmarks import systems, timing
+from posebook.benchmarks.bottom_up import associative_embedding_method, openpose_method
+from posebook.benchmarks.rendered import side_by_side
 from posebook.benchmarks.timing import Clock, Scene
+from posekit import models
 from posekit.data.crops import box_matrices, crop_people
 from posekit.models.simple_baseline import simple_baseline_r50
 
@@ -257,3 +260,25 @@ def test_lines_of_medians_have_no_interval():
     np.testing.assert_allclose(lines[["a_ms", "b_ms"]], [[400, 0], [0, 80]], atol=1e-9)
     assert lines[["a_low", "a_high", "b_low", "b_high"]].isna().all(axis=None)
     assert meet == pytest.approx(5) and np.isnan([low, high]).all()
+
+
+def test_bottom_up_methods_group_the_people_that_were_rendered():
+    scenes = systems.drawn_scenes((0, 2), 1, 192, 0)
+    methods = {
+        "paper": associative_embedding_method(models.build("ae_tiny"), scenes),
+        "fast, flipped": associative_embedding_method(models.build("ae_tiny"), scenes, "fast", flip=True),
+        "openpose": openpose_method(models.build("openpose_tiny"), scenes),
+    }
+    raw = timing.measure(methods, scenes, repeats=1, warmup=0)
+    assert set(raw.part) == {"F", "P", "total"} and len(raw) == 3 * 2 * 3
+
+
+def test_people_side_by_side_do_not_touch():
+    rng = np.random.default_rng(0)
+    people = [rng.uniform(0, 400, (17, 2)) for _ in range(5)]
+    placed = side_by_side(people, 512, rng)
+    assert placed.shape == (5, 17, 2) and placed.min() >= 0 and placed.max() <= 512
+    low, high = placed.min(1), placed.max(1)
+    for i in range(5):
+        for j in range(i):
+            assert ((low[i] > high[j]) | (low[j] > high[i])).any()

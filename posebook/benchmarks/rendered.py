@@ -72,21 +72,19 @@ def side_by_side(people: list[np.ndarray], size: int, rng: np.random.Generator) 
     return np.stack(result)
 
 
-def rendered(render, decode, people: int, scenes, size: int, seed: int) -> dict[str, Tensor]:
-    """The first outputs, out of 50 seeds, in which `decode` finds `people` people.
+def rendered(render, decode, people: int, arrange, seed: int) -> dict[str, Tensor]:
+    """The first outputs, out of 50, in which `decode` finds `people` people.
 
-    render: (keypoints, rng) -> outputs; decode: outputs -> Poses; scenes: index -> keypoints (n, K, 2).
+    render: (keypoints (n, K, 2), rng) -> outputs; decode: outputs -> Poses; arrange: the attempt -> keypoints.
 
     Raises:
         RuntimeError: none does.
     """
     counts = []
     for attempt in range(TRIES):
-        rng = np.random.default_rng((seed, people, attempt))
-        outputs = render(scenes(attempt), rng)
+        outputs = render(arrange(seed + attempt), np.random.default_rng((seed, people, attempt)))
         counts.append(len(decode(outputs)))
         if counts[-1] == people:
             return outputs
-    raise RuntimeError(
-        f"of {TRIES} rendered scenes with {people} people none was grouped so, but as {sorted(set(counts))}"
-    )
+    found = ", ".join(map(str, sorted(set(counts))))
+    raise RuntimeError(f"none of {TRIES} rendered scenes of {people} people was grouped so, but as {found}")
