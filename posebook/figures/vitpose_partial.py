@@ -31,7 +31,7 @@ def fig_partial(rows: pd.DataFrame, dataset: str = "drawn people, crops"):
     if not len(rows):
         raise ValueError("partial bodies need at least one row: a training, a share of the body, an AP")
     names, sides = list(dict.fromkeys(rows.training)), list(dict.fromkeys(rows.kept))
-    fig = style.figure(style.DOUBLE if len(sides) > 1 else style.SINGLE, 4.4)
+    fig = style.figure(style.DOUBLE, 4.4)
     axes = fig.subplots(2, len(sides), sharex=True, sharey="row", squeeze=False, height_ratios=(1.5, 1))
     for place, side in enumerate(sides):
         own = rows[rows.kept == side]
@@ -48,7 +48,7 @@ def fig_partial(rows: pd.DataFrame, dataset: str = "drawn people, crops"):
     axes[1, len(sides) // 2].set_xlabel("visible share of the body")
     handles, _ = axes[0, 0].get_legend_handles_labels()
     handles.append(Line2D([], [], ls=":", color="#444444", lw=1, label="the same joints, nothing cut away"))
-    fig.legend(handles=handles, loc="outside upper left", ncols=2 if len(sides) < 2 else 4, handlelength=2.6)
+    fig.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=2.6)
     return fig
 
 
