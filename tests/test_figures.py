@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posebook.figures import people, poet, poet_attention, poet_overview, poet_pictures, style, training
+from posebook.figures import people, poet, poet_overview, poet_pictures, style, training
 from posekit.layouts import COCO
 from posekit.poses import Poses
 
@@ -82,8 +82,8 @@ def every_figure(rng):
     yield "poet_fig05_map", over_epochs(log), log
     yield (
         "poet_fig07_attention",
-        poet_attention.fig07_attention(image, maps, decoder),
-        poet_attention.fig07_data(maps, decoder),
+        poet_pictures.fig07_attention(image, maps, decoder),
+        poet_pictures.fig07_data(maps, decoder),
     )
     yield "poet_fig08_decoder_depth", poet.fig08_decoder_depth(depth), depth
     yield (

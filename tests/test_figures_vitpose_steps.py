@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from posebook.analysis import tokens
-from posebook.figures import maps, style, vitpose_overview, vitpose_steps
+from posebook.figures import drawing, style, vitpose_overview, vitpose_steps
 from posekit import models
 from posekit.layouts import COCO
 from posekit.models import heatmap_decoding as decoding
@@ -37,13 +37,13 @@ def whole(fig, stem, folder):
 
 def test_a_heatmap_lies_where_its_joints_are_decoded_to():
     """The middle of a drawn cell is the place that `to_crop` gives it."""
-    left, right, bottom, top = maps.udp_extent((32, 24), (96, 72))
+    left, right, bottom, top = drawing.udp_extent((32, 24), (96, 72))
     middles_x = left + (np.arange(24) + 0.5) * (right - left) / 24
     middles_y = top + (np.arange(32) + 0.5) * (bottom - top) / 32
     cells = np.stack([np.arange(24), np.arange(24)], -1)
     np.testing.assert_allclose(decoding.to_crop(cells, (24, 32), (72, 96))[:, 0], middles_x, atol=1e-4)
     np.testing.assert_allclose(decoding.to_crop(cells, (24, 32), (72, 96))[:, 1], middles_y[:24], atol=1e-4)
-    assert maps.udp_extent((1, 1), (10, 10)) == (-4, 14, 14, -4)
+    assert drawing.udp_extent((1, 1), (10, 10)) == (-4, 14, 14, -4)
 
 
 def test_windows_that_leave_the_picture_are_shown_whole(tmp_path):

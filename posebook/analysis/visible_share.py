@@ -14,7 +14,7 @@ Coordinates: COCO pixels of the image. n people, K keypoints, (W, H) crop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -192,9 +192,7 @@ def examine(
         raise ValueError("only a top-down model looks at one person's crop; this one finds people in whole pictures")
     chosen, sigmas, rows = whole_bodies(dataset, least, people), dataset.layout.sigmas, []
     whole = find_in_image(model, *crop_boxes(model, dataset, chosen.pictures, chosen.boxes))
-    for side, share in cuts(shares, kept):
-        left = cut(chosen.boxes, share, side)
-        labelled = chosen.labelled & inside(chosen.keypoints, left)
+    for side, share, left, labelled in cuts(chosen, shares, kept):
         found = whole if share == 1 else find_in_image(model, *crop_cuts(model, dataset, chosen, left))
         ap, control = (ap_alone(chosen, labelled, *poses, sigmas) for poses in (found, whole))
         joints = labelled.sum(1)[labelled.any(1)]
@@ -202,9 +200,12 @@ def examine(
     return pd.DataFrame(rows, columns=["kept", "share", "AP", "AP_whole", "people", "joints"])
 
 
-def cuts(shares: Sequence[float], kept: Sequence[str]) -> list[tuple[str, float]]:
-    """(side, share) of every cut: side by side, each from the smallest share to the whole."""
-    return [(side, share) for side in kept for share in sorted({*shares, 1.0})]
+def cuts(people: Bodies, shares: Sequence[float], kept: Sequence[str]) -> Iterator[tuple]:
+    """(side, share, what is left of the boxes, the keypoints labelled there); the largest share is the whole."""
+    for side in kept:
+        for share in sorted({*shares, 1.0}):
+            left = cut(people.boxes, share, side)
+            yield side, share, left, people.labelled & inside(people.keypoints, left)
 
 
 @dataclass
@@ -223,9 +224,7 @@ class Example:
 def examples(model, dataset, person: Bodies, shares: Sequence[float], kept: Sequence[str] = KEPT) -> list[Example]:
     """The cuts of one person (`Bodies` of length 1), kept by kept side, each from the smallest share to the whole."""
     shown = []
-    for side, share in cuts(shares, kept):
-        left = cut(person.boxes, share, side)
-        labelled = person.labelled & inside(person.keypoints, left)
+    for side, share, left, labelled in cuts(person, shares, kept):
         crops, matrices = crop_cuts(model, dataset, person, left)
         found, _ = find_in_image(model, crops, matrices)
         value = oks(found, person.keypoints, labelled, person.areas, dataset.layout.sigmas, left)[0, 0]

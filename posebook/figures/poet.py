@@ -1,8 +1,7 @@
 """The curves of the POET paper (Stoffl, Vidal, Mathis 2021): data in, matplotlib Figure out, no I/O.
 
-Figure 2 is in `poet_overview`, Figure 7 in `poet_attention`, the others with pictures (4, 9, 10) in `poet_pictures`.
-Every function takes `dataset`, the words under which its numbers are shown: the default says drawn people, because
-nothing measured on them may be read as COCO. Logs: see `training`.
+Figure 2 is in `poet_overview`, figures with images (4, 7, 9, 10) in `poet_pictures`. `dataset`: how numbers are
+labelled, never as COCO's where they are measured on drawn people. Logs: see `training`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.patches import ConnectionPatch, Rectangle
 
-from posebook.figures import diagram, people, style
+from posebook.figures import drawing, people, style
 from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
 
@@ -40,26 +40,26 @@ def fig02_overview(image, target: dict, predictions: Poses, pairs, layout: Layou
 
 def _pipeline(ax, image, predictions, layout, matched) -> None:
     """Panel a on a canvas of 100 x 24 units, the picture at both ends."""
-    diagram.canvas(ax, 100, 24)
+    drawing.canvas(ax, 100, 24)
     style.panel(ax, "a", "one forward pass, no grouping, no suppression")
     grey = {"fontsize": 5.8, "color": style.GREY}
-    diagram.inset(ax, (0, 2, 15, 19), image)
-    diagram.box(ax, 18, 5, 11, 13, "CNN\nbackbone\n(stride S)", diagram.BLUE)
+    drawing.inset(ax, (0, 2, 15, 19), image)
+    drawing.box(ax, 18, 5, 11, 13, "CNN\nbackbone\n(stride S)", drawing.BLUE)
     for i in range(3):
         ax.add_patch(Rectangle((31.6 + 0.9 * i, 8 + 0.9 * i), 5, 6, fc="#FFFFFF", ec="#555555", lw=0.6))
     ax.text(35, 5.4, "C×H/S×W/S", ha="center", **grey)
-    diagram.box(ax, 41.5, 5, 13, 13, "transformer\nencoder", diagram.ORANGE)
+    drawing.box(ax, 41.5, 5, 13, 13, "transformer\nencoder", drawing.ORANGE)
     ax.text(48, 20.6, "+ sine position", ha="center", **grey)
-    diagram.arrow(ax, (48, 20.2), (48, 18.1))
-    diagram.box(ax, 58.5, 5, 13, 13, "transformer\ndecoder", diagram.GREEN)
+    drawing.arrow(ax, (48, 20.2), (48, 18.1))
+    drawing.box(ax, 58.5, 5, 13, 13, "transformer\ndecoder", drawing.GREEN)
     for i in range(5):
         ax.add_patch(Rectangle((60.4 + 1.9 * i, 0.2), 1.4, 2.2, fc="#56B4E9", ec="#333333", lw=0.4))
     ax.text(70.6, 0.9, "object queries (learned)", **grey)
-    diagram.arrow(ax, (65, 2.6), (65, 4.9))
-    diagram.box(ax, 75.5, 5, 8, 13, "pose\nhead\n(MLP)", diagram.PINK)
+    drawing.arrow(ax, (65, 2.6), (65, 4.9))
+    drawing.box(ax, 75.5, 5, 8, 13, "pose\nhead\n(MLP)", drawing.PINK)
     spans = ((15.3, 17.9), (29.1, 31.4), (38.9, 41.4), (54.6, 58.4), (71.6, 75.4), (83.6, 85.6))
-    diagram.arrows_along(ax, 11.5, spans)
-    inset = diagram.inset(ax, (85.2, 2, 15, 19), image)
+    drawing.arrows_along(ax, 11.5, spans)
+    inset = drawing.inset(ax, (85.2, 2, 15, 19), image)
     people.draw(inset, predictions.select(np.array(matched, int)), layout, size=0.6)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from posebook.figures import maps, people, style
+from posebook.figures import drawing, people, style
 from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
 
@@ -125,7 +125,7 @@ def sharpening(
     """
     fig = style.figure(style.DOUBLE, 2.4)
     left, middle, right = fig.subplots(1, 3)
-    ink, name = maps.rgb(style.colour("rtmo")) / 255, style.joint_name(layout.keypoints[joint])
+    ink, name = drawing.rgb(style.colour("rtmo")) / 255, style.joint_name(layout.keypoints[joint])
     for letter, ax, axis in (("a", left, "x"), ("b", middle, "y")):
         for i, (shade, (steps, person)) in enumerate(zip(np.linspace(0.45, 1.0, len(stages)), stages, strict=True)):
             tone, (bins, heat, truth) = tuple(1 - shade * (1 - ink)), person.along(axis, joint)
@@ -262,7 +262,7 @@ def _tinted(person: Person) -> np.ndarray:
     height, width = person.image.shape[:2]
     x, y = plane(width, person.bins_x, person.heatmap_x), plane(height, person.bins_y, person.heatmap_y)
     heat = np.sqrt((y[:, :, None] * x[:, None]).max(0))[..., None]
-    return maps.tinted(maps.rgb(INKS[0]), heat, person.image.mean(2, keepdims=True) * 0.55 + 100)
+    return drawing.tinted(drawing.rgb(INKS[0]), heat, person.image.mean(2, keepdims=True) * 0.55 + 100)
 
 
 def _step(bins: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from posebook.figures import diagram, maps, people, style
+from posebook.figures import drawing, people, style
 from posebook.figures.rtmo_heatmaps import Person, cross
 from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
@@ -119,41 +119,42 @@ def _scores(ax, image, priors, scores, stride):
     rows = len(np.unique(priors[mine, 1]))
     low, high = priors[mine, :2].min(0) - stride / 2, priors[mine, :2].max(0) + stride / 2
     look = {"extent": (low[0], high[0], high[1], low[1]), "high": max(float(scores.max()), 1e-3)}
-    return maps.overlay(ax, image, scores[mine].reshape(rows, -1), maps.SIMILARITY, smooth=False, alpha=0.6, **look)
+    look |= {"colours": drawing.SIMILARITY, "smooth": False, "alpha": 0.6}
+    return drawing.overlay(ax, image, scores[mine].reshape(rows, -1), **look)
 
 
 def _pipeline(ax, image, priors, scores, poses, layout) -> None:
     """Panel a on a canvas of 100 x 25 units."""
-    diagram.canvas(ax, 100, 25)
+    drawing.canvas(ax, 100, 25)
     style.panel(ax, "a", "every grid cell answers; only survivors are decoded")
-    diagram.inset(ax, (0, 3, 15, 19), image)
-    diagram.box(ax, 17.5, 4, 9.5, 17, "CSP-\nDarknet", diagram.BLUE)
-    diagram.box(ax, 29.5, 4, 9.5, 17, "hybrid\nencoder\n(neck)", diagram.ORANGE)
+    drawing.inset(ax, (0, 3, 15, 19), image)
+    drawing.box(ax, 17.5, 4, 9.5, 17, "CSP-\nDarknet", drawing.BLUE)
+    drawing.box(ax, 29.5, 4, 9.5, 17, "hybrid\nencoder\n(neck)", drawing.ORANGE)
     for i, stride in enumerate(np.unique(priors[:, 2])[:2]):
-        _scores(diagram.inset(ax, (42.5, 13.2 - 12.2 * i, 10.5, 11)), image, priors, scores, stride)
+        _scores(drawing.inset(ax, (42.5, 13.2 - 12.2 * i, 10.5, 11)), image, priors, scores, stride)
         ax.text(53.4, 14.2 - 12.2 * i, f"stride {stride:.0f}", fontsize=5.4, rotation=90, color=style.GREY)
-    diagram.box(ax, 57, 4, 15, 17, "heads, per cell:\nscore\nbox\nvisibility\npose features", diagram.GREEN)
-    diagram.box(ax, 75, 4, 8, 17, "DCC\n(b)", diagram.PINK)
+    drawing.box(ax, 57, 4, 15, 17, "heads, per cell:\nscore\nbox\nvisibility\npose features", drawing.GREEN)
+    drawing.box(ax, 75, 4, 8, 17, "DCC\n(b)", drawing.PINK)
     ax.text(73.4, 1.2, "score > 0.1, then NMS", fontsize=5.6, color=style.GREY, ha="center")
     spans = ((15.2, 17.4), (27.1, 29.4), (39.1, 42.3), (54.9, 56.9), (72.1, 74.9), (83.1, 85.1))
-    diagram.arrows_along(ax, 12.5, spans)
-    people.draw(diagram.inset(ax, (85.2, 3, 15, 19), image), poses.select(slice(MOST)), layout, size=0.6)
+    drawing.arrows_along(ax, 12.5, spans)
+    people.draw(drawing.inset(ax, (85.2, 3, 15, 19), image), poses.select(slice(MOST)), layout, size=0.6)
 
 
 def _classifier(ax, joints: int, bins_x: int, bins_y: int) -> None:
     """Panel b: what the Dynamic Coordinate Classifier multiplies with what, on a canvas of 50 x 44 units."""
-    diagram.canvas(ax, 50, 44)
+    drawing.canvas(ax, 50, 44)
     style.panel(ax, "b", "Dynamic Coordinate Classifier")
-    diagram.box(ax, 0.5, 33, 15, 9, "pose features\nof the cell", diagram.GREEN)
-    diagram.box(ax, 0.5, 17, 15, 9, f"linear, GAU over\nthe {joints} joints", diagram.PINK)
-    diagram.box(ax, 20.5, 33, 13.5, 9, "box of the cell", diagram.GREEN)
-    diagram.box(ax, 20.5, 17, 13.5, 9, f"× 1.25, cut into\n{bins_x} and {bins_y} bins", diagram.PINK)
-    diagram.box(ax, 36.5, 17, 13.2, 9, "$\\phi(PE(x_i))$\na vector per bin", diagram.PINK)
-    diagram.box(ax, 8, 1, 32, 9, "", diagram.ORANGE)
+    drawing.box(ax, 0.5, 33, 15, 9, "pose features\nof the cell", drawing.GREEN)
+    drawing.box(ax, 0.5, 17, 15, 9, f"linear, GAU over\nthe {joints} joints", drawing.PINK)
+    drawing.box(ax, 20.5, 33, 13.5, 9, "box of the cell", drawing.GREEN)
+    drawing.box(ax, 20.5, 17, 13.5, 9, f"× 1.25, cut into\n{bins_x} and {bins_y} bins", drawing.PINK)
+    drawing.box(ax, 36.5, 17, 13.2, 9, "$\\phi(PE(x_i))$\na vector per bin", drawing.PINK)
+    drawing.box(ax, 8, 1, 32, 9, "", drawing.ORANGE)
     middle = {"ha": "center", "va": "center", "fontsize": 6.5}
     ax.text(24, 7.4, r"$\hat p_k(x_i) = \mathrm{softmax}_i\; f_k \cdot \phi(PE(x_i))$", **middle)
     ax.text(24, 3.4, r"$\hat x_k = \sum_i\; \hat p_k(x_i)\, x_i$", **middle)
     arrows = (((8, 32.8), (8, 26.3)), ((27.2, 32.8), (27.2, 26.3)), ((34.2, 21.5), (36.3, 21.5)))
     for start, end in (*arrows, ((10, 16.8), (15, 10.3)), ((42, 16.8), (35, 10.3))):
-        diagram.arrow(ax, start, end)
+        drawing.arrow(ax, start, end)
     ax.text(11.2, 12.6, "$f_k$", fontsize=7, ha="right")

@@ -17,7 +17,6 @@ from posebook.figures import style
 
 TITLES = {
     "total": "weighted sum",
-    # RTMO
     "loss_cls": "score, varifocal",
     "loss_bbox": "box, 1 - IoU²",
     "loss_oks": "proxy pose, 1 - OKS",
@@ -26,7 +25,6 @@ TITLES = {
     "loss_kld": "coordinates, KL divergence",
     "loss_oks_decoded": "coordinates, 1 - OKS",
     "loss_bbox_aux": "box, L1 (late)",
-    # ViTPose
     "loss_heatmap": "heatmaps, squared error",
 }
 SCORES = {"AP": "-", "AP50": "--", "APL": "-.", "APM": ":"}  # lines

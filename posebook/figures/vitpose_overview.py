@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from posebook.figures import diagram, maps, people, style
+from posebook.figures import drawing, people, style
 from posekit.layouts import COCO, Layout
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ def fig_overview(tokens: Tokens, joints: list[int], layout: Layout = COCO, datas
     _pipeline(top.subplots(), tokens, layout)
     axes = middle.subplots(1, len(shown))
     for ax, step in zip(np.atleast_1d(axes), shown, strict=True):
-        picture = maps.overlay(ax, tokens.image, tokens.alike[step], maps.SIMILARITY)
-        diagram.point(ax, tokens.place)
+        picture = drawing.overlay(ax, tokens.image, tokens.alike[step], drawing.SIMILARITY)
+        drawing.point(ax, tokens.place)
         ax.set_title("patches + places" if step == 0 else f"after block {step}", fontsize=7)
     _bar(middle, picture, axes, "cosine")
     style.title(middle, "b", "how much the tokens are like the marked one", x=0.01)
     axes = bottom.subplots(1, len(joints))
     for ax, joint, ink in zip(np.atleast_1d(axes), joints, INKS, strict=False):
         picture = _heat(ax, tokens.image, tokens.heatmaps[joint], high=float(tokens.heatmaps.max()))
-        diagram.cross(ax, tokens.pose.keypoints[0, joint], ink, "white", "+", 8)
+        drawing.cross(ax, tokens.pose.keypoints[0, joint], ink, "white", "+", 8)
         ax.set_title(f"{style.joint_name(layout.keypoints[joint])}, {tokens.heatmaps[joint].max():.2g}", fontsize=7)
     _bar(bottom, picture, axes, "heatmap")
     words = "decoder: a heatmap per joint, decoded to a place (+), with its highest value"
@@ -71,7 +71,7 @@ def fig_attention(variants: dict[str, Tokens], dataset: str = "drawn people"):
         for row, block in enumerate(blocks):
             ax, most = axes[row, column], _attention(axes[row, column], tokens, block)
             corner = {"ha": "right", "weight": "normal", "transform": ax.transAxes}
-            diagram.outlined(ax, (0.97, 0.03), f"{100 * most:.1f} %", "white", 6, **corner)
+            drawing.outlined(ax, (0.97, 0.03), f"{100 * most:.1f} %", "white", 6, **corner)
             if row == 0:
                 ax.set_title(name, fontsize=7.5)
             if column == 0:
@@ -96,8 +96,8 @@ def fig_blocks(tokens: Tokens, blocks: list[int], dataset: str = "drawn people")
 def _attention(ax, tokens: Tokens, block: int) -> float:
     """The weights of one block, mean over the heads; returns the highest."""
     weights = tokens.attention[block].mean(0)
-    maps.overlay(ax, tokens.image, weights, smooth=False)
-    diagram.point(ax, tokens.place)
+    drawing.overlay(ax, tokens.image, weights, smooth=False)
+    drawing.point(ax, tokens.place)
     return weights.max()
 
 
@@ -108,7 +108,7 @@ def attention_rows(variants: dict[str, Tokens]) -> pd.DataFrame:
         for name, tokens in variants.items()
         for block, weights in enumerate(tokens.attention, 1)
     ]
-    return maps.cell_rows(planes, ["variant", "block"], "weight")
+    return drawing.cell_rows(planes, ["variant", "block"], "weight")
 
 
 def overview_rows(tokens: Tokens, joints: list[int], layout: Layout = COCO) -> pd.DataFrame:
@@ -116,7 +116,7 @@ def overview_rows(tokens: Tokens, joints: list[int], layout: Layout = COCO) -> p
     shown = _evenly(len(tokens.alike), 6)
     parts = [("alike", f"block {step}" if step else "patches", tokens.alike[step]) for step in shown]
     parts += [("heatmap", layout.keypoints[joint], tokens.heatmaps[joint]) for joint in joints[: len(INKS)]]
-    return maps.cell_rows(parts, ["part", "name"])
+    return drawing.cell_rows(parts, ["part", "name"])
 
 
 def _evenly(count: int, most: int) -> list[int]:
@@ -126,32 +126,32 @@ def _evenly(count: int, most: int) -> list[int]:
 
 def _pipeline(ax, tokens: Tokens, layout: Layout) -> None:
     """Panel a on a canvas of 100 x 30 units."""
-    diagram.canvas(ax, 100, 30)
+    drawing.canvas(ax, 100, 30)
     style.panel(ax, "a", "a crop, its patches, a plain transformer, a small decoder, a heatmap per joint, a pose")
     (rows, columns), (height, width) = tokens.grid, tokens.image.shape[:2]
-    inset = diagram.inset(ax, (0, 3, 18, 25), tokens.image)
+    inset = drawing.inset(ax, (0, 3, 18, 25), tokens.image)
     lines = {"color": "white", "lw": 0.35, "alpha": 0.8}
     inset.hlines(np.arange(1, rows) * height / rows, 0, width, **lines)
     inset.vlines(np.arange(1, columns) * width / columns, 0, height, **lines)
-    diagram.point(inset, tokens.place)
+    drawing.point(inset, tokens.place)
     below = {"fontsize": 5.6, "ha": "center", "color": style.GREY}
     ax.text(9, 0.6, f"{height} x {width} px", **below)
     patches = f"{rows} x {columns}\npatches\n→ {rows * columns}\ntokens,\n+ places"
-    diagram.box(ax, 21, 6, 14, 19, patches, diagram.BLUE)
+    drawing.box(ax, 21, 6, 14, 19, patches, drawing.BLUE)
     depth, heads = tokens.attention.shape[:2]
     blocks = f"{depth} blocks:\nattention\n({heads} heads),\nfeed-forward"
-    diagram.box(ax, 38, 6, 15, 19, blocks, diagram.ORANGE)
+    drawing.box(ax, 38, 6, 15, 19, blocks, drawing.ORANGE)
     planes, fine, wide = tokens.heatmaps.shape
-    diagram.box(ax, 56, 6, 13, 19, f"decoder\n→ {planes} maps\nof {fine} x {wide}", diagram.GREEN)
-    _heat(diagram.inset(ax, (71, 3, 13, 25)), tokens.image, tokens.heatmaps.max(0))
+    drawing.box(ax, 56, 6, 13, 19, f"decoder\n→ {planes} maps\nof {fine} x {wide}", drawing.GREEN)
+    _heat(drawing.inset(ax, (71, 3, 13, 25)), tokens.image, tokens.heatmaps.max(0))
     ax.text(77.5, 0.6, "all maps, highest", **below)
-    people.draw(diagram.inset(ax, (86, 3, 14, 25), tokens.image), tokens.pose, layout, size=0.8)
-    diagram.arrows_along(ax, 15.5, ((17.4, 20.8), (35.2, 37.8), (53.2, 55.8), (69.2, 71.4), (84.0, 86.4)))
+    people.draw(drawing.inset(ax, (86, 3, 14, 25), tokens.image), tokens.pose, layout, size=0.8)
+    drawing.arrows_along(ax, 15.5, ((17.4, 20.8), (35.2, 37.8), (53.2, 55.8), (69.2, 71.4), (84.0, 86.4)))
 
 
 def _heat(ax, image, values, high=None):
     """A heatmap, every cell in its place."""
-    return maps.overlay(ax, image, values, high=high, extent=maps.udp_extent(values.shape, image.shape[:2]))
+    return drawing.overlay(ax, image, values, high=high, extent=drawing.udp_extent(values.shape, image.shape[:2]))
 
 
 def _bar(fig, artist, axes, label: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from posebook.figures import diagram, maps, people, style
+from posebook.figures import drawing, people, style
 from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
 
@@ -61,7 +61,7 @@ def fig_targets(image, target: np.ndarray, predicted: np.ndarray, joints: list[i
     for row, (name, planes) in enumerate((("target", target), ("predicted", predicted))):
         for ax, joint in zip(axes[row], joints, strict=True):
             heat_map(ax, image, planes[joint])
-            diagram.cross(ax, truth[joint], diagram.YELLOW, "black")
+            drawing.cross(ax, truth[joint], drawing.YELLOW, "black")
             style.inside(ax, 0.97, 0.03, f"{planes[joint].max():.2f}", ha="right", color="white")
             if row == 0:
                 ax.set_title(style.joint_name(layout.keypoints[joint]), fontsize=7)
@@ -79,7 +79,7 @@ def fig_decodings(heatmap: np.ndarray, places: dict[str, np.ndarray], truth: np.
     row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
     fig = style.figure(5.6, 2.5)
     left, right = fig.subplots(1, 2, width_ratios=(1, 1.25))
-    shown = left.imshow(heatmap, cmap=maps.HEAT, interpolation="nearest")
+    shown = left.imshow(heatmap, cmap=drawing.HEAT, interpolation="nearest")
     left.set(xlim=(column - reach - 0.5, column + reach + 0.5), ylim=(row + reach + 0.5, row - reach - 0.5))
     left.set(xlabel="column of the heatmap", ylabel="row")
     left.grid(False)
@@ -90,10 +90,10 @@ def fig_decodings(heatmap: np.ndarray, places: dict[str, np.ndarray], truth: np.
     right.bar(cells, values, width=0.92, color="#D9D9D9", zorder=1)
     marks = {name: (places[name], *LOOKS[name]) for name in places}
     if np.abs(truth - (column, row)).max() <= reach + 0.5:  # not so for NaN
-        marks["annotation"] = (truth, diagram.YELLOW, "X")
+        marks["annotation"] = (truth, drawing.YELLOW, "X")
     words = {"fontsize": 6.5, "va": "top", "ha": "left"}
     for step, (name, (place, ink, marker)) in enumerate(marks.items()):
-        yellow = ink == diagram.YELLOW  # no colour for a line on white
+        yellow = ink == drawing.YELLOW  # no colour for a line on white
         left.scatter(*place, color=ink, marker=marker, s=34, ec="black" if yellow else "white", lw=0.8, zorder=4 + step)
         line = "#9C8B00" if yellow else ink
         right.axvline(place[0], ymax=0.68, color=line, lw=1.1, ls=(0, (2, 1.5)) if yellow else "-")
@@ -114,8 +114,8 @@ def fig_flip(image: np.ndarray, maps: dict[str, np.ndarray], places: dict[str, n
     fig = style.figure(1.55 * len(maps), 1.45 * height / width + 0.4)
     for ax, (name, values) in zip(fig.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
         heat_map(ax, image, values)
-        diagram.cross(ax, places[name], style.TRUTH, "white", "+", 9)
-        diagram.cross(ax, truth, diagram.YELLOW, "black")
+        drawing.cross(ax, places[name], style.TRUTH, "white", "+", 9)
+        drawing.cross(ax, truth, drawing.YELLOW, "black")
         off = f"\n{np.hypot(*(places[name] - truth)):.1f} px off" if np.isfinite(truth).all() else ""
         ax.set_title(name + off, fontsize=7.5)
     return fig
@@ -138,5 +138,5 @@ def fig_boxes(image: np.ndarray, found: dict[str, Poses], layout: Layout = COCO)
 
 def heat_map(ax, image: np.ndarray, values: np.ndarray) -> None:
     """A heatmap (h, w) over the pale crop, every cell in its place."""
-    extent = maps.udp_extent(values.shape, image.shape[:2])
-    maps.overlay(ax, image, values, high=max(float(values.max()), 1e-6), extent=extent, smooth=False, alpha=0.72)
+    extent = drawing.udp_extent(values.shape, image.shape[:2])
+    drawing.overlay(ax, image, values, high=max(float(values.max()), 1e-6), extent=extent, smooth=False, alpha=0.72)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from posebook.figures import maps, people, style
+from posebook.figures import drawing, people, style
 from posekit.layouts import Layout
 from posekit.poses import Poses
 
@@ -207,7 +207,7 @@ def fig_token(rows: list[TokenEffect], joint: str, tokens: int, dataset: str = "
 def token_rows(rows: list[TokenEffect]) -> pd.DataFrame:
     """The plotted numbers: model, part ("with", "without": cells of the heatmap; "attention"), row, column, value."""
     planes = [(one.name, *part) for one in rows for part in (("with", one.with_token), ("without", one.without))]
-    cells = maps.cell_rows(planes, ["model", "part"])
+    cells = drawing.cell_rows(planes, ["model", "part"])
     shares = [(one.name, "attention", block, 0, float(n)) for one in rows for block, n in enumerate(one.attention, 1)]
     return pd.concat([cells, pd.DataFrame(shares, columns=cells.columns)], ignore_index=True)
 
