@@ -10,6 +10,7 @@
         book: poet                       # left out by BOOK=rtmo; without it, a report belongs to every book
         needs: [poet_tiny]
         figures: [poet_fig03_losses]
+        tables: [poet_table1]            # figures/PROFILE/STEM.{csv,md,tex}
         parameters: {}
 
 A worker gets `run_dir` and a report gets `profile` without being told; all other parameters pass through as
