@@ -137,22 +137,20 @@ def check_categories(
     Raises:
         ValueError: all of them are.
     """
-    numbers, names = Counter(kinds), {one.id: str(one) for one in listed}
-    others = Counter({kind: n for kind, n in numbers.items() if kind not in {one.id for one in kept}})
+    numbers, own, names = Counter(kinds), {one.id for one in kept}, {one.id: str(one) for one in listed}
+    others = Counter({kind: n for kind, n in numbers.items() if kind not in own})
     if not others:
         return
-    texts = [
-        f"{n:,} without a category id" if kind is None else f"{n:,} of category {names.get(kind, kind)}"
-        for kind, n in others.most_common(5)
-    ]
-    rest = others.total() - sum(n for _, n in others.most_common(5))
-    counted = ", ".join(texts) + (f" and {rest:,} of others" if rest else "")
-    detections = what == "detections"
-    if len(others) == len(numbers):
-        row, remedy = (
-            ("row", ": write the annotations' category_id into the rows") if detections else ("annotation", "")
-        )
-        raise ValueError(
-            f"{where}: no {row} has category {named(kept)}, which was looked for; they are {counted}{remedy}"
-        )
-    notes.say(f"left out: {what}, {counted} ({'looked for' if detections else 'kept'}: {named(kept)})")
+    first = others.most_common(5)
+    which = ("without a category id" if kind is None else f"of category {names.get(kind, kind)}" for kind, _ in first)
+    counted = ", ".join(f"{n:,} {words}" for (_, n), words in zip(first, which, strict=True))
+    if rest := others.total() - sum(n for _, n in first):
+        counted += f" and {rest:,} of others"
+    if len(others) < len(numbers):
+        found = "looked for" if what == "detections" else "kept"
+        notes.say(f"left out: {what}, {counted} ({found}: {named(kept)})")
+        return
+    row, remedy = "annotation", ""
+    if what == "detections":
+        row, remedy = "row", ": write the annotations' category_id into the rows"
+    raise ValueError(f"{where}: no {row} has category {named(kept)}, which was looked for; they are {counted}{remedy}")

@@ -12,7 +12,7 @@ import json
 import math
 import struct
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from posekit.data.coco_categories import Category, check_categories, choose_categories, read_categories
-from posekit.data.coco_rows import AnnotationReader, detection
+from posekit.data.coco_rows import AnnotationReader
 from posekit.data.coco_values import (
     FAR,
     Fault,
@@ -145,7 +145,7 @@ def normalise(
     keep.
 
     Raises:
-        ValueError: no annotation file, categories that cannot be told apart, or nothing left; one sentence.
+        ValueError: no annotation file, categories of different keypoints, or nothing left; one sentence.
     """
     notes, faults = Notes(), []
     try:
@@ -325,40 +325,3 @@ def _number_anew(rows: list[dict], notes: Notes) -> None:
         ids = range(1, len(rows) + 1)
     for row, one in zip(rows, ids, strict=True):
         row["id"] = one
-
-
-def as_rows(content: Any, where: str) -> list:
-    """The list of rows of a results file. Raises ValueError: something else."""
-    rows = as_list(content)
-    if rows is None:
-        fields, kind = "image_id, category_id, score, keypoints or bbox", type(content).__name__
-        raise ValueError(f"{where}: detections must be a list of rows ({fields}), not one {kind}")
-    return rows
-
-
-def normalise_rows(
-    rows: list,
-    where: str,
-    ids: ImageIds,
-    kept: Sequence[Category],
-    notes: Notes,
-    k: int | None = None,
-) -> list[dict]:
-    """The rows of a results file in COCO's types, in their order; an image or a category that nobody knows stays.
-
-    ids: the images. kept: the categories of the people (a row without one belongs to the only one). k: the number of
-    keypoints that a row must have; without it needs a `bbox`.
-
-    Raises:
-        ValueError: a row that cannot be read; the sentence names its place, counted from 0.
-    """
-    boxed = k is None or bool(rows and isinstance(rows[0], dict) and rows[0].get("bbox"))
-    needed = ("image_id", "score", *(["keypoints"] if k is not None else []), *(["bbox"] if boxed else []))
-    made = []
-    for place, row in enumerate(rows):
-        notes.place = f"row {place}"
-        try:
-            made.append(detection(row, needed, ids, kept, k, notes))
-        except Fault as fault:
-            raise ValueError(f"{where}: {notes.place} {fault}") from None
-    return made

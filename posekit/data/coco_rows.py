@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from posekit.data.coco_categories import Category
 from posekit.data.coco_values import FAR, Fault, ImageIds, Notes, as_list, described, finite, named, number, whole
 from posekit.data.crowdpose import AREA_OF_BOX
 
@@ -144,11 +145,8 @@ def box_around(keypoints: list) -> list[float]:
     return [float(value) for value in (*low, *size)]
 
 
-def detection(row: Any, needed: tuple, ids: ImageIds, kept: Sequence, k: int, notes: Notes) -> dict:
-    """A copy of a detection, which needs these fields, in COCO's types; an unknown image stays as it is. Raises Fault.
-
-    kept: the categories that detections can have; a row that names none has the only one.
-    """
+def _detection(row: Any, needed: tuple, ids: ImageIds, kept: Sequence, k: int, notes: Notes) -> dict:
+    """A copy of a detection, which needs these fields, in COCO's types, see `normalise_rows`. Raises Fault."""
     lacking = [field for field in needed if not isinstance(row, dict) or row.get(field) is None]
     if lacking:
         kind = "" if isinstance(row, dict) else f": it is {described(row)}, not an object"
@@ -171,4 +169,41 @@ def detection(row: Any, needed: tuple, ids: ImageIds, kept: Sequence, k: int, no
         made["bbox"] = read_box(row["bbox"], notes)
         if made["bbox"] is None:
             raise Fault(f"has the bbox {described(row['bbox'])}; it needs x, y, width and height")
+    return made
+
+
+def as_rows(content: Any, where: str) -> list:
+    """The list of rows of a results file. Raises ValueError: something else."""
+    rows = as_list(content)
+    if rows is None:
+        fields, kind = "image_id, category_id, score, keypoints or bbox", type(content).__name__
+        raise ValueError(f"{where}: detections must be a list of rows ({fields}), not one {kind}")
+    return rows
+
+
+def normalise_rows(
+    rows: list,
+    where: str,
+    ids: ImageIds,
+    kept: Sequence[Category],
+    notes: Notes,
+    k: int | None = None,
+) -> list[dict]:
+    """The rows of a results file in COCO's types, in their order; an image or a category that nobody knows stays.
+
+    ids: the images. kept: the categories of the people (a row without one belongs to the only one). k: the number of
+    keypoints that a row must have; without it needs a `bbox`.
+
+    Raises:
+        ValueError: a row that cannot be read; the sentence names its place, counted from 0.
+    """
+    boxed = k is None or bool(rows and isinstance(rows[0], dict) and rows[0].get("bbox"))
+    needed = ("image_id", "score", *(["keypoints"] if k is not None else []), *(["bbox"] if boxed else []))
+    made = []
+    for place, row in enumerate(rows):
+        notes.place = f"row {place}"
+        try:
+            made.append(_detection(row, needed, ids, kept, k, notes))
+        except Fault as fault:
+            raise ValueError(f"{where}: {notes.place} {fault}") from None
     return made

@@ -2,7 +2,7 @@
 
 Crowd Index = 1/n sum_i N_i^b / N_i^a: N_i^b counts the joints of other people inside the box of person i, N_i^a
 that person's own joints. 0: nobody reaches into anybody's box; 1: as many strangers' joints as own ones.
-Shapes: n people of an image, K keypoints, I images. Frame: pixels of the image (any frame: it is a ratio).
+Shapes: n people of an image, K keypoints, I images. Coordinates: pixels of the image (any frame: it is a ratio).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def crowd_index(keypoints, visibility, boxes, layout: Layout | None = None) -> f
     """The Crowd Index of one image, >= 0 (mostly below 1); 0.0 if nobody counts.
 
     Args:
-        keypoints (n, K, 2), visibility (n, K): > 0 means labelled; hidden joints count. boxes (n, 4): x0, y0, x1, y1,
+        keypoints (n, K, 2), visibility (n, K): > 0 means labelled; occluded joints count. boxes (n, 4): x0, y0, x1, y1,
         borders included. layout: names of the keypoints; None: those of the known layout with K of them.
 
     The paper leaves two things open. All 2,000 values of CrowdPose's validation file come out, to their two digits,

@@ -25,7 +25,7 @@ def notes_of(data) -> list[str]:
 
 
 def left_out_of(data) -> list[str]:
-    """A sentence for each entry that could not be used, once: it may grow while pictures are read."""
+    """A sentence for each entry that could not be used, once: it may grow while images are read."""
     return list(dict.fromkeys(why for one in sources(data) for why in getattr(one, "skipped", ())))
 
 

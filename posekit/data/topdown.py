@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from posekit.data.coco_categories import Category, check_categories
-from posekit.data.coco_json import as_rows, load, normalise_rows
+from posekit.data.coco_json import load
+from posekit.data.coco_rows import as_rows, normalise_rows
 from posekit.data.coco_values import ImageIds, Notes
 from posekit.data.crops import box_faults
 from posekit.data.images import DataError, read_or_skip

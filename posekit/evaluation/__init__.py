@@ -2,40 +2,8 @@
 
 from posekit.data.crowdpose import BANDS, band_of, crowd_index
 from posekit.evaluation.centers import Centers, compare_centers, true_centers
-from posekit.evaluation.coco import (
-    CROWD_STATS,
-    Matches,
-    Result,
-    evaluate,
-    evaluate_by_people,
-    per_joint_oks,
-)  # fmt: skip
+from posekit.evaluation.coco import CROWD_STATS, Result, evaluate, evaluate_by_people, per_joint_oks
 from posekit.evaluation.oks import match_people, oks, oks_per_joint
 from posekit.evaluation.pairing import Pairs, pair_people
 from posekit.evaluation.precision import STATS
 from posekit.evaluation.visibility import Visibility, calibration, compare_visibility, roc
-
-__all__ = [
-    "BANDS",
-    "CROWD_STATS",
-    "STATS",
-    "Centers",
-    "Matches",
-    "Pairs",
-    "Result",
-    "Visibility",
-    "band_of",
-    "calibration",
-    "compare_centers",
-    "compare_visibility",
-    "crowd_index",
-    "evaluate",
-    "evaluate_by_people",
-    "match_people",
-    "oks",
-    "oks_per_joint",
-    "pair_people",
-    "per_joint_oks",
-    "roc",
-    "true_centers",
-]

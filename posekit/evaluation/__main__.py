@@ -1,6 +1,6 @@
 """`python -m posekit.evaluation GROUND_TRUTH.json DETECTIONS.json` prints COCO's ten numbers.
 
-What was changed or left out when the files were read is told on stderr.
+What was changed or left out when the files were read is printed on stderr.
 For a file whose images have a `crowdIndex` it prints CrowdPose's, with the AP of easy, medium and hard images.
 """
 
@@ -20,14 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
     add("--sigmas", type=float, nargs="+", help="OKS fall-off of each keypoint (default: the layout's)")
     add("--area-scale", type=float, default=1.0, help="multiplies the limits 32^2 and 96^2 (default: 1)")
     add("--max-detections", type=int, default=20, help="surest detections kept per image (default: 20)")
-    add("--category", type=int, help="category id to score (default: all with the same keypoints)")
+    add("--category", type=int, dest="category_id", help="category id to score (default: all with the same keypoints)")
     add("--convention", choices=("coco", "crowdpose"), help="default: CrowdPose's if images have a crowdIndex")
-    chosen = parser.parse_args(arguments)
     try:
-        result = evaluate(
-            chosen.ground_truth, chosen.detections, chosen.sigmas, chosen.area_scale, chosen.max_detections,
-            chosen.category, convention=chosen.convention,
-        )  # fmt: skip
+        result = evaluate(**vars(parser.parse_args(arguments)))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -3,7 +3,7 @@
 Annotated centre: the mean of the joints that the model's training called visible (`VISIBLE`); a person with none
 has no centre. Offset: predicted - annotated centre, divided by the box's width and height,
 as the figure's axes.
-Shapes: N people with their predictions, K keypoints. Frame: pixels of the image.
+Shapes: N people with their predictions, K keypoints. Coordinates: pixels of the image.
 """
 
 from __future__ import annotations
@@ -39,23 +39,17 @@ class Centers:
 
     def summary(self) -> dict[str, float]:
         """`people`; mean and median distance in box units and in pixels; `inside`: share. NaN for nobody."""
-        if not len(self):
-            names = ("mean", "median", "mean_pixels", "median_pixels", "inside")
-            return {"people": 0} | dict.fromkeys(names, float("nan"))
-        return {
-            "people": len(self),
-            "mean": float(self.distance.mean()),
-            "median": float(np.median(self.distance)),
-            "mean_pixels": float(self.pixels.mean()),
-            "median_pixels": float(np.median(self.pixels)),
-            "inside": float(self.inside.mean()),
-        }
+        lengths = {"": self.distance, "_pixels": self.pixels}
+        columns = {f"{how.__name__}{unit}": (how, one) for unit, one in lengths.items() for how in (np.mean, np.median)}
+        columns["inside"] = np.mean, self.inside
+        numbers = {name: float(how(one)) if len(self) else float("nan") for name, (how, one) in columns.items()}
+        return {"people": len(self)} | numbers
 
 
 def true_centers(keypoints, visibility, visible: str = "released") -> np.ndarray:
     """(N, 2) mean of some joints of keypoints (N, K, 2), as the model was trained; NaN for a person without any.
 
-    visible: "released" = seen joints (visibility (N, K) = 2), "labelled" = hidden ones too (visibility > 0).
+    visible: "released" = seen joints (visibility (N, K) = 2), "labelled" = occluded ones too (visibility > 0).
 
     Raises:
         ValueError: another word.

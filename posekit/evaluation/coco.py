@@ -8,7 +8,7 @@ G people, K keypoints. Coordinates: pixels of the image.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,27 +26,6 @@ CROWD_STATS = tuple(f"AP{band}" for band in BANDS)
 
 
 @dataclass
-class Matches:
-    """Detections matched to people at one threshold: N pairs, surest first.
-
-    `row` (N,): place of the detection in the input; `detection`, `person` (N,): index into
-    `Result.detections` and `Result.people`; `annotation` (N,): id of the person; `image_id`: list; `oks`,
-    `score` (N,).
-    """
-
-    row: np.ndarray
-    detection: np.ndarray
-    person: np.ndarray
-    annotation: np.ndarray
-    image_id: list
-    oks: np.ndarray
-    score: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-
-@dataclass
 class Result:
     """What `evaluate` found. `str(result)` is a table.
 
@@ -59,9 +38,6 @@ class Result:
     meant; a sentence each.
     """
 
-    stats: dict[str, float]
-    precision: np.ndarray
-    recall: np.ndarray
     people: GroundTruth
     detections: Detections
     match: np.ndarray
@@ -70,29 +46,45 @@ class Result:
     sigmas: np.ndarray
     sigmas_from: str
     area_scale: float
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
+
+    def __post_init__(self) -> None:
+        self.precision, self.recall = self.tables()
+        self.stats = summary(self.precision, self.recall)
+
+    def tables(self, images: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Precision (T, R, A) and recall (T, A) of all images or of those of a mask (I,)."""
+        ignored = self.ignored_detections, self.ignored_people
+        return accumulate(self.people, self.detections, self.match, *ignored, images)
 
     @property
     def known(self) -> dict[str, float | None]:
         """`stats` with None where there is nobody to find, as run folders and tables hold them."""
         return {name: value if value >= 0 else None for name, value in self.stats.items()}
 
-    def matches(self, threshold: float = 0.5, area: str = "all") -> Matches:
-        """The pairs with OKS >= threshold (0.5, 0.55 ... 0.95) that count: no crowds, nobody unlabelled."""
+    def matches(self, threshold: float = 0.5, area: str = "all"):
+        """The pairs with OKS >= threshold (0.5, 0.55 ... 0.95) that count (no crowds, nobody unlabelled), surest first.
+
+        A pandas table: `row`, place of the detection in the input; `detection`, `person`, index into `detections` and
+        `people`; `annotation`, id of the person; `image_id`; `oks`; `score`.
+        """
+        import pandas as pd
+
         a, t = AREAS.index(area), threshold_place(threshold)
         found = np.flatnonzero(self.match[a, t] >= 0)
         found = found[~self.ignored_people[a, self.match[a, t, found]]]
         found = found[np.argsort(-self.detections.scores[found], kind="stable")]
         person, image_ids = self.match[a, t, found], self.people.image_ids
-        return Matches(
-            self.detections.row[found],
-            found,
-            person,
-            self.people.ids[person],
-            [image_ids[i] for i in self.detections.image[found]],
-            similarity_of(self.people, self.detections, self.sigmas, found, person),
-            self.detections.scores[found],
-        )
+        table = {
+            "row": self.detections.row[found],
+            "detection": found,
+            "person": person,
+            "annotation": self.people.ids[person],
+            "image_id": [image_ids[i] for i in self.detections.image[found]],
+            "oks": similarity_of(self.people, self.detections, self.sigmas, found, person),
+            "score": self.detections.scores[found],
+        }
+        return pd.DataFrame(table)
 
     def __str__(self) -> str:
         several = self.people.categories if len(self.people.categories) > 1 else []
@@ -175,14 +167,13 @@ def score(
     if (nobody & ~people.ignore).any():
         # pycocotools marks a detection as matched by writing down the annotation's id, so 0 reads as unmatched.
         ignored[a, t, d] |= nobody[match[a, t, d]] & far[a, d]
-    columns = people, found, match, ignored, ignored_people
-    precision, recall = accumulate(*columns)
-    stats = summary(precision, recall)
+    notes = people.notes.lines()
+    result = Result(people, found, match, ignored, ignored_people, sigmas, source, area_scale, notes)
     if people.crowd_index is not None:
         band = band_of(people.crowd_index, borders)
-        for place, name in enumerate(CROWD_STATS):
-            stats[name] = summary(*accumulate(*columns, band == place))["AP"]
-    return Result(stats, precision, recall, *columns, sigmas, source, area_scale, people.notes.lines())
+        bands = (summary(*result.tables(band == place))["AP"] for place in range(len(BANDS)))
+        result.stats |= dict(zip(CROWD_STATS, bands, strict=True))
+    return result
 
 
 def evaluate_by_people(ground_truth, detections, **options) -> dict[int, dict[str, float]]:
@@ -199,21 +190,20 @@ def evaluate_by_people(ground_truth, detections, **options) -> dict[int, dict[st
     per_image = np.tile(per_image.reshape(several, -1).sum(0), several)
     for n in np.unique(per_image[per_image > 0]):
         images = per_image == n
-        columns = people, result.detections, result.match, result.ignored_detections, result.ignored_people
-        tables = accumulate(*columns, images)
         counted = int((~result.ignored_people[0] & images[people.image]).sum())
-        table[int(n)] = summary(*tables) | {"images": int(images.sum()) // several, "people": counted}
+        table[int(n)] = summary(*result.tables(images)) | {"images": int(images.sum()) // several, "people": counted}
     return table
 
 
 def per_joint_oks(result: Result, threshold: float = 0.5) -> np.ndarray:
     """(K,) mean similarity of each joint over the people found at `threshold`; NaN if never labelled."""
     pairs, people = result.matches(threshold), result.people
+    person = pairs.person.to_numpy()
     joints = oks_per_joint(
-        result.detections.keypoints[pairs.detection],
-        people.keypoints[pairs.person],
-        people.visibility[pairs.person],
-        people.areas[pairs.person],
+        result.detections.keypoints[pairs.detection.to_numpy()],
+        people.keypoints[person],
+        people.visibility[person],
+        people.areas[person],
         result.sigmas,
     )
     labelled = (~np.isnan(joints)).sum(0)
@@ -231,5 +221,5 @@ def _sigmas(sigmas, people: GroundTruth, found: Detections) -> tuple[np.ndarray,
         return sigmas, "given"
     if not k:
         return np.zeros(0), "none needed"
-    names = people.names if people.names and len(people.names) == k else None
-    return sigmas_for(names, k, crowdpose=people.crowd_index is not None)
+    names = people.categories[0].keypoints
+    return sigmas_for(names if len(names) == k else None, k, crowdpose=people.crowd_index is not None)

@@ -23,15 +23,8 @@ import msgspec
 import numpy as np
 
 from posekit.data.coco_categories import check_categories
-from posekit.data.coco_json import (
-    BYTE_ORDER_MARK,
-    MISFIT,
-    as_rows,
-    load,
-    most_keypoints,
-    normalise_rows,
-    pack_keypoints,
-)
+from posekit.data.coco_json import BYTE_ORDER_MARK, MISFIT, load, most_keypoints, pack_keypoints
+from posekit.data.coco_rows import as_rows, normalise_rows
 from posekit.data.coco_values import ImageIds, named
 from posekit.evaluation.ground_truth import GroundTruth
 

@@ -26,9 +26,9 @@ class GroundTruth:
     themselves; `known`: ids of all images of the file; `image` (G,) index into
     image_ids; `ids` (G,) annotation ids; `keypoints` (G, K, 2) pixels; `visibility` (G, K) COCO's 0, 1, 2;
     `areas` (G,) pixels^2; `boxes` (G, 4) x, y, w, h (NaN: none given); `crowd` (G,) bool; `ignore` (G,) bool:
-    crowds, and people whose `num_keypoints` is 0; `names`: the joints', if the file tells. `crowd_index` (I,): how
-    crowded the images are, for CrowdPose's convention only. `categories`: those that are scored; `listed`: all of the
-    file. `notes`: what the reader should know.
+    crowds, and people whose `num_keypoints` is 0. `crowd_index` (I,): how crowded the images are, for CrowdPose's
+    convention only. `categories`: those that are scored; `listed`: all of the file. `notes`: what was changed or left
+    out.
     """
 
     image_ids: list
@@ -41,7 +41,6 @@ class GroundTruth:
     boxes: np.ndarray
     crowd: np.ndarray
     ignore: np.ndarray
-    names: tuple[str, ...] | None
     crowd_index: np.ndarray | None
     categories: list[Category]
     listed: list[Category]
@@ -113,7 +112,6 @@ def read_ground_truth(
         boxes=boxes,
         crowd=crowd,
         ignore=crowd | empty,
-        names=file.categories[0].keypoints or None,
         crowd_index=None,
         categories=file.categories,
         listed=file.listed,
@@ -152,5 +150,5 @@ def _note_oddities(people: GroundTruth, need: str) -> None:
     if ((people.ids == 0) & ~people.ignore).any():
         people.notes.say(
             "the ground truth has an annotation with id 0: pycocotools counts whoever finds that person as a "
-            "false alarm, and so do these numbers; number the annotations from 1"
+            "false positive, and so do these numbers; number the annotations from 1"
         )

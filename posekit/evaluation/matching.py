@@ -2,7 +2,7 @@
 
 All area ranges and thresholds are matched at once, and images with the same number of people go through together; the
 only loop left runs over the rank of a detection: first the surest of every image, then the second, and so on.
-Shapes: A = 3 area ranges, T = 10 thresholds, D detections, G people, P pairs. Frame: pixels of the image.
+Shapes: A = 3 area ranges, T = 10 thresholds, D detections, G people, P pairs. Coordinates: pixels of the image.
 """
 
 from __future__ import annotations
@@ -58,20 +58,20 @@ def match_people(people: GroundTruth, found: Detections, sigmas, ignored_people)
     """
     n_people = np.bincount(people.image, minlength=len(people.image_ids))
     person0 = np.cumsum(n_people) - n_people
-    rivals = n_people[found.image]  # people in a detection's image
-    pair0 = np.cumsum(rivals) - rivals
-    d_index = np.repeat(np.arange(len(found)), rivals)
-    g_index = np.arange(len(d_index)) - np.repeat(pair0 - person0[found.image], rivals)
+    company = n_people[found.image]  # people in a detection's image
+    pair0 = np.cumsum(company) - company
+    d_index = np.repeat(np.arange(len(found)), company)
+    g_index = np.arange(len(d_index)) - np.repeat(pair0 - person0[found.image], company)
     close = _close(people, found, sigmas, d_index, g_index)
     similarity = np.zeros(len(d_index))
     similarity[close] = similarity_of(people, found, sigmas, d_index[close], g_index[close])
     reached = np.searchsorted(np.minimum(THRESHOLDS, 1 - 1e-10), similarity, side="right")  # so many thresholds
     rank = np.arange(len(found)) - np.searchsorted(found.image, found.image)
     match = np.full((len(ignored_people), len(THRESHOLDS), len(found)), -1, np.int32)
-    hopeful = np.zeros(len(found), bool)
-    hopeful[d_index[reached > 0]] = True
-    for n in np.unique(rivals[hopeful]):
-        here = np.flatnonzero(hopeful & (rivals == n))
+    possible = np.zeros(len(found), bool)
+    possible[d_index[reached > 0]] = True
+    for n in np.unique(company[possible]):
+        here = np.flatnonzero(possible & (company == n))
         bucket, image = np.unique(found.image[here], return_inverse=True)
         members = person0[bucket][:, None] + np.arange(n)  # (N, n)
         crowd = people.crowd[members]

@@ -5,7 +5,7 @@ A person with no labelled keypoint has no Eq. 5; COCO's scorer then measures how
 lies outside the person's box grown by its own size on every side (0 inside), so that detections on such
 people can be ignored. The arithmetic and the order of summation are those of pycocotools: values agree to the
 last bit.
-Shapes: D detections, G people, K keypoints, N or P pairs. Frame: pixels of the image.
+Shapes: D detections, G people, K keypoints, N or P pairs. Coordinates: pixels of the image.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ validation set has one prediction, also those without a labelled joint, as in th
 matching. The pairing here is the one with the largest sum of OKS per image. Unlike a matching at OKS >= 0.5
 it does not leave out the people that the model got wrong, which would flatter visibility and centres;
 `min_oks` gives that one, too.
-Shapes: N pairs, K keypoints. Frame: pixels of the image.
+Shapes: N pairs, K keypoints. Coordinates: pixels of the image.
 """
 
 from __future__ import annotations
@@ -70,24 +70,12 @@ def pair_people(predictions: Sequence[Poses], targets: Sequence[dict], sigmas=No
     columns: list[tuple] = []
     people = 0
     for number, (poses, target) in enumerate(zip(predictions, targets, strict=True)):
-        keypoints, visibility, areas = (target[name] for name in ("keypoints", "visibility", "areas"))
-        found, person, oks = match_people(
-            poses.keypoints, keypoints, visibility, areas, sigmas, target["boxes"], poses.scores, min_oks
-        )
-        people += len(keypoints)
-        columns.append(
-            (
-                np.full(len(found), number),
-                found,
-                person,
-                oks,
-                poses.scores[found],
-                poses.keypoints[found],
-                poses.visibility[found],
-                poses.centers[found],
-                *(target[name][person] for name in ("keypoints", "visibility", "boxes", "areas")),
-            )
-        )
+        found, person, oks = _match(poses, target, sigmas, min_oks)
+        people += len(target["keypoints"])
+        predicted = (poses.scores, poses.keypoints, poses.visibility, poses.centers)
+        annotated = (target[name] for name in ("keypoints", "visibility", "boxes", "areas"))
+        pair = (np.full(len(found), number), found, person, oks)
+        columns.append((*pair, *(values[found] for values in predicted), *(values[person] for values in annotated)))
     joined = [np.concatenate(column) for column in zip(*columns, strict=True)]
     return Pairs(*joined, unpaired=people - len(joined[0]))  # type: ignore[misc]
 
@@ -100,10 +88,15 @@ def surplus(poses: Poses, target: dict, sigmas) -> tuple[np.ndarray, np.ndarray,
     Returns: index of the pose, index of the person that it is most like (-1: nobody is annotated) and their OKS,
         each (E,) for E poses too many.
     """
-    keypoints, visibility, areas = (target[name] for name in ("keypoints", "visibility", "areas"))
-    paired, _, _ = match_people(poses.keypoints, keypoints, visibility, areas, sigmas, target["boxes"], poses.scores)
+    paired, _, _ = _match(poses, target, sigmas)
     extra = np.setdiff1d(np.arange(len(poses)), paired)
-    if not len(keypoints):
+    if not len(target["keypoints"]):
         return extra, np.full(len(extra), -1), np.zeros(len(extra))
+    keypoints, visibility, areas = target["keypoints"], target["visibility"], target["areas"]
     table = oks(poses.keypoints[extra], keypoints, visibility, areas, sigmas, target["boxes"])
     return extra, table.argmax(1), table.max(1)
+
+
+def _match(poses: Poses, target: dict, sigmas, min_oks: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    keypoints, visibility, areas = target["keypoints"], target["visibility"], target["areas"]
+    return match_people(poses.keypoints, keypoints, visibility, areas, sigmas, target["boxes"], poses.scores, min_oks)

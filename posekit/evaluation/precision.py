@@ -25,31 +25,20 @@ def accumulate(people, found, match, ignored, ignored_people, images=None) -> tu
 
     Of several categories the mean over those where somebody counts, as in pycocotools.
     """
-    columns, several = (people, found, match, ignored, ignored_people), len(people.categories)
-    if several == 1:
-        return _one_category(*columns, images)
-    category = np.repeat(np.arange(several), people.images)
+    category = np.arange(len(people.image_ids)) // max(people.images, 1)
     chosen = np.ones(len(category), bool) if images is None else images
-    tables = zip(*(_one_category(*columns, chosen & (category == c)) for c in range(several)), strict=True)
-    precision, recall = (_mean(np.stack(table)) for table in tables)
+    columns = people, found, match, ignored, ignored_people
+    tables = [_one_category(*columns, chosen & (category == c)) for c in range(len(people.categories))]
+    precision, recall = (np.ma.masked_equal(table, -1).mean(0).filled(-1) for table in zip(*tables, strict=True))
     return precision, recall
 
 
-def _mean(tables: np.ndarray) -> np.ndarray:
-    """Over the first axis, of what is not -1."""
-    there = tables > -1
-    return np.where(there.any(0), np.where(there, tables, 0).sum(0) / np.maximum(there.sum(0), 1), -1)
-
-
-def _one_category(people, found, match, ignored, ignored_people, images=None) -> tuple[np.ndarray, np.ndarray]:
-    """Precision (T, R, A), recall (T, A) over all images or those of a mask (I,)."""
+def _one_category(people, found, match, ignored, ignored_people, images) -> tuple[np.ndarray, np.ndarray]:
     precision = -np.ones((len(THRESHOLDS), len(RECALLS), len(AREAS)))
     recall = -np.ones((len(THRESHOLDS), len(AREAS)))
     order = np.argsort(-found.scores, kind="stable")
-    wanted, hit = ~ignored_people, match >= 0
-    if images is not None:
-        order = order[images[found.image[order]]]
-        wanted = wanted & images[people.image]
+    order = order[images[found.image[order]]]
+    wanted, hit = ~ignored_people & images[people.image], match >= 0
     if (people.ids == 0).any():
         hit &= people.ids[match] != 0  # pycocotools' reading of id 0, see `evaluate`
     for a, count in enumerate(wanted.sum(1)):

@@ -1,6 +1,6 @@
 """What scoring a run leaves behind: COCO result rows, a row per paired person, a row per joint, a few numbers.
 
-Legend: I images, K keypoints. Frame: pixels of the original pictures.
+Legend: I images, K keypoints. Coordinates: pixels of the original images.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How well predicted visibility tells seen joints from the others (POET, Figure 10 and its text).
 
-Predicted: a number in [0, 1] per joint. Annotated, COCO: 0 not labelled or outside, 1 labelled but hidden, 2
+Predicted: a number in [0, 1] per joint. Annotated, COCO: 0 not labelled or outside, 1 labelled but occluded, 2
 seen. Seen means 2, as in the released code's targets, so 0 and 1 together are "non-visible". All functions
 take arrays of any shape, one number per joint, e.g. `pairs.visibility` and `pairs.true_visibility`.
 """
@@ -31,7 +31,7 @@ class Calibration:
 
 @dataclass
 class Visibility:
-    """How well seen joints are told from the others.
+    """How well seen joints are separated from the others.
 
     `by_flag`: predicted visibility of the joints annotated 0, 1, 2: the violins. `hidden_correct`: share of
     non-visible joints (0 and 1) below the threshold; `visible_correct`: share of seen joints (2) above it;
