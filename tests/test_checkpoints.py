@@ -112,7 +112,7 @@ def test_detr_is_not_taken_for_poet(r50):
         checkpoints.load_weights(r50, detr_of(r50))
     short = {name: value for name, value in detr_of(r50).items() if "decoder.layers.1" not in name}
     with pytest.raises(ValueError, match="is not of a DETR with the model's backbone"):
-        checkpoints.load_detr(r50, short)
+        checkpoints.start_from(r50, short)
 
 
 @pytest.mark.parametrize("prefix", ["backbone.", ""])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from posekit.data.heatmaps import STYLES, heatmap_targets
 from posekit.layouts import COCO
-from posekit.models.heatmap_decoding import METHODS, crop_poses, flip_merge, locate, picture_poses, to_crop, unit
+from posekit.models.heatmap_decoding import METHODS, crop_poses, flip_merge, locate, to_crop, unit
 
 SIZE, HEATMAP = (192, 256), (48, 64)
 ONE = np.ones((1, 1), np.float32)
@@ -138,20 +138,6 @@ def test_damaged_heatmaps_are_named():
 
 def test_zero_crops_give_no_poses():
     assert crop_poses(torch.zeros(0, 17, 64, 48), np.zeros((0, 2))) == []
-    poses = picture_poses(np.zeros((0, 17, 64, 48)), np.zeros((0, 2, 3)), np.zeros((0, 4)))
-    assert poses.keypoints.shape == (0, 17, 2) and poses.boxes.shape == (0, 4)
-
-
-def test_a_pictures_people_are_the_crops_moved_back():
-    rng = np.random.default_rng(4)
-    maps = rng.uniform(0, 1, (3, 5, 16, 12)).astype(np.float32)
-    back = rng.normal(0, 1, (3, 2, 3)).astype(np.float32)
-    boxes = rng.uniform(0, 50, (3, 4)).astype(np.float32)
-    together = picture_poses(maps, back, boxes, (48, 64), np.array([1.0, 0.5, 0.2]))
-    for i, poses in enumerate(crop_poses(maps, (48, 64))):
-        assert together.keypoints[i] == pytest.approx(poses.transform(back[i]).keypoints[0], abs=1e-3)
-        assert together.scores[i] == pytest.approx(poses.scores[0] * [1.0, 0.5, 0.2][i])
-    assert (together.boxes == boxes).all()
 
 
 def test_a_flip_test_of_a_mirrored_crop_changes_nothing():

@@ -6,7 +6,8 @@ from safetensors.torch import load_file
 
 from posekit import models, runs
 from posekit.losses.reconstruction import ReconstructionCriterion, patch_loss
-from posekit.models.masked_autoencoder import draw, mae_tiny, places
+from posekit.models.masked_autoencoder import draw, mae_tiny, patches_of
+from posekit.models.vit import sine_positions
 from posekit.models.vitpose import vitpose_tiny
 from posekit.training import loop
 from posekit.training.build import prepare
@@ -38,10 +39,10 @@ def crops(count=3):
 
 
 def test_three_quarters_are_hidden_uniformly():
-    seen, hidden = draw(2000, 48, 12, seed=0)
-    assert (hidden.sum(1) == 36).all() and not hidden.gather(1, seen).any()
-    assert (hidden.float().mean(0) - 0.75).abs().max() < 0.05 and len({tuple(row) for row in hidden.tolist()}) > 1900
-    assert model().visible == 12 and model(hidden=0.5).visible == 24
+    seen, masked = draw(2000, 48, 12, seed=0)
+    assert (masked.sum(1) == 36).all() and not masked.gather(1, seen).any()
+    assert (masked.float().mean(0) - 0.75).abs().max() < 0.05 and len({tuple(row) for row in masked.tolist()}) > 1900
+    assert model().visible == 12 and model(masked=0.5).visible == 24
 
 
 def test_the_transformer_sees_the_visible_patches_alone():
@@ -50,27 +51,27 @@ def test_the_transformer_sees_the_visible_patches_alone():
     mae.backbone.blocks[0].register_forward_pre_hook(lambda block, given: counts.append(given[0].shape[1]))
     outputs = mae(images)
     assert counts == [12] and outputs["patches"].shape == (3, 48, 3 * 12 * 12)
-    hidden = outputs["hidden"].unflatten(1, (8, 6)).repeat_interleave(12, 1).repeat_interleave(12, 2)[:, None]
-    other = mae(torch.where(hidden, torch.randn_like(images), images))
+    masked = outputs["masked"].unflatten(1, (8, 6)).repeat_interleave(12, 1).repeat_interleave(12, 2)[:, None]
+    other = mae(torch.where(masked, torch.randn_like(images), images))
     assert torch.equal(other["patches"], outputs["patches"]) and counts == [12, 12]
     assert not torch.equal(other["true_patches"], outputs["true_patches"])
-    assert not torch.allclose(mae(torch.where(hidden, images, -images))["patches"], outputs["patches"])
+    assert not torch.allclose(mae(torch.where(masked, images, -images))["patches"], outputs["patches"])
 
 
 def test_hidden_places_are_drawn_in_training_and_fixed_in_evaluation():
     mae, images = model(), crops()
-    first, second = (mae.train()(images)["hidden"] for _ in range(2))
+    first, second = (mae.train()(images)["masked"] for _ in range(2))
     assert not torch.equal(first, second)
     before = torch.get_rng_state()
-    first, second = (mae.eval()(images)["hidden"] for _ in range(2))
+    first, second = (mae.eval()(images)["masked"] for _ in range(2))
     assert torch.equal(first, second) and torch.equal(torch.get_rng_state(), before)
 
 
 def test_patches_are_in_the_order_of_the_tokens_and_normalised():
     images = torch.zeros(1, 3, 96, 72)
     images[0, 1, 12:24, 24:36] = 1  # second row, third column of six
-    plain = model(normalised=False)
-    patches = plain.true_patches(images)[0]
+    plain = model()
+    patches = patches_of(images, 12)[0][0]
     assert patches.sum(1).nonzero().flatten().tolist() == [6 + 2] and patches.sum() == 144
     moved = (plain.backbone.patch_embed(images) - plain.backbone.patch_embed(0 * images)).abs().sum(2)[0]
     assert moved.nonzero().flatten().tolist() == [6 + 2]
@@ -79,29 +80,28 @@ def test_patches_are_in_the_order_of_the_tokens_and_normalised():
 
 
 def test_the_loss_is_of_hidden_patches():
-    true, hidden = torch.randn(2, 4, 6), torch.tensor([[1, 0, 1, 0], [1, 1, 0, 0]]).bool()
+    true, masked = torch.randn(2, 4, 6), torch.tensor([[1, 0, 1, 0], [1, 1, 0, 0]]).bool()
     painted = torch.randn(2, 4, 6)
-    wanted = (painted - true)[hidden].square().mean()
-    assert patch_loss(painted, true, hidden).item() == pytest.approx(wanted.item())
-    painted[~hidden] += 100
-    terms = ReconstructionCriterion()({"patches": painted, "true_patches": true, "hidden": hidden}, []).terms
+    wanted = (painted - true)[masked].square().mean()
+    assert patch_loss(painted, true, masked).item() == pytest.approx(wanted.item())
+    painted[~masked] += 100
+    terms = ReconstructionCriterion()({"patches": painted, "true_patches": true, "masked": masked}, []).terms
     assert terms["loss_pixels"].item() == pytest.approx(wanted.item())
-    assert patch_loss(painted, true, hidden & False).item() == 0
+    assert patch_loss(painted, true, masked & False).item() == 0
 
 
-@pytest.mark.parametrize("normalised", [True, False])
-def test_a_reconstruction_keeps_what_was_seen(normalised, monkeypatch):
-    mae, images = model(normalised=normalised).eval(), crops()
+def test_a_reconstruction_keeps_what_was_seen(monkeypatch):
+    mae, images = model().eval(), crops()
     made = mae.reconstruct(images)
-    seen = ~made["hidden"].repeat_interleave(12, 1).repeat_interleave(12, 2)[:, None].expand_as(images)
-    assert made["hidden"].shape == (3, 8, 6) and torch.equal(made["painted"][seen], images[seen])
+    seen = ~made["masked"].repeat_interleave(12, 1).repeat_interleave(12, 2)[:, None].expand_as(images)
+    assert made["masked"].shape == (3, 8, 6) and torch.equal(made["painted"][seen], images[seen])
     assert not torch.allclose(made["painted"], images)
     monkeypatch.setattr(mae, "paint", lambda features, places, grid: mae.true_patches(images))
     assert torch.allclose(mae.reconstruct(images)["painted"], images, atol=1e-4)
 
 
 def test_places_differ_and_start_the_table():
-    table = places((8, 6), 32)
+    table = sine_positions((8, 6), 32)
     assert table.shape == (1, 48, 32) and torch.cdist(table[0], table[0]).add(torch.eye(48)).min() > 0.1
     backbone = model().backbone
     assert torch.equal(backbone.pos_embed[:, 1:], table) and backbone.pos_embed[:, 0].abs().sum() == 0
@@ -156,7 +156,7 @@ def test_a_vitpose_starts_from_it(tmp_path):
     [
         (lambda: model(patch=12, ratio=2, padding=3), "overlap.*ratio=1"),
         (lambda: model(attention="window"), "attention='full'"),
-        (lambda: model(hidden=1.0), "hidden is 1.0: of 48 patches, some must be seen"),
+        (lambda: model(masked=1.0), "masked is 1.0: of 48 patches, some must be seen"),
         (lambda: model(decoder_dim=30, decoder_heads=2), "30 channels cannot hold"),
         (lambda: model()(torch.zeros(1, 3, 120, 72)), r"crops of 72 x 120 pixels: pre-trained are \(72, 96\)"),
         (lambda: models.build("mae_tiny", crop_size=(70, 96)), "do not divide by the stride of 12"),

@@ -15,8 +15,8 @@ from posekit import models
 from posekit.models import checkpoints
 from posekit.models.checkpoints_rtmo import CONSTANTS, published_name, swap_colours
 from posekit.models.coordinate_classifier import DECODINGS, CoordinateClassifier, classifier
-from posekit.models.csp_darknet import CSPDarknet, Focus
 from posekit.models.rtmo import grid_priors, rtmo, survivors
+from posekit.models.rtmo_pyramid import CSPDarknet, Focus
 
 GOLDEN = Path(__file__).parent / "golden" / "rtmo"
 
@@ -90,10 +90,10 @@ def test_dynamic_bins_follow_the_box_and_fixed_ones_the_grid():
     features, grids = torch.randn(2, 8), torch.tensor([[40.0, 40.0], [40.0, 40.0]])
     boxes = torch.tensor([[0.0, 0.0, 20.0, 40.0], [10.0, 20.0, 110.0, 60.0]])
     for decoding in ("dcc", "cc+dba"):
-        people = classifier(8, 3, decoding, dim=16, attention_dim=16, bins=(6, 8)).eval()(features, boxes, grids)
+        people = classifier(8, 3, decoding, dim=16, bins=(6, 8)).eval()(features, boxes, grids)
         assert torch.allclose(people["bins_x"][:, [0, -1]], torch.tensor([[-2.5, 22.5], [-2.5, 122.5]]))
         assert torch.allclose(people["bins_y"][:, [0, -1]], torch.tensor([[-5.0, 45.0], [15.0, 65.0]]))
-    fixed = classifier(8, 3, "cc", reach=64, dim=16, attention_dim=16, bins=(6, 8)).eval()(features, boxes, grids)
+    fixed = classifier(8, 3, "cc", reach=64, dim=16, bins=(6, 8)).eval()(features, boxes, grids)
     assert fixed["bins_x"][:, [0, -1]].tolist() == [[-24, 104]] * 2
 
 
@@ -102,7 +102,7 @@ def test_bin_encoding_sees_the_place_of_a_bin_and_static_vectors_do_not():
     boxes = torch.tensor([[20.0, 20.0, 60.0, 60.0], [50.0, 50.0, 60.0, 60.0]])
     heatmaps = {}
     for decoding in ("dcc", "cc+dba"):
-        module = classifier(8, 3, decoding, dim=16, attention_dim=16, bins=(6, 8)).eval()
+        module = classifier(8, 3, decoding, dim=16, bins=(6, 8)).eval()
         heatmaps[decoding] = module(features, boxes, grids)["heatmap_x"]
     assert torch.equal(heatmaps["cc+dba"][0], heatmaps["cc+dba"][1])
     assert not torch.allclose(heatmaps["dcc"][0], heatmaps["dcc"][1], atol=1e-3)

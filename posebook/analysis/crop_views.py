@@ -106,7 +106,7 @@ def reconstruct(model, views: Iterable[CropView]) -> list[Reconstruction]:
     crops = np.stack([one.image for one in views])
     images = normalise(crops, model.input.mean, model.input.std)
     outputs, made = model(images), model.reconstruct(images)
-    means, masked = F.avg_pool2d(images, model.stride).mean(1, keepdim=True), made["hidden"][:, None]
+    means, masked = F.avg_pool2d(images, model.stride).mean(1, keepdim=True), made["masked"][:, None]
     means, pixels = (torch.kron(part, torch.ones(model.stride, model.stride)) for part in (means, masked.float()))
     parts = (made["painted"], torch.where(pixels > 0, means, images))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.input.mean, model.input.std))
@@ -114,6 +114,6 @@ def reconstruct(model, views: Iterable[CropView]) -> list[Reconstruction]:
     painted, brightness = (part.permute(0, 2, 3, 1).numpy() for part in bytes_of)
     visible = np.where(pixels[:, 0, :, :, None] > 0, np.uint8(150), crops)
     errors = (outputs["patches"] - outputs["true_patches"]).square().mean(-1)
-    errors = [float(error[gone].mean()) for error, gone in zip(errors, outputs["hidden"], strict=True)]
+    errors = [float(error[gone].mean()) for error, gone in zip(errors, outputs["masked"], strict=True)]
     rows = zip(crops, visible, painted, brightness, masked[:, 0].numpy(), errors, strict=True)
     return [Reconstruction(*row) for row in rows]

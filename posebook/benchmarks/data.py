@@ -25,7 +25,8 @@ from posekit.data.transforms import invert, normalise
 from posekit.files import root
 from posekit.input_spec import IMAGENET
 from posekit.layouts import COCO
-from posekit.models.heatmap_decoding import picture_poses
+from posekit.models.heatmap_decoding import crop_poses
+from posekit.poses import Poses, join
 
 LIMITS = {"photograph": 5.0, "mosaic of photographs": 15.0, "mosaic of drawn scenes": 1.0}  # ms
 CROP, HEATMAP, KEYPOINTS, LEAST_RATIO = (192, 256), (48, 64), 17, 8.0
@@ -123,6 +124,12 @@ def crop_case(people: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, torch
     return photograph(640, 480), np.hstack([corner, corner + extent]), torch.from_numpy(maps).float()
 
 
+def in_image(maps: torch.Tensor, to_original: np.ndarray) -> Poses:
+    """The poses on heatmaps of crops, in pixels of the image."""
+    poses = zip(crop_poses(maps, CROP), to_original, strict=True)
+    return join([pose.transform(matrix) for pose, matrix in poses])
+
+
 def crop_calls(image: np.ndarray, boxes: np.ndarray, maps: torch.Tensor, processor) -> dict:
     """Box -> normalised crop and heatmaps -> joints in the image, ours and by transformers' `processor`."""
     outputs = SimpleNamespace(heatmaps=maps)
@@ -130,7 +137,7 @@ def crop_calls(image: np.ndarray, boxes: np.ndarray, maps: torch.Tensor, process
     rows = [np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist()]
     return {
         ("ours", "crop"): lambda: normalise(crop_people(image, box_matrices(boxes, CROP, udp=True), CROP), *IMAGENET),
-        ("ours", "decode"): lambda: picture_poses(maps, back, boxes, CROP),
+        ("ours", "decode"): lambda: in_image(maps, back),
         ("transformers", "crop"): lambda: processor(image, boxes=rows, return_tensors="pt").pixel_values,
         ("transformers", "decode"): lambda: processor.post_process_pose_estimation(outputs, boxes=rows),
     }
@@ -142,7 +149,7 @@ def decoding_errors(processor) -> dict[str, np.ndarray]:
     maps, boxes = torch.from_numpy(known["heatmaps"].astype(np.float32)), known["boxes"]
     corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
     back = invert(box_matrices(corners, CROP, udp=True)).astype(np.float32)
-    ours = picture_poses(maps, back, corners, CROP).keypoints
+    ours = in_image(maps, back).keypoints
     found = processor.post_process_pose_estimation(SimpleNamespace(heatmaps=maps), boxes=[boxes.tolist()])[0]
     theirs = np.stack([person["keypoints"].numpy() for person in found])
     pairs = {"ours": ours, "transformers": theirs}

@@ -17,6 +17,9 @@ from posekit.losses.overlaps import box_iou, pose_oks
 from posekit.losses.targets import PaddedTargets
 
 FAR = 1e5  # cost of a prior that is not both in the box and near the centre
+RADIUS = 2.5  # strides in x and in y within which a prior is near a centre
+MOST = 10  # overlaps whose sum is the number of priors of a person
+W_IOU, W_OKS = 3.0, 3.0  # of the cost; the class term's weight is 1
 TINY = 1e-7
 
 
@@ -31,17 +34,12 @@ def assign(
     *,
     center: str = "box",
     dynamic_k: str = "oks",
-    radius: float = 2.5,
-    most: int = 10,
-    w_iou: float = 3.0,
-    w_oks: float = 3.0,
-    w_cls: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """The person of each prior.
 
     cls_logits (B, N), boxes (B, N, 4) xyxy px, keypoints (B, N, K, 2) px (the regressed proxy poses), priors (N, 3) =
-    x, y, stride. `center`: the middle of the "box" or the mean of the visible "keypoints"; near means at most `radius`
-    strides away in x and in y. `dynamic_k`: the overlap, "oks" or "iou", that is summed over the `most` best.
+    x, y, stride. `center`: the middle of the "box" or the mean of the visible "keypoints". `dynamic_k`: the overlap,
+    "oks" or "iou", that is summed over the best.
 
     Returns person (B, N), index into `people` or -1, and overlap (B, N) with that person (OKS or IoU), 0 where none.
 
@@ -55,7 +53,7 @@ def assign(
     check_finite(cls_logits.isfinite())
     person = torch.full(cls_logits.shape, -1, device=cls_logits.device)
     overlap = torch.zeros(cls_logits.shape, device=cls_logits.device)
-    inside, near = where_priors_lie(priors, people, center, radius)
+    inside, near = where_priors_lie(priors, people, center)
     candidate = (inside | near).any(2)
     count = int(candidate.sum(1).max()) if people.exists.numel() else 0
     if not count:
@@ -66,17 +64,15 @@ def assign(
     valid = candidate.gather(1, index)[..., None] & people.exists[:, None]
     rows = torch.arange(len(index), device=index.device)[:, None]
     iou = box_iou(boxes[rows, index].float()[:, :, None], people.boxes[:, None])
-    oks = pose_oks(
-        keypoints[rows, index].float()[:, :, None], people.keypoints[:, None], people.visible[:, None],
-        people.areas[:, None], sigmas,
-    )  # fmt: skip
-    cost = FAR * ~(inside & near)[rows, index] - w_iou * (iou + TINY).log() - w_oks * (oks + TINY).log()
+    truth, visible, areas = people.keypoints[:, None], people.visible[:, None], people.areas[:, None]
+    oks = pose_oks(keypoints[rows, index].float()[:, :, None], truth, visible, areas, sigmas)
+    cost = FAR * ~(inside & near)[rows, index] - W_IOU * (iou + TINY).log() - W_OKS * (oks + TINY).log()
     # binary cross entropy of the square root of the score with 1: -log sqrt(sigmoid(x))
-    cost = cost + w_cls * torch.nn.functional.softplus(-cls_logits[rows, index].float())[..., None] / 2
+    cost = cost + torch.nn.functional.softplus(-cls_logits[rows, index].float())[..., None] / 2
     check_finite((cost.isfinite() | ~valid).flatten(1))
 
     similarity = (oks if dynamic_k == "oks" else iou) * valid
-    most = min(most, count)
+    most = min(MOST, count)
     k = similarity.topk(most, dim=1).values.sum(1).int().clamp(min=1)
     cheapest = cost.masked_fill(~valid, torch.inf).topk(most, dim=1, largest=False)
     rank = torch.arange(most, device=k.device)[:, None]
@@ -91,7 +87,7 @@ def assign(
     return person, overlap
 
 
-def where_priors_lie(priors: Tensor, people: PaddedTargets, center: str, radius: float) -> tuple[Tensor, Tensor]:
+def where_priors_lie(priors: Tensor, people: PaddedTargets, center: str) -> tuple[Tensor, Tensor]:
     """(B, N, G) bool each: the prior is inside the person's box; it is near the person's centre."""
     x, y, stride = priors.float().unbind(1)
     point = torch.stack([x, y], 1)[None, :, None]
@@ -101,7 +97,7 @@ def where_priors_lie(priors: Tensor, people: PaddedTargets, center: str, radius:
         joints = people.visible.sum(-1, keepdim=True)
         mean = (people.keypoints * people.visible[..., None]).sum(-2) / joints.clamp(min=1)
         middle = torch.where(joints > 0, mean, middle)
-    near = (point - middle[:, None]).abs().amax(-1) < radius * stride[None, :, None]
+    near = (point - middle[:, None]).abs().amax(-1) < RADIUS * stride[None, :, None]
     return inside & people.exists[:, None], near & people.exists[:, None]
 
 

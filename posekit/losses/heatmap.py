@@ -20,13 +20,15 @@ def heatmap_loss(predicted: Tensor, target: Tensor, weights: Tensor | None = Non
 
     predicted, target (B, K, h, w); weights (B, K), which multiply both maps, so they count squared; None = all 1.
     """
-    return _per_crop(predicted, target, weights).mean() if len(predicted) else predicted.sum()
+    if not len(predicted):
+        return predicted.sum()
+    weights = predicted.new_ones(predicted.shape[:2]) if weights is None else weights
+    return _per_crop(predicted, target, weights).mean()
 
 
-def _per_crop(predicted: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
+def _per_crop(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """(B,) the same per crop."""
-    error = (predicted.float() - target).square().mean((2, 3))
-    return (error if weights is None else error * weights.square()).mean(1)
+    return ((predicted.float() - target).square().mean((2, 3)) * weights.square()).mean(1)
 
 
 def output_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -50,15 +52,15 @@ class HeatmapCriterion(nn.Module):
     several heads, `dataset`: the number of the head. A crop may have fewer keypoints than the model's maps: the maps
     that it does not have count nothing, neither in the sum nor in the mean.
 
-    `weighted`: by the joints' weights. `weight`: of every term, 1 in the paper. A mean over all cells is small, and its
+    `weight`: of every term, 1 in the paper. A mean over all cells is small, and its
     gradient in the first layers of a random network not larger than Adam's epsilon, 1e-8. `output_weight`: of
     `loss_output`, the distance to a teacher's heatmaps where the outputs hold some (distillation.py), beside the
     distance to the ground truth, 1 in the paper.
     """
 
-    def __init__(self, weighted: bool = True, weight: float = 1.0, output_weight: float = 1.0) -> None:
+    def __init__(self, weight: float = 1.0, output_weight: float = 1.0) -> None:
         super().__init__()
-        self.weighted, self.weight, self.output_weight = weighted, weight, output_weight
+        self.weight, self.output_weight = weight, output_weight
 
     def forward(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> Losses:
         """See the class.
@@ -98,15 +100,8 @@ class HeatmapCriterion(nn.Module):
                     f"a target has heatmaps of shape {given} and the model gives {shape}: build the model with "
                     f"num_keypoints={given[0]}, or make targets of {shape[2]} x {shape[1]} cells"
                 )
-        device = predicted.device
-        if min(keypoints) == shape[0]:
-            maps = torch.stack([one["heatmaps"] for one in targets]).to(device)
-            weights = torch.stack([one["weights"] for one in targets]).to(device)
-        else:
-            maps, weights = torch.zeros_like(predicted, dtype=torch.float32), predicted.new_zeros(predicted.shape[:2])
-            for b, one in enumerate(targets):
-                maps[b, : keypoints[b]], weights[b, : keypoints[b]] = one["heatmaps"], one["weights"]
-        if not self.weighted:
-            owned = torch.arange(shape[0], device=device) < torch.tensor(keypoints, device=device)[:, None]
-            weights = owned.to(weights.dtype)
-        return maps, weights.float(), shape[0] / torch.tensor(keypoints, device=device, dtype=torch.float32)
+        maps = torch.zeros_like(predicted, dtype=torch.float32)
+        weights = maps.new_zeros(maps.shape[:2])
+        for b, one in enumerate(targets):
+            maps[b, : keypoints[b]], weights[b, : keypoints[b]] = one["heatmaps"], one["weights"]
+        return maps, weights, shape[0] / torch.tensor(keypoints, device=maps.device, dtype=torch.float32)

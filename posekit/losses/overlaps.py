@@ -1,7 +1,7 @@
 """How far a prediction and a person overlap, in torch: IoU of boxes and OKS of poses, for targets, costs and losses.
 
 The evaluation's OKS (posekit/evaluation/oks.py) is exact to the bit and in numpy; these carry gradients. Leading shapes
-broadcast: add axes to compare all with all. Shapes: K keypoints. Frame: any, as long as both sides share it.
+broadcast: add axes to compare all with all. Shapes: K keypoints. Coordinates: any, as long as both sides share them.
 """
 
 from __future__ import annotations

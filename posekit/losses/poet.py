@@ -1,7 +1,7 @@
 """POET's set loss: targets, matching cost and loss terms (Stoffl et al. 2021, Eq. 1 to 4, Tables 2 and 3).
 
 A person's target vector (3 + 3 K) = [xc, yc, vc, dx_1, dy_1, v_1, ...]: centre of the visible joints, whether there is
-one, offsets stored as d / 2 + 1/2, all relative to the picture. Legend: L decoder layers, B images, Q queries, N people
+one, offsets stored as d / 2 + 1/2, all relative to the image. Legend: L decoder layers, B images, Q queries, N people
 (padded), K keypoints, M matched pairs.
 
 The paper's equations and the published code differ. `pose_cost` chooses between them:
@@ -13,7 +13,7 @@ The paper's equations and the published code differ. `pose_cost` chooses between
     lambda_deltas |Z - Z^|     L1 over visible joints          L1 of the stored offsets: half of it
 
 `class_term="paper"` sums -log p over the queries and divides by the number of people (Eq. 4), `"released"` takes the
-weighted mean. `visible="released"` calls only COCO's v = 2 visible; `"labelled"` trains the coordinates of hidden but
+weighted mean. `visible="released"` calls only COCO's v = 2 visible; `"labelled"` trains the coordinates of occluded but
 labelled joints (v = 1) too, which OKS scores; the visibility that the model predicts stays v = 2.
 """
 
@@ -183,7 +183,7 @@ def encode_targets(
 ) -> tuple[Tensor, Tensor]:
     """People as the loss sees them: labels (...) and vectors (..., 3 + 3 K), see the module's docstring.
 
-    keypoints (..., K, 2) pixels, visibility (..., K) in {0, 1, 2}, size (..., 2) = (width, height) of the picture.
+    keypoints (..., K, 2) pixels, visibility (..., K) in {0, 1, 2}, size (..., 2) = (width, height) of the image.
     The centre is the mean of the visible joints. Label 1 = person; 0 = person without a visible joint.
     """
     seen = (visibility == 2 if visible == "released" else visibility > 0).to(keypoints.dtype)
@@ -193,7 +193,7 @@ def encode_targets(
     offsets = keypoints - center[..., None, :]
     if visible == "released":
         # differs from paper: the released rule asks whether the first joint's offset sums to zero, which is so for an
-        # empty person, for one with hidden joints only and no first joint, and for a joint on the anti-diagonal
+        # empty person, for one with occluded joints only and no first joint, and for a joint on the anti-diagonal
         labels = (offsets[..., 0, :].sum(-1) != 0).long()
         has_center = has_center * (center != 0).all(-1, keepdim=True)
     else:

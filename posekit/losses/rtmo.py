@@ -12,10 +12,11 @@ Shapes: B images, N priors, M positives, K keypoints. Coordinates: the published
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from posekit.losses.assignment import assign
 from posekit.losses.coordinates import kld_loss, mle_loss, paper_mle_loss, target_heatmap
@@ -24,6 +25,8 @@ from posekit.losses.targets import PaddedTargets, pack_people
 from posekit.protocols import Losses
 
 COORDINATE_TERMS = {"mle": "loss_mle", "kld": "loss_kld", "oks": "loss_oks_decoded"}
+KLD_SIGMA = 0.0125  # of the divergence's target, a share of the bins' range
+bce = partial(binary_cross_entropy_with_logits, reduction="none")
 
 _SMALL = {"w_mle": (1.0, 5.0), "w_cls": 1.0, "overlaps_power": 0.5, "center": "keypoints"}
 _LARGE = {"w_mle": (1e-2, 5.0), "w_cls": (1.0, 2.0), "overlaps_power": (0.5, 1.0), "center": "box"}
@@ -31,11 +34,11 @@ _CROWD = {**_LARGE, "w_mle": (1e-3, 5.0)}
 # What the published weights were trained with: keyword arguments of `RtmoCriterion`. "paper": Sec. 3.3 as printed.
 # differs from paper: the printed weights are those of the second stage, and not of the small COCO models
 PUBLISHED = {
-    "coco_s": _SMALL, "coco_m": _LARGE, "coco_l": _LARGE,
-    "body7_t": _SMALL, "body7_s": _SMALL, "body7_m": _LARGE, "body7_l": _LARGE,
-    "crowdpose_s": _CROWD, "crowdpose_m": _CROWD, "crowdpose_l": _CROWD,
+    **dict.fromkeys(("coco_s", "body7_t", "body7_s"), _SMALL),
+    **dict.fromkeys(("coco_m", "coco_l", "body7_m", "body7_l"), _LARGE),
+    **dict.fromkeys(("crowdpose_s", "crowdpose_m", "crowdpose_l"), _CROWD),
     "paper": {"w_mle": 5.0, "w_oks": 10.0, "w_cls": 2.0, "overlaps_power": 1.0, "mle": "paper"},
-}  # fmt: skip
+}
 
 
 class RtmoCriterion(nn.Module):
@@ -44,9 +47,9 @@ class RtmoCriterion(nn.Module):
     classifier: that of the model whose outputs are scored. sigmas (K,): OKS fall-off of the layout. `stage`: 1 or 2;
     `auxiliary` adds the L1 loss on raw boxes (the last epochs). A pair of numbers is (stage 1, stage 2), one number is
     for both. `w_*`: weights of the terms; `overlaps_power`: of the OKS that the score learns. `center`, `dynamic_k`:
-    see assignment.py. `coordinate_loss`: "mle" (`mle="released"` or `"paper"`), "kld" with a target of `kld_sigma` of
-    the bins' range, or "oks" of the classifier's keypoints, for a model that decodes by regression; the paper gives no
-    weights for the last two: the divergence has weight 1, the similarity the proxy's.
+    see assignment.py. `coordinate_loss`: "mle" (`mle="released"` or `"paper"`), "kld", or "oks" of the classifier's
+    keypoints, for a model that decodes by regression; the paper gives no weights for the last two: the divergence has
+    weight 1, the similarity the proxy's.
     """
 
     def __init__(
@@ -57,18 +60,14 @@ class RtmoCriterion(nn.Module):
         stage: int = 1,
         auxiliary: bool = False,
         w_cls: float | tuple[float, float] = 1.0,
-        w_bbox: float | tuple[float, float] = 5.0,
         w_oks: float | tuple[float, float] = (30.0, 10.0),
-        w_vis: float | tuple[float, float] = 1.0,
         w_mle: float | tuple[float, float] = (1.0, 5.0),
         w_kld: float | tuple[float, float] = 1.0,
-        w_aux: float | tuple[float, float] = 1.0,
         overlaps_power: float | tuple[float, float] = 0.5,
         center: str = "keypoints",
         dynamic_k: str = "oks",
         coordinate_loss: str = "mle",
         mle: str = "released",
-        kld_sigma: float = 0.0125,
     ) -> None:
         super().__init__()
         for name, value, known in (
@@ -84,15 +83,10 @@ class RtmoCriterion(nn.Module):
         self.classifier, self.stage, self.auxiliary = classifier, stage, auxiliary
         self.register_buffer("sigmas", torch.tensor([float(sigma) for sigma in sigmas]), persistent=False)
         self.center, self.dynamic_k, self.coordinate_loss = center, dynamic_k, coordinate_loss
-        self.mle, self.kld_sigma = mle, kld_sigma
-        self.overlaps_power = _of_stage(overlaps_power, stage)
-        weights = {
-            "loss_cls": w_cls,
-            "loss_bbox": w_bbox,
-            "loss_oks": w_oks,
-            "loss_vis": w_vis,
-            COORDINATE_TERMS[coordinate_loss]: {"mle": w_mle, "kld": w_kld, "oks": w_oks}[coordinate_loss],
-        } | ({"loss_bbox_aux": w_aux} if auxiliary else {})
+        self.mle, self.overlaps_power = mle, _of_stage(overlaps_power, stage)
+        w_coordinates = {"mle": w_mle, "kld": w_kld, "oks": w_oks}[coordinate_loss]
+        weights = {"loss_cls": w_cls, "loss_bbox": 5.0, "loss_oks": w_oks, "loss_vis": 1.0}
+        weights |= {COORDINATE_TERMS[coordinate_loss]: w_coordinates} | ({"loss_bbox_aux": 1.0} if auxiliary else {})
         self.weights = {name: _of_stage(weight, stage) for name, weight in weights.items()}
 
     def forward(self, outputs: dict, targets: list[dict[str, Tensor]]) -> Losses:
@@ -118,10 +112,9 @@ class RtmoCriterion(nn.Module):
         """SimOTA: person (B, N) or -1, overlap (B, N)."""
         if "proxy_keypoints" not in outputs:
             raise ValueError("the outputs have no proxy_keypoints: call the model with proxies=True or in train mode")
-        return assign(
-            outputs["cls_logits"], outputs["boxes"], outputs["proxy_keypoints"], outputs["priors"], people,
-            self.sigmas, center=self.center, dynamic_k=self.dynamic_k,
-        )  # fmt: skip
+        logits, boxes, proxies = (outputs[name] for name in ("cls_logits", "boxes", "proxy_keypoints"))
+        rules = {"center": self.center, "dynamic_k": self.dynamic_k}
+        return assign(logits, boxes, proxies, outputs["priors"], people, self.sigmas, **rules)
 
     def per_positive(
         self, outputs: dict, people: PaddedTargets, person: Tensor, overlap: Tensor
@@ -147,12 +140,7 @@ class RtmoCriterion(nn.Module):
             "loss_bbox": 1 - box_iou(boxes, true_boxes).square(),
             # differs from paper: the similarity is divided by K, not by the number of joints that count
             "loss_oks": 1 - (joint_oks(proxies, goal, areas, self.sigmas) * counted).mean(-1),
-            "loss_vis": (
-                functional.binary_cross_entropy_with_logits(
-                    outputs["vis_logits"][image, prior], visible, reduction="none"
-                )
-                * people.annotated[image, who]
-            ).mean(-1),
+            "loss_vis": (bce(outputs["vis_logits"][image, prior], visible) * people.annotated[image, who]).mean(-1),
             COORDINATE_TERMS[self.coordinate_loss]: self.coordinate_term(decoded, truth, visible, areas),
         }
         if self.auxiliary:
@@ -168,7 +156,7 @@ class RtmoCriterion(nn.Module):
             raise ValueError(f"the model has no heatmaps for the loss '{self.coordinate_loss}'; use 'oks'")
         heatmaps, bins = (decoded["heatmap_x"], decoded["heatmap_y"]), (decoded["bins_x"], decoded["bins_y"])
         if self.coordinate_loss == "kld":
-            return kld_loss(heatmaps, bins, truth, visible, self.kld_sigma)
+            return kld_loss(heatmaps, bins, truth, visible, KLD_SIGMA)
         if self.mle == "paper":
             return paper_mle_loss(heatmaps, bins, truth, decoded["sigmas"], areas, visible)
         targets = [target_heatmap(truth[..., axis], bins[axis], decoded["sigmas"], areas) for axis in (0, 1)]
@@ -189,7 +177,7 @@ class RtmoCriterion(nn.Module):
 def varifocal(logits: Tensor, target: Tensor, alpha: float = 0.75, gamma: float = 2.0) -> Tensor:
     """Binary cross entropy with soft targets in [0, 1] where negatives count alpha p^gamma, element by element."""
     focus = alpha * logits.sigmoid() ** gamma * (target <= 1e-4) + target
-    return functional.binary_cross_entropy_with_logits(logits.clamp(-10, 10), target, reduction="none") * focus
+    return bce(logits.clamp(-10, 10), target) * focus
 
 
 def encode_boxes(boxes: Tensor, priors: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from posekit.input_spec import InputSpec
 from posekit.models.backbones import Residual, ResNet50, TinyResNet
 from posekit.models.tag_grouping import Grouping, group
-from posekit.models.vitpose_heads import ClassicDecoder
+from posekit.models.vitpose_heads import decoder_for
 from posekit.poses import Poses, boxes_around
 
 COARSEST = 32  # images are padded to multiples of the backbones' largest stride
@@ -52,7 +52,7 @@ class AssociativeEmbedding(nn.Module):
         if len(self.grouping.order) != num_keypoints:  # the order is COCO's
             self.grouping = replace(self.grouping, order=())
         self.backbone = backbone
-        self.keypoint_head = ClassicDecoder(backbone.channels, 2 * num_keypoints, doublings, filters)
+        self.keypoint_head = decoder_for("classic", backbone.channels, 2 * num_keypoints, doublings, filters)
         self.higher = HigherHead(backbone.channels, num_keypoints) if higher else None
 
     def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:

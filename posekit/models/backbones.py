@@ -10,28 +10,32 @@ import torch
 from torch import Tensor, nn
 
 
+def resnet50_maps(maps: dict[str, str], pretrained: bool, **options) -> nn.ModuleDict:
+    """torchvision's ResNet-50 as the maps of some stages, {stage: name}; `pretrained` downloads ImageNet weights
+    (torchvision's V1, as the paper's)."""
+    from torchvision.models import ResNet50_Weights, resnet50
+    from torchvision.models._utils import IntermediateLayerGetter
+
+    network = resnet50(weights=ResNet50_Weights.IMAGENET1K_V1 if pretrained else None, **options)
+    return IntermediateLayerGetter(network, maps)
+
+
 class ResNet50(nn.Module):
-    """torchvision's ResNet-50 without its classifier, batch norm frozen, conv1 and layer1 not trained.
+    """ResNet-50 without its classifier, batch norm frozen, conv1 and layer1 not trained.
 
     `dilate_last` is POET's DC5: the last stage dilates instead of striding, so the stride is 16, not 32.
-    `pretrained` downloads ImageNet weights (torchvision's V1, as the paper's). `frozen`: False trains everything, batch
-    norms included, as the heatmap baselines do.
+    `frozen`: False trains everything, batch norms included, as the heatmap baselines do.
     """
 
     channels = 2048
 
     def __init__(self, dilate_last: bool = False, pretrained: bool = False, frozen: bool = True) -> None:
         super().__init__()
-        from torchvision.models import ResNet50_Weights, resnet50
-        from torchvision.models._utils import IntermediateLayerGetter
         from torchvision.ops.misc import FrozenBatchNorm2d
 
-        network = resnet50(
-            weights=ResNet50_Weights.IMAGENET1K_V1 if pretrained else None,
-            replace_stride_with_dilation=[False, False, dilate_last],
-            norm_layer=FrozenBatchNorm2d if frozen else nn.BatchNorm2d,
-        )
-        self.body = IntermediateLayerGetter(network, {"layer4": "features"})
+        norm = FrozenBatchNorm2d if frozen else nn.BatchNorm2d
+        options = {"replace_stride_with_dilation": [False, False, dilate_last], "norm_layer": norm}
+        self.body = resnet50_maps({"layer4": "features"}, pretrained, **options)
         self.stride = 16 if dilate_last else 32
         for name, parameter in self.body.named_parameters():
             parameter.requires_grad_(not frozen or name.startswith(("layer2", "layer3", "layer4")))
@@ -42,17 +46,13 @@ class ResNet50(nn.Module):
 
 
 class ResNet50Pyramid(nn.Module):
-    """torchvision's ResNet-50 with the maps of its last three stages; nothing is frozen."""
+    """ResNet-50 with the maps of its last three stages; nothing is frozen."""
 
     channels = (512, 1024, 2048)
 
     def __init__(self, pretrained: bool = False) -> None:
         super().__init__()
-        from torchvision.models import ResNet50_Weights, resnet50
-        from torchvision.models._utils import IntermediateLayerGetter
-
-        network = resnet50(weights=ResNet50_Weights.IMAGENET1K_V1 if pretrained else None)
-        self.body = IntermediateLayerGetter(network, {f"layer{stage}": f"c{stage + 1}" for stage in (2, 3, 4)})
+        self.body = resnet50_maps({f"layer{stage}": f"c{stage + 1}" for stage in (2, 3, 4)}, pretrained)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> C3, C4, C5 at strides 8, 16 and 32."""

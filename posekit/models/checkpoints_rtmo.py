@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
+from posekit.models.checkpoint_files import misfits
+
 PREFIXES = (  # published, ours; the first that fits counts
     ("neck.encoder.0.layers.0.self_attn.attn.", "neck.encoder.attention."),
     ("neck.encoder.0.layers.0.ffn.layers.0.0.", "neck.encoder.linear1."),
@@ -27,11 +29,10 @@ PREFIXES = (  # published, ours; the first that fits counts
     ("backbone.bn1.", "backbone.body.bn1."),
     ("backbone.layer", "backbone.body.layer"),
 )
+BINS = ("head.dcc.x_bins", "head.dcc.y_bins")
 # What the file holds besides weights: periods of the position codes, bins, and the OKS sigmas that belong to the losses
-CONSTANTS = (
-    "neck.sincos_pos_enc.dim_t", "head.dcc.spe.dim_t", "head.dcc.x_bins", "head.dcc.y_bins", "head.loss_oks.sigmas",
-)  # fmt: skip
-BINS = ("classifier.x_bins", "classifier.y_bins")
+CONSTANTS = ("neck.sincos_pos_enc.dim_t", "head.dcc.spe.dim_t", *BINS, "head.loss_oks.sigmas")
+OF_KEYPOINTS = ("out_kpt_reg.", "out_kpt_vis.", "pose_to_kpts.", "classifier.pos_enc", "sigma_fc.", "classifier.fc.")
 STEM = "backbone.stem.conv.conv.weight"  # of CSPDarknet
 STEM_WIDTHS = {24: "rtmo_t", 32: "rtmo_s", 48: "rtmo_m", 64: "rtmo_l", 16: "rtmo_tiny"}
 
@@ -53,7 +54,7 @@ def published_name(name: str) -> str:
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A published state dict as our model wants it; the constants are left out, the stem sees RGB."""
-    kept = {name: value for name, value in state.items() if name not in CONSTANTS or "_bins" in name}
+    kept = {name: value for name, value in state.items() if name not in CONSTANTS or name in BINS}
     result = without_bins({_renamed(name, PREFIXES): value for name, value in kept.items()})
     if STEM in result and result[STEM].ndim == 4 and result[STEM].shape[1] == 12:  # else it is refused for its shape
         result[STEM] = swap_colours(result[STEM])
@@ -62,8 +63,8 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def without_bins(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict of ours without bins of -1/2 to 1/2: files held these constants once, rounded to half precision."""
-    constant = {name for name in BINS if name in state and (state[name].abs() <= 0.5).all()}
-    return {name: value for name, value in state.items() if name not in constant}
+    bins = {"classifier.x_bins", "classifier.y_bins"}
+    return {name: value for name, value in state.items() if name not in bins or not (value.abs() <= 0.5).all()}
 
 
 def swap_colours(weight: Tensor) -> Tensor:
@@ -87,16 +88,15 @@ def load_rtmo(model: nn.Module, state: Mapping[str, Tensor], label: str) -> list
         state = without_bins(state)
     else:  # YOLOX, published by mmdet
         state = from_published({name: value for name, value in state.items() if name.startswith("backbone.")})
-    free = _of_keypoints(own) if num_keypoints(own) != num_keypoints(state) else set()
-    backbone_alone = all(name.startswith("backbone.") for name in state)
-    wanted = {n for n in own if n not in free and (n.startswith("backbone.") or not backbone_alone)}
-    wrong = [n for n in sorted(wanted) if n not in state or state[n].shape != own[n].shape]
-    if wrong:
-        raise ValueError(
-            f"{label} is not of an RTMO or a YOLOX of the model's size: {len(wrong)} entries are missing or differ "
-            f"({', '.join(wrong[:3])}); {difference(own, state)}"
-        )
-    model.load_state_dict({name: state[name] for name in wanted}, strict=False)
+    new: tuple[str, ...] = OF_KEYPOINTS if num_keypoints(own) != num_keypoints(state) else ()
+    wanted = {name: value for name, value in own.items() if not any(part in name for part in new)}
+    if all(name.startswith("backbone.") for name in state):
+        wanted = {name: value for name, value in wanted.items() if name.startswith("backbone.")}
+    taken = {name: value for name, value in state.items() if name in wanted}
+    if differ := misfits(wanted, taken):
+        sentence = f"{label} is not of an RTMO or a YOLOX of the model's size: {difference(own, state)}"
+        raise ValueError("; ".join([sentence, *differ]))
+    model.load_state_dict(taken, strict=False)
     return [name for name in own if name not in wanted]
 
 
@@ -104,8 +104,7 @@ def difference(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str:
     """What the model is, what the weights are of, and how to build the model that fits."""
     model, weights = describe(own), describe(theirs)
     options = ", ".join(f"{key}={value!r}" for key, value in weights.items() if key != "name" and model[key] != value)
-    name = weights["name"]
-    remedy = f"build {name}" + (f" with {options}" if options else "")
+    remedy = f"build {weights['name']}" + (f" with {options}" if options else "")
     return f"it holds {_sentence(weights)} and the model is {_sentence(model)}, so {remedy}"
 
 
@@ -121,8 +120,7 @@ def describe(state: Mapping[str, Tensor]) -> dict:
     elif "classifier.x_fc.bias" in state:
         decoding = "dcc"
     else:
-        edge = float(state["classifier.x_bins"][-1]) if "classifier.x_bins" in state else 0.5
-        decoding = "cc" if edge > 0.5 else "cc+dba"
+        decoding = "cc" if "classifier.x_bins" in without_bins(state) else "cc+dba"
     return {"name": name, "num_keypoints": num_keypoints(state), "features": features, "decoding": decoding}
 
 
@@ -132,16 +130,10 @@ def num_keypoints(state: Mapping[str, Tensor]) -> int:
     return 0 if weight is None else len(weight)
 
 
-def _of_keypoints(own: Mapping[str, Tensor]) -> set[str]:
-    parts = ("out_kpt_reg.", "out_kpt_vis.", "pose_to_kpts.", "classifier.pos_enc", "sigma_fc.", "classifier.fc.")
-    return {name for name in own if any(part in name for part in parts)}
-
-
 def _renamed(name: str, prefixes: Iterable[tuple[str, str]]) -> str:
-    for before, after in prefixes:
-        if name.startswith(before):
-            return after + name[len(before) :]
-    return name
+    fitting = ((before, after) for before, after in prefixes if name.startswith(before))
+    before, after = next(fitting, ("", ""))
+    return after + name.removeprefix(before)
 
 
 def _sentence(facts: dict) -> str:

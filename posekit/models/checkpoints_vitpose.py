@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from posekit.models.checkpoint_files import Source, misfits, open_source, shapes_of, size_difference
 from posekit.models.vit import grid_of, resample_positions
 from posekit.torch_files import fitting
 
@@ -23,8 +23,7 @@ POSITIONS, PATCHES = "backbone.pos_embed", "backbone.patch_embed.proj.weight"
 HEADS = ("keypoint_head.", "associate_keypoint_heads.")
 # What files hold besides the network: the class token, the autoencoder's decoder and its norm (released: not used)
 BESIDES = re.compile(r"(backbone\.)?(cls_token|mask_token|decoder_.*|norm\.\w+|head\.\w+|fc_norm\.\w+)$")
-# transformers' names, in the order of application
-RENAMES = (
+RENAMES = (  # transformers' names, in the order of application
     (r"^backbone\.embeddings\.position_embeddings$", POSITIONS),
     (r"^backbone\.embeddings\.patch_embeddings\.projection\.", "backbone.patch_embed.proj."),
     (r"^backbone\.encoder\.layer\.(\d+)\.", r"backbone.blocks.\1."),
@@ -37,7 +36,15 @@ RENAMES = (
     (r"^head\.deconv2\.", "keypoint_head.deconv_layers.3."),
     (r"^head\.batchnorm2\.", "keypoint_head.deconv_layers.4."),
     (r"^head\.conv\.", "keypoint_head.final_layer."),
-)  # fmt: skip
+)
+WORDS = {
+    "dim": "channels",
+    "depth": "blocks",
+    "patch": "pixels per patch",
+    "experts": "experts",
+    "part": "channels per expert",
+    "num_keypoints": "keypoints",
+}
 
 
 def is_vitpose(model: nn.Module) -> bool:
@@ -69,7 +76,7 @@ def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @fitting
-def load_vitpose(model: nn.Module, source: str | Path | Mapping[str, Tensor], resample: bool = False) -> None:
+def load_vitpose(model: nn.Module, source: Source, resample: bool = False) -> None:
     """Load every weight of a ViTPose, all or nothing: a file of the authors, of transformers, of ours, a state dict.
 
     `resample`: bring a position table for crops of another size to the model's (bicubic).
@@ -78,46 +85,45 @@ def load_vitpose(model: nn.Module, source: str | Path | Mapping[str, Tensor], re
         FileNotFoundError: there is no such file.
         ValueError: the weights are of another model or size; the sentence says what differs and what to do.
     """
-    state, label = _state(source)
-    own = model.state_dict()
+    state, label = open_source(source)
+    state, own = published_names(state), model.state_dict()
     if resample and POSITIONS in state:
         state[POSITIONS] = _positions(state[POSITIONS], model, label)
-    missing = [name for name in own if name not in state]
-    unknown = [name for name in state if name not in own]
-    shapes = [name for name, value in own.items() if name in state and state[name].shape != value.shape]
-    if missing or unknown or shapes:
-        raise ValueError(f"{label} {_reason(model, own, state, missing, unknown, shapes)}")
+    if differ := misfits(own, state):
+        raise ValueError(f"{label} {_reason(model, own, state, differ)}")
     model.load_state_dict(state)
 
 
 @fitting
-def start_vitpose(model: nn.Module, source: str | Path | Mapping[str, Tensor], patches: str = "bicubic") -> list[str]:
+def start_vitpose(model: nn.Module, source: Source) -> list[str]:
     """Start training from what the file holds: a ViTPose with any keypoints and crops, or a masked autoencoder.
 
-    The whole transformer must fit but for the position table, which is resampled, and the patches: `patches` says how
-    patches of another size become the model's: "bicubic", "bilinear" or "pad" (zeros around). Of the decoders, what
-    fits is taken. Returns the names that keep their random start.
+    The whole transformer must fit but for the position table and the patches, which are resampled (bicubic). Of the
+    decoders, what fits is taken. Returns the names that keep their random start.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the transformer is of another size, or there is none in the file.
     """
-    state, label = _state(source)
-    own = model.state_dict()
+    state, label = open_source(source)
+    state, own = published_names(state), model.state_dict()
     if [state[name].ndim for name in (POSITIONS, PATCHES) if name in state] != [3, 4]:
         raise ValueError(f"{label} holds no plain vision transformer: no position table and patch embedding are in it")
     if state[POSITIONS].shape[2] == own[POSITIONS].shape[2]:
         state[POSITIONS] = _positions(state[POSITIONS], model, label)
-        state[PATCHES] = _patches(state[PATCHES], own[PATCHES].shape[-1], patches)
+        weight, side = state[PATCHES], own[PATCHES].shape[-1]
+        if weight.shape[-1] != side:
+            state[PATCHES] = F.interpolate(weight.float(), size=(side, side), mode="bicubic").to(weight.dtype)
         state = _shared_out(state, own)
-    body = {name: value for name, value in state.items() if not name.startswith(HEADS)}
-    may_be_new = (BACKBONE + "last_norm.", BACKBONE + "knowledge_token")
-    needed = [name for name in own if name.startswith(BACKBONE) and not name.startswith(may_be_new)]
-    missing = [name for name in needed if name not in body]
-    unknown = [name for name in body if name not in own and not name.startswith(may_be_new)]
-    shapes = [name for name, value in body.items() if name in own and own[name].shape != value.shape]
-    if missing or unknown or shapes:
-        raise ValueError(f"{label} {_reason(model, own, body, missing, unknown, shapes)}")
+    optional = (BACKBONE + "last_norm.", BACKBONE + "knowledge_token")
+
+    def required(part: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        body = {name: value for name, value in part.items() if not name.startswith(HEADS)}
+        return {name: value for name, value in body.items() if name in other or not name.startswith(optional)}
+
+    body = required(state, own)
+    if differ := misfits(required(own, state), body):
+        raise ValueError(f"{label} {_reason(model, own, body, differ)}")
     taken = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     model.load_state_dict(taken, strict=False)
     return [name for name in own if name not in taken]
@@ -129,8 +135,7 @@ def size(state: Mapping[str, Tensor] | Mapping[str, tuple[int, ...]]) -> dict:
     What cannot be read is left out: the number of heads and the ratio leave no trace. The minimal decoder is taken to
     enlarge four times.
     """
-    shapes = {name: tuple(getattr(value, "shape", value)) for name, value in state.items()}
-    result = {}
+    shapes, result = shapes_of(state), {}
     if PATCHES in shapes:
         result["dim"], result["patch"] = shapes[PATCHES][0], shapes[PATCHES][-1]
     blocks = {name.split(".")[2] for name in shapes if name.startswith("backbone.blocks.")}
@@ -150,14 +155,6 @@ def size(state: Mapping[str, Tensor] | Mapping[str, tuple[int, ...]]) -> dict:
     return result
 
 
-def _state(source: str | Path | Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    if isinstance(source, Mapping):
-        return published_names(source), "this state dict"
-    from posekit.models.checkpoints import read  # it imports this module
-
-    return published_names(read(source)), f"the checkpoint {Path(source).name}"
-
-
 def _positions(table: Tensor, model: nn.Module, label: str) -> Tensor:
     new = model.backbone.grid
     if table.shape[1] == new[0] * new[1] + 1:
@@ -168,22 +165,9 @@ def _positions(table: Tensor, model: nn.Module, label: str) -> Tensor:
         raise ValueError(f"{label} has {error}, so it cannot be resampled") from error
 
 
-def _patches(weight: Tensor, side: int, how: str) -> Tensor:
-    """(C, 3, p, p) -> (C, 3, side, side)."""
-    if how not in ("bicubic", "bilinear", "pad"):
-        raise ValueError(f"patches is {how!r}; choose 'bicubic', 'bilinear' or 'pad'")
-    more = side - weight.shape[-1]
-    if not more:
-        return weight
-    if how == "pad" and more > 0:
-        before, after = more // 2, more - more // 2
-        return F.pad(weight, (before, after, before, after))
-    return F.interpolate(weight.float(), size=(side, side), mode="bicubic" if how == "pad" else how).to(weight.dtype)
-
-
 def _shared_out(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Plain feed-forward layers for a model with experts: each expert starts with the last channels of the layer."""
-    if any(".mlp.experts." in name for name in state) or not any(".mlp.experts." in name for name in own):
+    if any(".mlp.experts." in name for name in state):
         return state
     result = dict(state)
     for name in own:
@@ -194,40 +178,24 @@ def _shared_out(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str
     return result
 
 
-WORDS = {
-    "dim": "channels", "depth": "blocks", "patch": "pixels per patch", "experts": "experts",
-    "part": "channels per expert", "num_keypoints": "keypoints",
-}  # fmt: skip
-
-
-def _reason(model, own, state, missing, unknown, shapes) -> str:
+def _reason(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor], differ: list[str]) -> str:
     """What is wrong with a file, and the remedy."""
     ours, theirs = size(own), size(state)
     if "dim" not in theirs:
         return "is of another kind of model: it has no ViT's patch embedding"
-    differ = [name for name in WORDS if name in ours and name in theirs and ours[name] != theirs[name]]
     if theirs.get("experts") and not ours["experts"]:
         return "has experts (ViTPose+) and the model has none: load it into a model with experts, then merge_experts"
-    if differ == ["num_keypoints"] and ours["decoder"] == theirs["decoder"]:
-        return (
-            f"has {theirs['num_keypoints']} keypoints and the model has {ours['num_keypoints']}: build the model with "
-            f"num_keypoints={theirs['num_keypoints']}, or start from it (start_from), which leaves the decoder new"
-        )
-    if differ:
-        has = " and ".join(f"{theirs[name]} {WORDS[name]} (the model has {ours[name]})" for name in differ)
-        options = ", ".join(f"{name}={theirs[name]}" for name in differ)
-        return f"is of another size: {has}, so build the model with {options}"
+    if sizes := size_difference(ours, theirs, WORDS):
+        if {**ours, "num_keypoints": 0} == {**theirs, "num_keypoints": 0}:
+            sizes += ", or start from it (start_from), which leaves the decoder new"
+        return f"is of another size: {sizes}"
     if ours.get("decoder") != theirs.get("decoder") and "decoder" in theirs:
         decoder = theirs["decoder"]
         return f"has the {decoder} decoder and the model the {ours['decoder']}: build it with decoder={decoder!r}"
-    if shapes == [POSITIONS] and not (missing or unknown):
+    if own.keys() == state.keys() and not misfits(own, {**state, POSITIONS: own[POSITIONS]}):
         rows, grid = state[POSITIONS].shape[1], model.backbone.grid
         return (
             f"has a position table of {rows - 1} cells and the model one of {grid[0]} x {grid[1]}: its crops have "
             "another size; load it with load_vitpose(..., resample=True), or build the model with that crop_size"
         )
-    listed = [("missing", missing), ("unknown", unknown), ("of another shape", shapes)]
-    parts = [
-        f"{len(names)} {word} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})" for word, names in listed if names
-    ]
-    return "is of another model: of its entries " + "; ".join(parts)
+    return "; ".join(["is of another model", *differ])

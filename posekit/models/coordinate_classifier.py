@@ -6,7 +6,7 @@
 f_k: features of keypoint k, refined by a gated attention unit over the K keypoints of one person (Hua et al. 2022).
 `cc+dba` has one learned vector per bin instead of PE, `cc` besides has its bins in a fixed range around the grid (as
 DFL), `regression` has no heatmaps (Table 3). Legend: M people, K keypoints, P pose features, D keypoint features,
-(Bx, By) bins. Frame: pixels of the network's input with pixel centres on integers, as in the published code.
+(Bx, By) bins. Coordinates: pixels of the network's input with pixel centres on integers, as in the published code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 DECODINGS = ("dcc", "cc+dba", "cc", "regression")
 EXPAND = 1.25  # the bins cover this much of the predicted box
-TEMPERATURE = 300.0  # t of the sine code of bins
 BINS = ("x_bins", "y_bins")
 
 
@@ -25,16 +24,22 @@ class CoordinateClassifier(nn.Module):
     """See the module's docstring. `reach`: half the range in pixels of `decoding="cc"`."""
 
     def __init__(
-        self, pose_dim: int, num_keypoints: int, *, decoding: str = "dcc", bins: tuple[int, int] = (192, 256),
-        dim: int = 128, attention_dim: int = 128, reach: float = 320.0,
-    ) -> None:  # fmt: skip
+        self,
+        pose_dim: int,
+        num_keypoints: int,
+        *,
+        decoding: str = "dcc",
+        bins: tuple[int, int] = (192, 256),
+        dim: int = 128,
+        reach: float = 320.0,
+    ) -> None:
         super().__init__()
         self.num_keypoints, self.decoding = num_keypoints, decoding
         self.pose_to_kpts = nn.Sequential(
             nn.Linear(pose_dim, dim * num_keypoints), SteadyBatchNorm(dim * num_keypoints)
         )
-        self.pos_enc = nn.Parameter(torch.randn(num_keypoints, attention_dim))
-        self.gau = GatedAttentionUnit(dim, attention_dim)
+        self.pos_enc = nn.Parameter(torch.randn(num_keypoints, dim))
+        self.gau = GatedAttentionUnit(dim, dim)
         # Constants, out of files in half precision; of "cc" they tell the image size that the weights were trained for
         half = reach if decoding == "cc" else 0.5
         for name, count in zip(BINS, bins, strict=True):
@@ -60,11 +65,9 @@ class CoordinateClassifier(nn.Module):
         heatmap_x = self.logits(features, bins_x - grids[:, :1], self.x_fc).softmax(-1)
         heatmap_y = self.logits(features, bins_y - grids[:, 1:], self.y_fc).softmax(-1)
         x, y = (heatmap_x * bins_x[:, None]).sum(-1), (heatmap_y * bins_y[:, None]).sum(-1)
-        return {
-            "keypoints": torch.stack([x, y], -1), "heatmap_x": heatmap_x, "heatmap_y": heatmap_y,
-            "bins_x": bins_x, "bins_y": bins_y,
-            "sigmas": self.sigma_fc(pose_features).sigmoid() * self.sigma_scale,
-        }  # fmt: skip
+        maps = {"heatmap_x": heatmap_x, "heatmap_y": heatmap_y, "bins_x": bins_x, "bins_y": bins_y}
+        sigmas = self.sigma_fc(pose_features).sigmoid() * self.sigma_scale
+        return {"keypoints": torch.stack([x, y], -1)} | maps | {"sigmas": sigmas}
 
     def keypoint_features(self, pose_features: Tensor) -> Tensor:
         """(M, P) -> (M, K, D)."""
@@ -117,7 +120,7 @@ class CoordinateRegression(nn.Module):
 class GatedAttentionUnit(nn.Module):
     """Attention over the K keypoints of a person with squared ReLU instead of softmax, gated (Hua et al. 2022)."""
 
-    def __init__(self, dim: int = 128, attention_dim: int = 128, expansion: int = 2) -> None:
+    def __init__(self, dim: int, attention_dim: int, expansion: int = 2) -> None:
         super().__init__()
         self.sizes = (expansion * dim, expansion * dim, attention_dim)
         self.gamma, self.beta = nn.Parameter(torch.rand(2, attention_dim)), nn.Parameter(torch.rand(2, attention_dim))
@@ -145,7 +148,7 @@ class SteadyBatchNorm(nn.BatchNorm1d):
 
 
 def classifier(pose_dim: int, num_keypoints: int, decoding: str = "dcc", reach: float = 320.0, **options) -> nn.Module:
-    """The module that turns pose features into keypoints; `decoding` as in Table 3, `reach` half a picture in px.
+    """The module that turns pose features into keypoints; `decoding` as in Table 3, `reach` half an image in px.
 
     Raises:
         ValueError: an unknown decoding.
@@ -157,9 +160,9 @@ def classifier(pose_dim: int, num_keypoints: int, decoding: str = "dcc", reach: 
     return CoordinateClassifier(pose_dim, num_keypoints, decoding=decoding, reach=reach, **options)
 
 
-def sine_periods(dim: int, temperature: float = TEMPERATURE) -> Tensor:
-    """(dim / 2,) periods t ** (c / (dim / 2))."""
-    return temperature ** (torch.arange(dim // 2) / (dim // 2))
+def sine_periods(dim: int) -> Tensor:
+    """(dim / 2,) periods 300 ** (c / (dim / 2)) of the sine code of bins."""
+    return 300.0 ** (torch.arange(dim // 2) / (dim // 2))
 
 
 def encode_places(places: Tensor, periods: Tensor) -> Tensor:

@@ -23,39 +23,6 @@ STYLES = ("published", "transformers")
 RESCORE = 0.2  # joints above this value count in a person's score (published evaluation)
 
 
-def as_maps(heatmaps: Tensor | np.ndarray) -> np.ndarray:
-    """(N, K, h, w) float32 on the CPU.
-
-    Raises:
-        ValueError: another number of axes, an empty map, or NaN; the sentence names the crop and the keypoint.
-    """
-    if isinstance(heatmaps, Tensor):
-        heatmaps = heatmaps.detach().float().cpu().numpy()
-    heatmaps = np.ascontiguousarray(heatmaps, np.float32)
-    if heatmaps.ndim != 4 or 0 in heatmaps.shape[1:]:
-        raise ValueError(f"heatmaps have shape (crops, keypoints, h, w) with h, w > 0, not {heatmaps.shape}")
-    return heatmaps
-
-
-def highest(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The highest cell of each map: column (N, K), row (N, K), value (N, K).
-
-    Raises:
-        ValueError: a map with NaN.
-    """
-    n, k, height, width = maps.shape
-    flat = maps.reshape(n * k, height * width)
-    where = flat.argmax(1)  # NaN, where there is one, is the argmax
-    values = flat[np.arange(n * k), where].reshape(n, k)
-    if np.isnan(values).any():
-        crop, joint = np.argwhere(np.isnan(values))[0]
-        raise ValueError(
-            f"the heatmap of keypoint {joint} of crop {crop} holds NaN: the weights or the picture are damaged"
-        )
-    rows, columns = np.divmod(where.reshape(n, k), width)
-    return columns, rows, values
-
-
 def locate(
     heatmaps: Tensor | np.ndarray, method: str = "dark", udp: bool = True, kernel: int = 11, style: str = "published"
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -77,17 +44,12 @@ def locate(
             raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"the blur kernel is {kernel} cells wide; give an odd number, 11 for example")
-    maps = as_maps(heatmaps)
-    columns, rows, values = highest(maps)
+    maps, columns, rows, values = _peaks(heatmaps)
     points = np.stack([columns, rows], -1).astype(np.float32)
     if method != "argmax" and len(maps):
         x, y = columns.ravel(), rows.ravel()
-        if method == "quarter":
-            step = _quarter(maps, x, y)
-        elif udp:
-            step = _newton_udp(maps, x, y, kernel, style)
-        else:
-            step = _newton(maps, x, y, kernel, style)
+        newton = _newton_udp if udp else _newton
+        step = _quarter(maps, x, y) if method == "quarter" else newton(maps, x, y, kernel, style)
         points += step.reshape(points.shape)
     return np.where(values[..., None] > 0, points, np.float32(-1)), values
 
@@ -151,26 +113,23 @@ def crop_poses(
     return [Poses(*person) for person in zip(*people, strict=True)][: len(points)]
 
 
-def picture_poses(
-    heatmaps: Tensor | np.ndarray,
-    to_original: np.ndarray,
-    boxes: np.ndarray,
-    crop_size: tuple[int, int] = (192, 256),
-    box_scores: np.ndarray | float = 1.0,
-    **options,
-) -> Poses:
-    """All people of one picture at once, in pixels of the picture, in the order of the boxes.
-
-    to_original: (N, 2, 3), boxes: (N, 4) picture pixels, as `posekit.data.crops.Crops` has them. A person's score is
-    the box's times the mean of the joint values above 0.2. `options` go to `locate`.
-    """
-    points, values = locate(heatmaps, **options)
-    points = to_crop(points, heatmaps.shape[:1:-1], crop_size, options.get("udp", True))
-    values = values.clip(0, 1)
-    keypoints = points @ to_original[:, :, :2].transpose(0, 2, 1) + to_original[:, None, :, 2]
-    return Poses(
-        keypoints.astype(np.float32), values, rescore(values, box_scores), np.asarray(boxes, np.float32).reshape(-1, 4)
-    )
+def _peaks(heatmaps: Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The maps (N, K, h, w) float32, and of the highest cell of each map: column, row and value (N, K)."""
+    if isinstance(heatmaps, Tensor):
+        heatmaps = heatmaps.detach().float().cpu().numpy()
+    maps = np.ascontiguousarray(heatmaps, np.float32)
+    if maps.ndim != 4 or 0 in maps.shape[1:]:
+        raise ValueError(f"heatmaps have shape (crops, keypoints, h, w) with h, w > 0, not {maps.shape}")
+    flat = maps.reshape(*maps.shape[:2], maps.shape[2] * maps.shape[3])
+    where = flat.argmax(2)  # NaN, where there is one, is the argmax
+    values = np.take_along_axis(flat, where[..., None], 2)[..., 0]
+    if np.isnan(values).any():
+        crop, joint = np.argwhere(np.isnan(values))[0]
+        raise ValueError(
+            f"the heatmap of keypoint {joint} of crop {crop} holds NaN: the weights or the image are damaged"
+        )
+    rows, columns = np.divmod(where, maps.shape[3])
+    return maps, columns, rows, values
 
 
 def _quarter(maps: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -188,10 +147,9 @@ def _newton_udp(maps: np.ndarray, x: np.ndarray, y: np.ndarray, kernel: int, sty
     """(N K, 2) Newton step -H^-1 g on log(blurred map cut to [.001, 50]), the map continued by its edge values."""
     height, width = maps.shape[2:]
     near = _blurred(maps, x, y, 1, kernel, "reflect" if style == "published" else "mirror", style)
-    for line, at_edge, edge in ((0, y == 0, 1), (2, y == height - 1, 1)):
-        near[at_edge, line] = near[at_edge, edge]
-    for line, at_edge, edge in ((0, x == 0, 1), (2, x == width - 1, 1)):
-        near[at_edge, :, line] = near[at_edge, :, edge]
+    for line, row, column in ((0, 0, 0), (2, height - 1, width - 1)):
+        near[y == row, line] = near[y == row, 1]
+        near[x == column, :, line] = near[x == column, :, 1]
     near = np.log(near.clip(1e-3, 50))
     middle, left, right, above, below = near[:, 1, 1], near[:, 1, 0], near[:, 1, 2], near[:, 0, 1], near[:, 2, 1]
     gradient = np.stack([right - left, below - above], -1) / 2
@@ -246,9 +204,7 @@ def _blurred(
     else:
         weights = np.exp(-0.5 * (np.arange(kernel) - kernel // 2) ** 2 / 0.8**2)
         weights /= weights.sum()
-    band = np.zeros((2 * reach + 1, len(offsets)))
-    for line in range(2 * reach + 1):
-        band[line, line : line + kernel] = weights
+    band = np.stack([np.roll(np.pad(weights, (0, 2 * reach)), line) for line in range(2 * reach + 1)])
     return band @ windows.astype(np.float64) @ band.T
 
 

@@ -1,10 +1,10 @@
-"""POET: a picture in, a set of poses out (Stoffl, Vidal and Mathis 2021, arXiv 2103.12115, Fig. 2).
+"""POET: a image in, a set of poses out (Stoffl, Vidal and Mathis 2021, arXiv 2103.12115, Fig. 2).
 
 CNN features -> encoder -> decoder with learned object queries -> one pose vector and one class per query:
 
     pose (2 + 3 K) = [xc, yc, dx_1, dy_1, v_1, ..., dx_K, dy_K, v_K], all in (0, 1)
 
-Centre (xc, yc) relative to the picture's size; offset = 2 (dx - 1/2), so in (-1, 1) of the picture's size; v is the
+Centre (xc, yc) relative to the image's size; offset = 2 (dx - 1/2), so in (-1, 1) of the image's size; v is the
 probability that the joint can be seen. Legend: B images, L decoder layers, Q queries, C = 3 classes.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from posekit.input_spec import InputSpec
 from posekit.models.backbones import ResNet50, TinyResNet
 from posekit.models.proposals import DenseHead, Proposals
-from posekit.models.transformer import Transformer, image_position, sine_position
+from posekit.models.transformer import Maps, Transformer, image_position, sine_position
 from posekit.poses import Poses
 
 
@@ -44,6 +44,7 @@ class POET(nn.Module):
     # differs from paper: the text adds the queries to the encoder's output, which have another length; nobody can.
 
     `proposals=True` replaces the learned queries by ones chosen from the encoder's tokens: an extension, not the paper.
+    `transformer`: further arguments of `Transformer`.
     """
 
     def __init__(
@@ -54,14 +55,9 @@ class POET(nn.Module):
         num_keypoints: int = 17,
         num_queries: int = 25,
         dim: int = 256,
-        heads: int = 8,
-        encoder_layers: int = 6,
-        decoder_layers: int = 6,
-        feedforward: int = 2048,
-        dropout: float = 0.1,
-        pre_norm: bool = False,
         wiring: str = "released",
         proposals: bool = False,
+        **transformer,
     ) -> None:
         super().__init__()
         if wiring not in ("released", "paper"):
@@ -69,7 +65,7 @@ class POET(nn.Module):
         if dim % 4:
             raise ValueError(f"{dim} channels: the position code needs a multiple of 4")
         self.input, self.num_keypoints, self.num_queries, self.wiring = input, num_keypoints, num_queries, wiring
-        self.transformer = Transformer(dim, heads, encoder_layers, decoder_layers, feedforward, dropout, pre_norm)
+        self.transformer = Transformer(dim, **transformer)
         # differs from paper: three logits, 0 = person without a visible joint, 1 = person, 2 = nobody (two in the text)
         self.class_embed = nn.Linear(dim, 3)
         self.kpt_embed = MLP(dim, dim, dim, 2 + 3 * num_keypoints)
@@ -91,28 +87,29 @@ class POET(nn.Module):
         features = self.input_proj(self.backbone(images))
         (batch, dim), (h, w) = features.shape[:2], features.shape[2:]
         if padding_mask is None:
-            hidden, mask = torch.zeros(1, h, w, dtype=torch.bool, device=images.device), None
+            padding, mask = torch.zeros(1, h, w, dtype=torch.bool, device=images.device), None
         else:
-            hidden = F.interpolate(padding_mask[None].float(), size=(h, w))[0].bool()
-            mask = ~hidden.flatten(1)[:, None, None]
-        position = image_position(hidden, dim).to(features.dtype)
+            padding = F.interpolate(padding_mask[None].float(), size=(h, w))[0].bool()
+            mask = ~padding.flatten(1)[:, None, None]
+        position = image_position(padding, dim).to(features.dtype)
         tokens = features.flatten(2).transpose(1, 2)
         if self.wiring == "paper":
             tokens = tokens + position
-        memory, encoder_maps = self.transformer.encode(tokens, position, mask, attention)
+        encoder_maps: Maps = [] if attention else None
+        decoder_maps: Maps = [] if attention else None
+        memory = self.transformer.encode(tokens, position, mask, encoder_maps)
         if self.proposals is not None and self.dense_head is not None:
-            dense = self.dense_head(memory, hidden)
-            logits, pose, decoder_maps = self.proposals(self, dense, memory, position, mask, attention)
+            dense = self.dense_head(memory, padding)
+            logits, pose = self.proposals(self, dense, memory, position, mask, decoder_maps)
             outputs = {"logits": logits, "pose": pose, "dense_logits": dense[0], "dense_pose": dense[1].sigmoid()}
         else:
             queries = self.query_embed.weight.expand(batch, -1, -1)
             start = queries if self.wiring == "paper" else torch.zeros_like(queries)
-            states, decoder_maps = self.transformer.decode(start, queries, memory, position, mask, attention)
+            states = self.transformer.decode(start, queries, memory, position, mask, decoder_maps)
             # differs from paper: the released code passes all numbers through a sigmoid, the text does not say so
             outputs = {"logits": self.class_embed(states), "pose": self.kpt_embed(states).sigmoid()}
         if attention:
-            outputs["encoder_attention"] = torch.stack(encoder_maps)
-            outputs["decoder_attention"] = torch.stack(decoder_maps)
+            outputs["encoder_attention"], outputs["decoder_attention"] = map(torch.stack, (encoder_maps, decoder_maps))
             outputs["feature_size"] = torch.tensor([h, w])
         return outputs
 
@@ -120,7 +117,7 @@ class POET(nn.Module):
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor, layer: int = -1) -> list[Poses]:
         """Poses of one decoder layer, Q per image, best first; no threshold and no suppression, as in the paper.
 
-        image_sizes (B, 2) = (width, height): the keypoints come out in pixels of a picture of that size.
+        image_sizes (B, 2) = (width, height): the keypoints come out in pixels of a image of that size.
         """
         logits, pose = outputs["logits"][layer].float(), outputs["pose"][layer].float()
         # differs from the released code: there the score is the larger of classes 0 and 1, and a row of class 0 is not
@@ -131,29 +128,26 @@ class POET(nn.Module):
         arrays = (keypoints * size[:, :, None], visibility, scores, centers * size)
         result = []
         for points, seen, score, center in zip(*(array.cpu().numpy() for array in arrays), strict=True):
-            order = np.argsort(-score, kind="stable")
-            result.append(Poses(points[order], seen[order], score[order], centers=center[order]))
+            poses = Poses(points, seen, score, centers=center)
+            result.append(poses.select(np.argsort(-score, kind="stable")))
         return result
 
 
 def split_pose(pose: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """pose (..., 2 + 3 K) -> centre (..., 2), keypoints (..., K, 2), visibility (..., K), relative to the picture."""
+    """pose (..., 2 + 3 K) -> centre (..., 2), keypoints (..., K, 2), visibility (..., K), relative to the image."""
     center, rest = pose[..., :2], pose[..., 2:].unflatten(-1, (-1, 3))
     return center, center[..., None, :] + 2 * (rest[..., :2] - 0.5), rest[..., 2]
 
 
 def poet_r50(dilate_last: bool = False, pretrained: bool = False, **overrides) -> POET:
     """POET-R50 (stride 32) or, with `dilate_last`, POET-DC5-R50 (stride 16): 41.3 M trained parameters."""
-    options = {"input": InputSpec(size=800, fit="shortest")} | overrides
-    return POET(ResNet50(dilate_last, pretrained), **options)
+    return POET(ResNet50(dilate_last, pretrained), **{"input": InputSpec(size=800, fit="shortest")} | overrides)
 
 
 def poet_tiny(widths: tuple[int, ...] = (24, 48, 96), blocks: tuple[int, ...] = (1, 1, 2), **overrides) -> POET:
-    """POET at a size that two CPU cores train in minutes: pictures of 128 pixels, 64 image tokens."""
-    options = {
-        "input": InputSpec(size=128), "num_queries": 20, "dim": 128, "encoder_layers": 2, "decoder_layers": 3,
-        "feedforward": 256, "dropout": 0.0, "pre_norm": True, "wiring": "paper",
-    } | overrides  # fmt: skip
+    """POET at a size that two CPU cores train in minutes: images of 128 pixels, 64 image tokens."""
+    size = {"num_queries": 20, "dim": 128, "encoder_layers": 2, "decoder_layers": 3, "feedforward": 256}
+    options = {"input": InputSpec(size=128), "dropout": 0.0, "pre_norm": True, "wiring": "paper"} | size | overrides
     model = POET(TinyResNet(widths, blocks), **options)
     if model.proposals is None:
         spread_queries(model)
@@ -164,7 +158,7 @@ def poet_tiny(widths: tuple[int, ...] = (24, 48, 96), blocks: tuple[int, ...] = 
 def spread_queries(model: POET, sharpness: float = 2.0) -> None:
     """Another start for the learned queries: each is the position code of a point, and looks at tokens near it.
 
-    The points cover the picture evenly (a sequence of low discrepancy), and the cross-attention's key weights equal
+    The points cover the image evenly (a sequence of low discrepancy), and the cross-attention's key weights equal
     its query weights, so that equal positions match. Only the start differs: all of it is learned as before.
     """
     queries, dim = model.query_embed.weight.shape

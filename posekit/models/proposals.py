@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from posekit.models.transformer import sine_position
+from posekit.models.transformer import Maps, sine_position
 
 
 class DenseHead(nn.Module):
@@ -21,10 +21,10 @@ class DenseHead(nn.Module):
         self.score = nn.Linear(dim, 3)
         self.pose = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 2 + 3 * num_keypoints))
 
-    def forward(self, memory: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """memory (B, T, D), hidden (1 or B, h, w) True = padding -> logits (B, T, 3), pose (B, T, 2 + 3 K) before the
+    def forward(self, memory: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+        """memory (B, T, D), padding (1 or B, h, w) True = padding -> logits (B, T, 3), pose (B, T, 2 + 3 K) before the
         sigmoid."""
-        real = ~hidden
+        real = ~padding
         grid = torch.stack([real.cumsum(2) - 0.5, real.cumsum(1) - 0.5], -1)  # the middle of each token, in tokens
         grid = (grid / torch.stack([real.sum(2).amax(1), real.sum(1).amax(1)], -1)[:, None, None]).flatten(1, 2)
         pose = self.pose(memory)
@@ -47,27 +47,24 @@ class Proposals(nn.Module):
         memory: Tensor,
         position: Tensor,
         mask: Tensor | None,
-        maps: bool,
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """dense: what the dense head returned -> logits (L, B, Q, 3), pose (L, B, Q, 2 + 3 K), attention maps."""
+        maps: Maps,
+    ) -> tuple[Tensor, Tensor]:
+        """dense: what the dense head returned -> logits (L, B, Q, 3), pose (L, B, Q, 2 + 3 K)."""
         (logits, anchored), dim = dense, memory.shape[-1]
         rank = logits.detach().softmax(-1)[..., 1]
         if mask is not None:
             rank = rank.masked_fill(~mask[:, 0, 0], -1)
         best = rank.topk(min(self.num_queries, rank.shape[1])).indices[..., None]
-        x = memory.gather(1, best.expand(-1, -1, dim)).detach()
-        reference = anchored.gather(1, best.expand(-1, -1, anchored.shape[-1])).detach()
-
+        x, reference = (part.gather(1, best.expand(-1, -1, part.shape[-1])).detach() for part in (memory, anchored))
         memory_key = memory + position
-        all_logits, poses, attention = [], [], []
+        all_logits, poses = [], []
         for layer in poet.transformer.decoder.layers:
             center = reference[..., :2].sigmoid()
             queries = self.place(sine_position(center[..., 0], center[..., 1], dim))
-            x, weights = layer(x, queries, memory, memory_key, mask, maps)
-            state = poet.transformer.decoder.normalise(x)
+            x = layer(x, queries, memory, memory_key, mask, maps)
+            state = poet.transformer.decoder.norm(x)
             refined = reference + poet.kpt_embed(state)
             all_logits.append(poet.class_embed(state))
             poses.append(refined.sigmoid())
             reference = refined.detach()
-            attention += [weights] if maps else []
-        return torch.stack(all_logits), torch.stack(poses), attention
+        return torch.stack(all_logits), torch.stack(poses)

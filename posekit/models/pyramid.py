@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from posekit.models.csp_darknet import ConvBN
-from posekit.models.hybrid_encoder import enlarge
+from posekit.models.rtmo_pyramid import ConvBN, enlarge
 
 
 class Pyramid(nn.Module):

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
-from posekit.models.csp_darknet import ConvBN, SpatialPyramid, fuse_batch_norms, set_norms
 from posekit.models.pyramid import Pyramid
+from posekit.models.rtmo_pyramid import ConvBN, SpatialPyramid, fuse_batch_norms, set_norms
 from posekit.poses import Poses
 
 STRIDES = (8, 16, 32)
@@ -89,7 +89,7 @@ class DepthwiseCSPNeXt(nn.Module):
             last = stage == 4
             layers = [SeparableConv(inputs, outputs, 3, 2), NextLayer(outputs, outputs, depth, not last, True)]
             if last:
-                layers.insert(1, SpatialPyramid(outputs, outputs))
+                layers.insert(1, SpatialPyramid(outputs))
             self.add_module(f"stage{stage}", nn.Sequential(*layers))
 
     def forward(self, images: Tensor) -> list[Tensor]:

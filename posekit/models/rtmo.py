@@ -1,11 +1,11 @@
-"""RTMO: a picture in, people from every cell of a grid out (Lu et al. 2023, arXiv 2312.07526, Fig. 2).
+"""RTMO: a image in, people from every cell of a grid out (Lu et al. 2023, arXiv 2312.07526, Fig. 2).
 
 CSPDarknet -> hybrid encoder -> per level a head: score, box, visibility and pose features per grid cell; the Dynamic
 Coordinate Classifier makes keypoints of the features of those cells that survive score threshold and suppression.
-Legend: B pictures, N grid cells ("priors") of all levels, K keypoints, P pose features.
+Legend: B images, N grid cells ("priors") of all levels, K keypoints, P pose features.
 
-Frame: inside the model, pixels of the network's input with pixel *centres* on integers, as published weights want it:
-the prior of cell i is i stride + (stride - 1) / 2. `decode` alone adds the half pixel to COCO's frame.
+Coordinates: inside the model, pixels of the network's input with pixel *centres* on integers, as published weights want
+them: the prior of cell i is i stride + (stride - 1) / 2. `decode` alone adds the half pixel to COCO's frame.
 """
 
 from __future__ import annotations
@@ -18,11 +18,18 @@ from torch import Tensor, nn
 from posekit.input_spec import InputSpec
 from posekit.models.backbones import ResNet50Pyramid
 from posekit.models.coordinate_classifier import classifier
-from posekit.models.csp_darknet import ConvBN, CSPDarknet, csp_darknet, fuse_batch_norms, set_norms
-from posekit.models.hybrid_encoder import HybridEncoder, RepVGG
+from posekit.models.rtmo_pyramid import (
+    ConvBN,
+    CSPDarknet,
+    HybridEncoder,
+    RepVGG,
+    csp_darknet,
+    fuse_batch_norms,
+    set_norms,
+)
 from posekit.poses import Poses, from_pixel_index
 
-GREY = {"pad": 114, "align": "centre"}  # a picture lies in the middle of grey
+GREY = {"pad": 114, "align": "centre"}  # a image lies in the middle of grey
 RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3, **GREY}  # published RTMO sees numbers from 0 to 255
 LOG_SIZE = 10.0  # the largest logarithm of a box's size in strides, see `decode_boxes`
 COARSEST = 32  # the last level's stride: heights and widths must be multiples
@@ -42,26 +49,29 @@ class Head(nn.Module):
     """
 
     def __init__(
-        self, levels: int, num_keypoints: int, *, width: int = 256, group_width: int = 36, groups: int = 8,
-        pose_dim: int = 512, depths: tuple[int, int] = (2, 4),
-    ) -> None:  # fmt: skip
+        self,
+        levels: int,
+        num_keypoints: int,
+        *,
+        width: int,
+        group_width: int,
+        groups: int,
+        pose_dim: int,
+        depths: tuple[int, int],
+    ) -> None:
         super().__init__()
         pose = groups * group_width
 
-        def per_level(make) -> nn.ModuleList:
-            return nn.ModuleList(make() for _ in range(levels))
+        def convs(first: int, channels: int, depth: int, groups: int = 1) -> nn.Sequential:
+            more = (ConvBN(channels, channels, 3, groups=groups) for _ in range(depth - 1))
+            return nn.Sequential(ConvBN(first, channels, 3), *more)
 
-        self.conv_cls = per_level(lambda: nn.Sequential(*(ConvBN(width, width, 3) for _ in range(depths[0]))))
-        self.conv_pose = per_level(
-            lambda: nn.Sequential(
-                ConvBN(width, pose, 3), *(ConvBN(pose, pose, 3, groups=groups) for _ in range(depths[1] - 1))
-            )
-        )
-        self.out_cls = per_level(lambda: nn.Conv2d(width, 1, 1))
-        self.out_bbox = per_level(lambda: nn.Conv2d(pose, 4, 1))
-        self.out_kpt_reg = per_level(lambda: nn.Conv2d(pose, 2 * num_keypoints, 1))
-        self.out_kpt_vis = per_level(lambda: nn.Conv2d(pose, num_keypoints, 1))
-        self.out_pose = per_level(lambda: nn.Conv2d(pose, pose_dim, 1))
+        self.conv_cls = nn.ModuleList(convs(width, width, depths[0]) for _ in range(levels))
+        self.conv_pose = nn.ModuleList(convs(width, pose, depths[1], groups) for _ in range(levels))
+        outputs = {"bbox": 4, "kpt_reg": 2 * num_keypoints, "kpt_vis": num_keypoints, "pose": pose_dim}
+        self.out_cls = nn.ModuleList(nn.Conv2d(width, 1, 1) for _ in range(levels))
+        for name, channels in outputs.items():
+            self.add_module(f"out_{name}", nn.ModuleList(nn.Conv2d(pose, channels, 1) for _ in range(levels)))
         for layer in self.out_cls:  # people are rare: start from a probability of 1 %
             nn.init.constant_(layer.bias, -math.log(99))
 
@@ -71,11 +81,10 @@ class Head(nn.Module):
         result: dict[str, list[Tensor]] = {name: [] for name in names}
         for level, x in enumerate(maps):
             first, second = x.chunk(2, 1)
-            branches = {"cls": self.conv_cls[level](first)}
-            pose = self.conv_pose[level](second)
+            score, pose = self.conv_cls[level](first), self.conv_pose[level](second)
             for name in names:
-                layer = getattr(self, f"out_{name}")[level]
-                result[name].append(layer(branches.get(name, pose)).flatten(2).transpose(1, 2))
+                out = self.get_submodule(f"out_{name}.{level}")(score if name == "cls" else pose)
+                result[name].append(out.flatten(2).transpose(1, 2))
         return {name: torch.cat(parts, 1) for name, parts in result.items()}
 
 
@@ -94,11 +103,6 @@ class RTMO(nn.Module):
         num_keypoints: int = 17,
         features: tuple[int, ...] = (4, 5),
         decoding: str = "dcc",
-        dim: int = 256,
-        heads: int = 8,
-        feedforward: int = 1024,
-        fusion_width: int = 256,
-        fusion_depth: int = 3,
         width: int = 256,
         group_width: int = 36,
         groups: int = 8,
@@ -106,26 +110,22 @@ class RTMO(nn.Module):
         pose_dim: int = 512,
         bins: tuple[int, int] = (192, 256),
         keypoint_dim: int = 128,
+        **neck,
     ) -> None:
         super().__init__()
         self.input, self.num_keypoints = input, num_keypoints
         self.features, self.decoding = tuple(features), decoding
         self.backbone = backbone
-        self.neck = HybridEncoder(
-            backbone.channels, features, dim=dim, heads=heads, feedforward=feedforward, width=fusion_width,
-            depth=fusion_depth, outputs=2 * width,
-        )  # fmt: skip
-        self.head = Head(
-            len(features), num_keypoints, width=width, group_width=group_width, groups=groups, pose_dim=pose_dim,
-            depths=depths,
-        )  # fmt: skip
-        options = {} if decoding == "regression" else {"bins": bins, "dim": keypoint_dim, "attention_dim": keypoint_dim}
-        self.classifier = classifier(pose_dim, num_keypoints, decoding, reach=input.size / 2, **options)
+        self.neck = HybridEncoder(backbone.channels, features, outputs=2 * width, **neck)
+        branches = {"width": width, "group_width": group_width, "groups": groups, "depths": depths}
+        self.head = Head(len(features), num_keypoints, pose_dim=pose_dim, **branches)
+        reach = input.size / 2
+        self.classifier = classifier(pose_dim, num_keypoints, decoding, bins=bins, dim=keypoint_dim, reach=reach)
 
     def forward(
         self, images: Tensor, padding_mask: Tensor | None = None, proxies: bool | None = None
     ) -> dict[str, Tensor]:
-        """images (B, 3, H, W) normalised as `input` says, padding_mask is not used: padding is grey picture to it.
+        """images (B, 3, H, W) normalised as `input` says, padding_mask is not used: padding is grey image to it.
 
         Returns `cls_logits` (B, N), `boxes` (B, N, 4) x0 y0 x1 y1 px, `box_raw` (B, N, 4) as the losses want it,
         `vis_logits` (B, N, K), `pose_features` (B, N, P) and `priors` (N, 3) = x, y px and stride: `self.classifier`
@@ -138,7 +138,7 @@ class RTMO(nn.Module):
         height, width = images.shape[2:]
         if height % COARSEST or width % COARSEST:
             raise ValueError(
-                f"RTMO needs pictures whose height and width are multiples of {COARSEST}, not {height} x {width}; "
+                f"RTMO needs images whose height and width are multiples of {COARSEST}, not {height} x {width}; "
                 "resize or pad them"
             )
         proxies = self.training if proxies is None else proxies
@@ -147,9 +147,13 @@ class RTMO(nn.Module):
         priors = self.priors(height, width, images.device)
         places, stride = priors[:, :2], priors[:, 2:]
         outputs = {
-            "cls_logits": raw["cls"].squeeze(-1), "boxes": decode_boxes(raw["bbox"], places, stride),
-            "box_raw": raw["bbox"], "vis_logits": raw["kpt_vis"], "pose_features": raw["pose"], "priors": priors,
-        }  # fmt: skip
+            "cls_logits": raw["cls"].squeeze(-1),
+            "boxes": decode_boxes(raw["bbox"], places, stride),
+            "box_raw": raw["bbox"],
+            "vis_logits": raw["kpt_vis"],
+            "pose_features": raw["pose"],
+            "priors": priors,
+        }
         if proxies:
             offsets = raw["kpt_reg"].unflatten(2, (self.num_keypoints, 2))
             outputs["proxy_keypoints"] = offsets * stride[:, None] + places[:, None]
@@ -171,11 +175,11 @@ class RTMO(nn.Module):
         max_people: int = 100,
         heatmaps: bool = False,
     ) -> list[Poses] | tuple[list[Poses], list[dict]]:
-        """People per picture, best first, in pixels of the network's input, COCO's frame; boxes cut to the picture.
+        """People per image, best first, in pixels of the network's input, COCO's frame; boxes cut to the image.
 
-        image_sizes (B, 2) = (width, height) of the pictures without padding. Cells above `score_threshold` survive
+        image_sizes (B, 2) = (width, height) of the images without padding. Cells above `score_threshold` survive
         unless their box overlaps a better one by more than `nms_iou`; the classifier sees the survivors of all
-        pictures at once. `layer` is not used: there is one. With `heatmaps` also a dict per picture, numpy:
+        images at once. `layer` is not used: there is one. With `heatmaps` also a dict per image, numpy:
         `heatmap_x` (n, K, Bx), `heatmap_y` (n, K, By), `bins_x` (n, Bx), `bins_y` (n, By) px, `sigmas` (n, K).
 
         Raises:
@@ -184,14 +188,14 @@ class RTMO(nn.Module):
         if heatmaps and self.decoding == "regression":
             raise ValueError("decoding 'regression' has no heatmaps; build the model with decoding='dcc'")
         scores, boxes = outputs["cls_logits"].sigmoid(), outputs["boxes"]
-        picture, cell = survivors(scores, boxes, score_threshold, nms_iou, max_people)
-        score, box = scores[picture, cell], boxes[picture, cell]
-        people = self.classifier(outputs["pose_features"][picture, cell], box, outputs["priors"][cell, :2])
-        seen = outputs["vis_logits"][picture, cell].sigmoid()
-        size = torch.as_tensor(image_sizes, dtype=box.dtype, device=box.device)[picture].repeat(1, 2)
+        image, cell = survivors(scores, boxes, score_threshold, nms_iou, max_people)
+        score, box = scores[image, cell], boxes[image, cell]
+        people = self.classifier(outputs["pose_features"][image, cell], box, outputs["priors"][cell, :2])
+        seen = outputs["vis_logits"][image, cell].sigmoid()
+        size = torch.as_tensor(image_sizes, dtype=box.dtype, device=box.device)[image].repeat(1, 2)
         box = torch.minimum(from_pixel_index(box).clamp(min=0), size)
         people |= {name: from_pixel_index(people[name]) for name in ("keypoints", "bins_x", "bins_y") if name in people}
-        counts = picture.bincount(minlength=len(scores)).tolist()
+        counts = image.bincount(minlength=len(scores)).tolist()
         arrays = zip(*(x.cpu().split(counts) for x in (people["keypoints"], seen, score, box)), strict=True)
         poses = [Poses(*(x.float().numpy() for x in group)) for group in arrays]
         if not heatmaps:
@@ -234,20 +238,20 @@ def decode_boxes(raw: Tensor, places: Tensor, stride: Tensor) -> Tensor:
 def survivors(
     scores: Tensor, boxes: Tensor, score_threshold: float, nms_iou: float, max_people: int
 ) -> tuple[Tensor, Tensor]:
-    """Cells that become people: indices (n,) of the picture and (n,) of the cell, pictures in order, best first.
+    """Cells that become people: indices (n,) of the image and (n,) of the cell, images in order, best first.
 
     scores (B, N), boxes (B, N, 4) x0 y0 x1 y1. A box is dropped when its overlap with a better one is *larger* than
     `nms_iou`.
     """
     from torchvision.ops import nms  # with it comes torch's compiler: seconds that other models need not wait
 
-    pictures, cells = [], []
+    images, cells = [], []
     for index, (score, box) in enumerate(zip(scores, boxes, strict=True)):
         candidates = (score > score_threshold).nonzero()[:, 0]
         kept = candidates[nms(box[candidates], score[candidates], nms_iou)[:max_people]]
-        pictures.append(torch.full_like(kept, index))
+        images.append(torch.full_like(kept, index))
         cells.append(kept)
-    return torch.cat(pictures), torch.cat(cells)
+    return torch.cat(images), torch.cat(cells)
 
 
 def rtmo(size: str = "s", **overrides) -> RTMO:
@@ -261,8 +265,15 @@ def rtmo(size: str = "s", **overrides) -> RTMO:
     if size not in SIZES:
         raise ValueError(f"there is no RTMO-{size}; sizes are {', '.join(SIZES)}")
     widen, deepen, pixels = SIZES[size]
-    options = {"input": InputSpec(size=pixels, **RAW)} | _scaled(widen, deepen) | overrides
-    return RTMO(csp_darknet(widen, deepen), **options)
+    options = {
+        "input": InputSpec(size=pixels, **RAW),
+        "fusion_width": int(256 * widen),
+        "fusion_depth": round(3 * deepen),
+        "width": int(256 * widen),
+        "group_width": int(36 * widen),
+        "pose_dim": int(512 * widen),
+    }
+    return RTMO(csp_darknet(widen, deepen), **options | overrides)
 
 
 def rtmo_r50(pretrained: bool = False, **overrides) -> RTMO:
@@ -270,30 +281,20 @@ def rtmo_r50(pretrained: bool = False, **overrides) -> RTMO:
 
     The paper does not give its neck; this is RTMO-l's. `pretrained` downloads torchvision's ImageNet weights.
     """
-    options = {"input": InputSpec(size=640, **GREY)} | _scaled(1.0, 1.0) | overrides
-    return RTMO(ResNet50Pyramid(pretrained), **options)
+    return RTMO(ResNet50Pyramid(pretrained), **{"input": InputSpec(size=640, **GREY)} | overrides)
 
 
 def rtmo_tiny(
     widths: tuple[int, ...] = (16, 16, 48, 96, 128), blocks: tuple[int, ...] = (0, 1, 1, 1), **overrides
 ) -> RTMO:
-    """RTMO for pictures of 128 pixels on two CPU cores: 0.7 M parameters, strides 8 and 16, bins of 1 to 3 pixels.
+    """RTMO for images of 128 pixels on two CPU cores: 0.7 M parameters, strides 8 and 16, bins of 1 to 3 pixels.
 
     A training step's network costs what POET-tiny's does. Its score and pose branches have half of the paper's depth.
     # differs from the published code: all running statistics have torch's momentum of 0.1, not YOLOX's 0.03. In a run
     # of a few hundred steps at a high rate the slow ones lag so far behind the weights that activations explode in
     # evaluation mode.
     """
-    options = {
-        "input": InputSpec(size=128, **GREY), "features": (3, 4), "dim": 48, "heads": 4, "feedforward": 96,
-        "fusion_width": 32, "fusion_depth": 1, "width": 48, "group_width": 48, "groups": 1, "depths": (1, 2),
-        "pose_dim": 128, "bins": (32, 48), "keypoint_dim": 48,
-    } | overrides  # fmt: skip
+    neck = {"features": (3, 4), "dim": 48, "heads": 4, "feedforward": 96, "fusion_width": 32, "fusion_depth": 1}
+    head = {"width": 48, "group_width": 48, "groups": 1, "depths": (1, 2), "pose_dim": 128}
+    options = {"input": InputSpec(size=128, **GREY), "bins": (32, 48), "keypoint_dim": 48} | neck | head | overrides
     return set_norms(RTMO(CSPDarknet(widths, blocks), **options))
-
-
-def _scaled(widen: float, deepen: float) -> dict[str, int]:
-    return {
-        "fusion_width": int(256 * widen), "fusion_depth": round(3 * deepen), "width": int(256 * widen),
-        "group_width": int(36 * widen), "pose_dim": int(512 * widen),
-    }  # fmt: skip

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from posekit.input_spec import InputSpec
 from posekit.models.backbones import ResNet50, TinyResNet
 from posekit.models.heatmap_decoding import crop_poses
-from posekit.models.vitpose_heads import ClassicDecoder
+from posekit.models.vitpose_heads import decoder_for
 from posekit.poses import Poses
 
 
@@ -32,7 +32,7 @@ class SimpleBaseline(nn.Module):
         self.input, self.num_keypoints, self.crop_size = InputSpec(max(crop_size), fit="crop"), num_keypoints, crop_size
         self.stride = backbone.stride // 2**doublings
         self.backbone = backbone
-        self.keypoint_head = ClassicDecoder(backbone.channels, num_keypoints, doublings, filters)
+        self.keypoint_head = decoder_for("classic", backbone.channels, num_keypoints, doublings, filters)
 
     def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
         """Normalised crops (M, 3, H, W) -> `heatmaps` (M, K, H / stride, W / stride), not squashed."""

@@ -2,19 +2,23 @@
 
 POET, "Encoder-Decoder transformer" and Fig. 2a; parameter names are those of published POET / DETR weights.
 Legend: B images, S = h w image tokens, Q queries, D channels, Le / L encoder / decoder layers. Batch first.
+`maps`: a list that takes up the attention maps, which are computed only where there is one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Maps = list[Tensor] | None
+
 
 class Attention(nn.Module):
-    """Multi-head attention; its maps are computed only when asked for."""
+    """Multi-head attention."""
 
     def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -28,9 +32,9 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, maps: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """query (B, T, D), key, value (B, S, D), mask (B, 1, 1, S) True = attend -> (B, T, D), (B, heads, T, S)."""
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, maps: Maps = None
+    ) -> Tensor:
+        """query (B, T, D), key, value (B, S, D), mask (B, 1, 1, S) True = attend -> (B, T, D); map (B, heads, T, S)."""
         dim = query.shape[-1]
         weight, bias = self.in_proj_weight, self.in_proj_bias
         if query is key:
@@ -40,14 +44,13 @@ class Attention(nn.Module):
             k = F.linear(key, weight[dim : 2 * dim], bias[dim : 2 * dim])
         v = F.linear(value, weight[2 * dim :], bias[2 * dim :])
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
-        attention = None
-        if maps:
-            scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-            attention = (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1)
-            out = attention @ v
-        else:
+        if maps is None:
             out = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
-        return self.out_proj(out.transpose(1, 2).flatten(-2)), attention
+        else:
+            scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+            maps.append((scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1))
+            out = maps[-1] @ v
+        return self.out_proj(out.transpose(1, 2).flatten(-2))
 
 
 class Layer(nn.Module):
@@ -71,51 +74,38 @@ class Layer(nn.Module):
         memory: Tensor | None = None,
         memory_key: Tensor | None = None,
         mask: Tensor | None = None,
-        maps: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """x, position (B, T, D); memory, memory_key (B, S, D). Returns x and the map of the image attention.
+        maps: Maps = None,
+    ) -> Tensor:
+        """x, position (B, T, D); memory, memory_key (B, S, D) -> (B, T, D); the map of the image attention.
 
         Positions join queries and keys, never values. The mask hides padded image tokens.
         """
 
-        attention = None
-
         def attend_self(y: Tensor) -> Tensor:
-            nonlocal attention
             key = y + position
-            out, attention = self.self_attn(key, key, y, None if self.cross else mask, maps and not self.cross)
-            return out
+            return self.self_attn(key, key, y) if self.cross else self.self_attn(key, key, y, mask, maps)
 
-        def attend_image(y: Tensor) -> Tensor:
-            nonlocal attention
-            out, attention = self.multihead_attn(y + position, memory_key, memory, mask, maps)
-            return out
-
-        def feed_forward(y: Tensor) -> Tensor:
-            return self.linear2(self.dropout(torch.relu(self.linear1(y))))
-
+        x = self._residual(x, self.norm1, attend_self)
         if self.cross:
-            parts = [(attend_self, self.norm1), (attend_image, self.norm2), (feed_forward, self.norm3)]
-        else:
-            parts = [(attend_self, self.norm1), (feed_forward, self.norm2)]
-        for part, norm in parts:
-            if self.pre_norm:
-                x = x + self.dropout(part(norm(x)))
-            else:
-                x = norm(x + self.dropout(part(x)))
-        return x, attention
+            x = self._residual(
+                x, self.norm2, lambda y: self.multihead_attn(y + position, memory_key, memory, mask, maps)
+            )
+        last = self.norm3 if self.cross else self.norm2
+        return self._residual(x, last, lambda y: self.linear2(self.dropout(torch.relu(self.linear1(y)))))
+
+    def _residual(self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.pre_norm:
+            return x + self.dropout(part(norm(x)))
+        return norm(x + self.dropout(part(x)))
 
 
 class Stack(nn.Module):
-    """Layers and, where there is one, the norm after them."""
+    """Layers and the norm after them, which the encoder of a post-norm transformer does not have."""
 
-    def __init__(self, layers: list[Layer], norm: nn.LayerNorm | None) -> None:
+    def __init__(self, depth: int, layer: tuple[int, int, int, float, bool], *, norm: bool, cross: bool) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.norm = norm
-
-    def normalise(self, x: Tensor) -> Tensor:
-        return x if self.norm is None else self.norm(x)
+        self.layers = nn.ModuleList(Layer(*layer, cross) for _ in range(depth))
+        self.norm = nn.LayerNorm(layer[0]) if norm else nn.Identity()
 
 
 class Transformer(nn.Module):
@@ -123,7 +113,7 @@ class Transformer(nn.Module):
 
     def __init__(
         self,
-        dim: int = 256,
+        dim: int,
         heads: int = 8,
         encoder_layers: int = 6,
         decoder_layers: int = 6,
@@ -132,24 +122,18 @@ class Transformer(nn.Module):
         pre_norm: bool = False,
     ) -> None:
         super().__init__()
-        shape = (dim, heads, feedforward, dropout, pre_norm)
-        self.encoder = Stack(
-            [Layer(*shape, cross=False) for _ in range(encoder_layers)], nn.LayerNorm(dim) if pre_norm else None
-        )
-        self.decoder = Stack([Layer(*shape, cross=True) for _ in range(decoder_layers)], nn.LayerNorm(dim))
+        layer = (dim, heads, feedforward, dropout, pre_norm)
+        self.encoder = Stack(encoder_layers, layer, norm=pre_norm, cross=False)
+        self.decoder = Stack(decoder_layers, layer, norm=True, cross=True)
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def encode(
-        self, tokens: Tensor, position: Tensor, mask: Tensor | None = None, maps: bool = False
-    ) -> tuple[Tensor, list[Tensor]]:
-        """tokens, position (B, S, D) -> memory (B, S, D) and, on request, Le maps (B, heads, S, S)."""
-        attention = []
+    def encode(self, tokens: Tensor, position: Tensor, mask: Tensor | None = None, maps: Maps = None) -> Tensor:
+        """tokens, position (B, S, D) -> memory (B, S, D); Le maps (B, heads, S, S)."""
         for layer in self.encoder.layers:
-            tokens, weights = layer(tokens, position, mask=mask, maps=maps)
-            attention += [weights] if maps else []
-        return self.encoder.normalise(tokens), attention
+            tokens = layer(tokens, position, mask=mask, maps=maps)
+        return self.encoder.norm(tokens)
 
     def decode(
         self,
@@ -158,36 +142,35 @@ class Transformer(nn.Module):
         memory: Tensor,
         position: Tensor,
         mask: Tensor | None = None,
-        maps: bool = False,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """x, queries (B, Q, D) -> normed outputs of all layers (L, B, Q, D), on request L maps (B, heads, Q, S)."""
+        maps: Maps = None,
+    ) -> Tensor:
+        """x, queries (B, Q, D) -> normed outputs of all layers (L, B, Q, D); L maps (B, heads, Q, S)."""
         memory_key = memory + position
-        outputs, attention = [], []
+        outputs = []
         for layer in self.decoder.layers:
-            x, weights = layer(x, queries, memory, memory_key, mask, maps)
-            outputs.append(self.decoder.normalise(x))
-            attention += [weights] if maps else []
-        return torch.stack(outputs), attention
+            x = layer(x, queries, memory, memory_key, mask, maps)
+            outputs.append(self.decoder.norm(x))
+        return torch.stack(outputs)
 
 
-def sine_position(x: Tensor, y: Tensor, dim: int, temperature: float = 10_000.0) -> Tensor:
+def sine_position(x: Tensor, y: Tensor, dim: int) -> Tensor:
     """Fixed position code of points x, y in [0, 1], any equal shapes (...) -> (..., dim): first y's half, then x's.
 
-    Sines and cosines interleaved, wavelengths 1 (the picture's length) to `temperature`; Vaswani et al. 2017 in the
-    2-D form of DETR.
+    Sines and cosines interleaved, wavelengths 1 (the image's length) to 10,000; Vaswani et al. 2017 in the 2-D form of
+    DETR.
     """
     half = dim // 2
-    frequency = temperature ** (-2 * torch.div(torch.arange(half, device=x.device), 2, rounding_mode="floor") / half)
+    frequency = 10_000.0 ** (-2 * torch.div(torch.arange(half, device=x.device), 2, rounding_mode="floor") / half)
     phase = torch.stack([y, x], dim=-1)[..., None] * (2 * math.pi) * frequency
     return torch.stack([phase[..., 0::2].sin(), phase[..., 1::2].cos()], dim=-1).flatten(-3)
 
 
-def image_position(mask: Tensor, dim: int, eps: float = 1e-6) -> Tensor:
+def image_position(mask: Tensor, dim: int) -> Tensor:
     """Position code of a feature map whose padding is True in `mask` (B, h, w): (B, h w, dim).
 
-    Row i of n real rows sits at (i + 1) / (n + eps), as in DETR: a padded picture gets the code of an unpadded one.
+    Row i of n real rows sits at (i + 1) / (n + 1e-6), as in DETR: a padded image gets the code of an unpadded one.
     """
     real = (~mask).float()
     y, x = real.cumsum(1), real.cumsum(2)
-    y, x = y / (y[:, -1:] + eps), x / (x[:, :, -1:] + eps)
+    y, x = y / (y[:, -1:] + 1e-6), x / (x[:, :, -1:] + 1e-6)
     return sine_position(x, y, dim).flatten(1, 2)

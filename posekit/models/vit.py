@@ -2,7 +2,7 @@
 
     F_0 = patches(X) + positions;  F'_i = F_(i-1) + MHSA(LN(F_(i-1)));  F_i = F'_i + FFN(LN(F'_i));  result LN(F_D)
 
-One feature map of one resolution, no class token. The table of positions keeps the class token's slot all the same, and
+One feature map of one resolution, no class token. The position table keeps the class token's slot all the same, and
 slot 0 is added to every token, as in the released code. Parameter names are those of the published weights.
 
 Legend: B crops of H x W pixels, stride s, grid h x w = H / s x W / s, N = h w cells, C channels, D blocks.
@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from posekit.models.experts import Experts, FeedForward
 from posekit.models.windows import attention_for
 
 # dim, blocks, heads, drop path, channels of an expert. S has 12 heads of 32 channels, not the usual 6 of 64.
@@ -43,7 +42,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, dim, patch, self.stride, padding)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w) cells of a picture of that many pixels.
+        """(h, w) cells of an image of that many pixels.
 
         Raises:
             ValueError: the stride does not divide the size.
@@ -59,6 +58,48 @@ class PatchEmbed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, C)."""
         return self.proj(images).flatten(2).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """Linear, exact GELU, linear; with `experts` the second layer is split between data sets as in ViTPose+.
+
+    ViTPose+ (Xu et al. 2023, arXiv 2212.04246) cuts it by output channels: all data sets share the first C - `part`,
+    the last `part` come from the expert of the sample's data set. Joined again they are as wide as before, so for one
+    data set the two are one plain layer (`merged`), at no cost.
+    """
+
+    def __init__(self, dim: int, hidden: int, experts: int = 0, part: int = 0) -> None:
+        super().__init__()
+        if experts and not 0 < part < dim:
+            raise ValueError(f"experts of {part} channels: choose between 1 and {dim - 1}, {dim} are to be shared out")
+        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim - part if experts else dim)
+        self.experts = nn.ModuleList(nn.Linear(hidden, part) for _ in range(experts))
+
+    def forward(self, x: Tensor, dataset: int | Tensor = 0) -> Tensor:
+        """x (B, T, C), dataset: the expert of all samples or (B,) int64, one each -> (B, T, C)."""
+        hidden = F.gelu(self.fc1(x))
+        shared = self.fc2(hidden)
+        if not len(self.experts):
+            return shared
+        if not isinstance(dataset, Tensor):
+            return torch.cat([shared, self.experts[dataset](hidden)], -1)
+        own = shared.new_empty(*shared.shape[:2], self.experts[0].out_features)
+        for index in dataset.unique().tolist():  # a sample passes its own expert only
+            rows = (dataset == index).nonzero()[:, 0]
+            own = own.index_copy(0, rows, self.experts[index](hidden[rows]).to(own.dtype))
+        return torch.cat([shared, own], -1)
+
+    @torch.no_grad()
+    def merged(self, index: int) -> FeedForward:
+        """The plain layer that does what this one does for data set `index`."""
+        plain = FeedForward(self.fc1.in_features, self.fc1.out_features).to(self.fc1.weight)
+        second = {
+            name: torch.cat([getattr(part, name) for part in (self.fc2, self.experts[index])])
+            for name in ("weight", "bias")
+        }
+        plain.fc1.load_state_dict(self.fc1.state_dict())
+        plain.fc2.load_state_dict(second)
+        return plain
 
 
 class Block(nn.Module):
@@ -124,23 +165,14 @@ class ViT(nn.Module):
         self.stride, self.grid = embed.stride, embed.grid(crop_size[1], crop_size[0])
         self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1] + 1, dim))
         self.patch_embed = embed
-        hidden, rates = int(dim * mlp_ratio), [drop_path * block / max(depth - 1, 1) for block in range(depth)]
-        self.blocks = nn.ModuleList(
-            Block(
-                dim,
-                attention_for(attention, dim, heads, window, block),
-                Experts(dim, hidden, experts, part) if experts else FeedForward(dim, hidden),
-                rate,
-                eps,
-            )
-            for block, rate in enumerate(rates)
-        )
+        self.blocks = nn.ModuleList()
+        for block in range(depth):
+            attn = attention_for(attention, dim, heads, window, block)
+            mlp = FeedForward(dim, int(dim * mlp_ratio), experts, part)
+            self.blocks.append(Block(dim, attn, mlp, drop_path * block / max(depth - 1, 1), eps))
         self.last_norm = nn.LayerNorm(dim, eps)
         self.knowledge_token = nn.Parameter(torch.zeros(1, 1, dim)) if knowledge_token else None
         self._kept_still: list[nn.Module] = []
-        self._initialise()
-
-    def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -189,18 +221,11 @@ class ViT(nn.Module):
         if stages > len(self.blocks):
             raise ValueError(f"{stages} stages to freeze, but the transformer has {len(self.blocks)} blocks")
         self.requires_grad_(True)
-        parts: list[nn.Module | nn.Parameter] = []
+        self._kept_still = [self.patch_embed, *self.blocks[int(released) : int(released) + stages]] * (stages >= 0)
+        parts: list[nn.Module | nn.Parameter] = [*self._kept_still, *[self.patch_embed, self.pos_embed] * ffn]
         for block in self.blocks:
-            parts += [block.attn, block.norm1] if attention else []
-            parts += [block.mlp, block.norm2] if ffn else []
-        if ffn:
-            parts += [self.patch_embed, self.pos_embed]
-        if stages >= 0:
-            first = 1 if released else 0
-            self._kept_still = [self.patch_embed, *self.blocks[first : first + stages]]
-        else:
-            self._kept_still = []
-        for part in [*parts, *self._kept_still]:
+            parts += [block.attn, block.norm1] * attention + [block.mlp, block.norm2] * ffn
+        for part in parts:
             part.requires_grad_(False)
         self.train(self.training)
 
@@ -221,16 +246,30 @@ def resample_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]
     return torch.cat([table[:, :1], cells.flatten(2).transpose(1, 2)], 1)
 
 
+def sine_positions(grid: tuple[int, int], dim: int) -> Tensor:
+    """Fixed positions (1, N, dim) of the cells of a grid (rows, columns), those of masked autoencoders: sines and
+    cosines, half of the channels for x, half for y; the longest wave is 10,000 x 2 pi cells.
+
+    Raises:
+        ValueError: `dim` is no multiple of 4.
+    """
+    if dim % 4:
+        raise ValueError(f"{dim} channels cannot hold sine and cosine of x and y; choose a multiple of 4")
+    waves = 10_000 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+    rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
+    angles = [axis.flatten()[:, None] * waves for axis in (columns, rows)]
+    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], 1)[None].float()
+
+
 def grid_of(rows: int) -> tuple[int, int]:
     """The grid (rows, columns) of a table with that many rows, slot 0 included: a square or upright 4:3.
 
     Raises:
         ValueError: neither fits.
     """
-    cells = rows - 1
-    side, quarter = math.isqrt(max(cells, 0)), math.isqrt(max(cells, 0) // 12)
-    if cells > 0 and side * side == cells:
-        return side, side
-    if cells > 0 and 12 * quarter * quarter == cells:
-        return 4 * quarter, 3 * quarter
+    cells = max(rows - 1, 0)
+    for tall, wide in ((1, 1), (4, 3)):
+        unit = math.isqrt(cells // (tall * wide))
+        if unit and unit * unit * tall * wide == cells:
+            return tall * unit, wide * unit
     raise ValueError(f"a position table of {rows} rows is neither of a square nor of an upright 4:3 grid")

@@ -1,7 +1,7 @@
 """ViTPose: a crop of one person in, a heatmap per keypoint out (Xu et al. 2022, arXiv 2204.12484, Fig. 2).
 
 A plain vision transformer (`vit.py`), a small decoder (`vitpose_heads.py`). Several data sets share the transformer and
-have a decoder each; ViTPose+ (arXiv 2212.04246) gives each a part of the feed-forward layers as well (`experts.py`).
+have a decoder each; ViTPose+ (arXiv 2212.04246) gives each a part of the feed-forward layers as well.
 
 Legend: M crops of H x W pixels, K keypoints, heatmaps h x w = H / 4 x W / 4 for the published sizes.
 """
@@ -16,10 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
-from posekit.models.experts import Experts
 from posekit.models.heatmap_decoding import crop_poses, flip_merge
-from posekit.models.masked_autoencoder import places
-from posekit.models.vit import SIZES, ViT
+from posekit.models.vit import SIZES, ViT, sine_positions
 from posekit.models.vitpose_heads import decoder_for
 from posekit.poses import Poses
 
@@ -32,30 +30,34 @@ class ViTPose(nn.Module):
         num_keypoints: K, or one K per data set.
         heatmap_stride: pixels of the crop per cell of the heatmap, a power of two below the transformer's stride.
         filters: channels inside the classic decoder.
+        freeze: arguments of `ViT.freeze`; backbone: further arguments of `ViT`.
     """
 
     def __init__(
         self,
-        backbone: ViT,
         *,
         crop_size: tuple[int, int] = (192, 256),
         num_keypoints: int | Sequence[int] = 17,
         decoder: str = "classic",
         heatmap_stride: int = 4,
         filters: int = 256,
+        freeze: dict | None = None,
+        **backbone,
     ) -> None:
         super().__init__()
-        doublings = math.log2(backbone.stride / heatmap_stride) if heatmap_stride > 0 else -1
+        vit = ViT(crop_size=crop_size, **backbone)
+        vit.freeze(**(freeze or {}))
+        doublings = math.log2(vit.stride / heatmap_stride) if heatmap_stride > 0 else -1
         if doublings < 0 or doublings != int(doublings):
             raise ValueError(
-                f"heatmaps of stride {heatmap_stride} do not come from features of stride {backbone.stride} by "
-                "doubling; choose that stride or its half, quarter, ..."
+                f"heatmaps of stride {heatmap_stride} do not come from features of stride {vit.stride} by doubling; "
+                "choose that stride or its half, quarter, ..."
             )
         keypoints = (num_keypoints,) if isinstance(num_keypoints, int) else tuple(num_keypoints)
         self.input, self.crop_size, self.stride = InputSpec(size=max(crop_size), fit="crop"), crop_size, heatmap_stride
         self.decoder, self.keypoints, self.num_keypoints = decoder, keypoints, keypoints[0]
-        self.backbone = backbone
-        heads = [decoder_for(decoder, backbone.channels, count, int(doublings), filters) for count in keypoints]
+        self.backbone = vit
+        heads = [decoder_for(decoder, vit.channels, count, int(doublings), filters) for count in keypoints]
         self.keypoint_head = heads[0]
         self.associate_keypoint_heads = nn.ModuleList(heads[1:])
 
@@ -77,38 +79,30 @@ class ViTPose(nn.Module):
         Raises:
             ValueError: a size that the stride does not divide, a data set that the model does not have.
         """
-        self._check(dataset, len(images))
+        indices = self._checked(dataset, len(images))
         features = self.backbone(images, dataset)
-        heads = self.heads
-        if len(heads) == 1:
+        if len(self.heads) == 1 or not indices:
             return {"heatmaps": self.keypoint_head(features)}
         if not isinstance(dataset, Tensor):
-            return {"heatmaps": heads[dataset](features)}
-        heatmaps = None
-        for index in dataset.unique().tolist():
-            rows = (dataset == index).nonzero()[:, 0]
-            own = heads[index](features[rows])
-            if heatmaps is None:
-                heatmaps = own.new_zeros(len(images), max(self.keypoints), *own.shape[2:])
-            heatmaps[rows, : own.shape[1]] = own
-        if heatmaps is None:  # no crops at all
-            heatmaps = self.keypoint_head(features)
+            return {"heatmaps": self.heads[dataset](features)}
+        parts = {index: self.heads[index](features[dataset == index]) for index in indices}
+        height, width = parts[indices[0]].shape[2:]
+        heatmaps = parts[indices[0]].new_zeros(len(images), max(self.keypoints), height, width)
+        for index, own in parts.items():
+            heatmaps[dataset == index, : own.shape[1]] = own
         return {"heatmaps": heatmaps}
 
-    def _check(self, dataset: int | Tensor, crops: int) -> None:
-        """One sentence for a data set that is not there."""
-        first = self.backbone.blocks[0].mlp if len(self.backbone.blocks) else None
-        experts = len(first.experts) if isinstance(first, Experts) else None
-        known = min(n for n in (experts, len(self.heads) if len(self.heads) > 1 else None, 2**31) if n is not None)
-        if isinstance(dataset, Tensor):
-            if dataset.shape != (crops,):
-                raise ValueError(f"dataset has shape {tuple(dataset.shape)}; {crops} crops need ({crops},)")
-            asked = dataset.unique().tolist()
-        else:
-            asked = [dataset]
-        wrong = [index for index in asked if not 0 <= index < known]
+    def _checked(self, dataset: int | Tensor, crops: int) -> list[int]:
+        """The numbers of the data sets in a batch, all of which the model has."""
+        if isinstance(dataset, Tensor) and dataset.shape != (crops,):
+            raise ValueError(f"dataset has shape {tuple(dataset.shape)}; {crops} crops need ({crops},)")
+        indices = dataset.unique().tolist() if isinstance(dataset, Tensor) else [dataset]
+        experts = [len(block.mlp.experts) for block in self.backbone.blocks[:1]]
+        known = [count for count in experts if count] + [len(self.heads)] * (len(self.heads) > 1)
+        wrong = [index for index in indices if index < 0 or known and index >= min(known)]
         if wrong:
-            raise ValueError(f"there is no data set {wrong[0]}; the model has {known}, numbered from 0")
+            raise ValueError(f"there is no data set {wrong[0]}; the model has {min(known)}, numbered from 0")
+        return indices
 
     @torch.no_grad()
     def decode(
@@ -162,51 +156,27 @@ def merge_experts(model: ViTPose, index: int) -> ViTPose:
 
     Same heatmaps as `model(images, dataset=index)`, no expert left. The given model is not changed.
     """
-    model._check(index, 0)
+    model._checked(index, 0)
     plain = copy.deepcopy(model)
     for block in plain.backbone.blocks:
-        if isinstance(block.mlp, Experts):
+        if len(block.mlp.experts):
             block.mlp = block.mlp.merged(index).train(block.training)
-    plain.keypoint_head = plain.heads[index] if len(plain.heads) > 1 else plain.keypoint_head
-    plain.associate_keypoint_heads = nn.ModuleList()
-    plain.keypoints = (model.keypoints[index] if len(model.keypoints) > 1 else model.num_keypoints,)
-    plain.num_keypoints = plain.keypoints[0]
+    head = index if len(model.heads) > 1 else 0
+    plain.keypoint_head, plain.associate_keypoint_heads = plain.heads[head], nn.ModuleList()
+    plain.keypoints, plain.num_keypoints = (model.keypoints[head],), model.keypoints[head]
     return plain
 
 
-def vitpose(
-    size: str = "b",
-    *,
-    num_keypoints: int | Sequence[int] = 17,
-    decoder: str = "classic",
-    crop_size: tuple[int, int] = (192, 256),
-    heatmap_stride: int = 4,
-    filters: int = 256,
-    freeze: dict | None = None,
-    **backbone,
-) -> ViTPose:
-    """ViTPose-S, -B, -L or -H: "s", "b", "l", "h".
-
-    `freeze`: arguments of `ViT.freeze`; `backbone`: further arguments of `ViT`, such as `ratio`, `attention`, `window`,
-    `experts`, `knowledge_token`, `checkpoint_blocks`, or other numbers than the size's (`depth`, `drop_path`, ...).
+def vitpose(size: str = "b", **options) -> ViTPose:
+    """ViTPose-S, -B, -L or -H: "s", "b", "l", "h"; `options` of `ViTPose`, also other numbers than the size's.
 
     Raises:
         ValueError: an unknown size, or arguments that do not fit together.
     """
     if size not in SIZES:
         raise ValueError(f"there is no ViTPose of size {size!r}; choose one of {', '.join(SIZES)}")
-    dim, depth, heads, drop_path, part = SIZES[size]
-    options = {"dim": dim, "depth": depth, "heads": heads, "drop_path": drop_path, "part": part} | backbone
-    vit = ViT(crop_size=crop_size, **options)
-    vit.freeze(**(freeze or {}))
-    return ViTPose(
-        vit,
-        crop_size=crop_size,
-        num_keypoints=num_keypoints,
-        decoder=decoder,
-        heatmap_stride=heatmap_stride,
-        filters=filters,
-    )
+    names = ("dim", "depth", "heads", "drop_path", "part")
+    return ViTPose(**dict(zip(names, SIZES[size], strict=True)) | options)
 
 
 def vitpose_tiny(**overrides) -> ViTPose:
@@ -216,11 +186,9 @@ def vitpose_tiny(**overrides) -> ViTPose:
     as a masked autoencoder's do, as sines and cosines: the published start, normal numbers of 0.02, is for weights that
     come from one; beside random patches of 0.6 it is a whisper.
     """
-    options = {
-        "dim": 128, "depth": 4, "heads": 4, "mlp_ratio": 2.0, "drop_path": 0.0, "patch": 12, "padding": 0,
-        "crop_size": (72, 96), "heatmap_stride": 3, "filters": 32, "part": 32,
-    } | overrides  # fmt: skip
-    model = vitpose("s", **options)
+    size = {"dim": 128, "depth": 4, "heads": 4, "mlp_ratio": 2.0, "drop_path": 0.0, "patch": 12, "padding": 0}
+    head = {"crop_size": (72, 96), "heatmap_stride": 3, "filters": 32, "part": 32}
+    model = vitpose("s", **size | head | overrides)
     with torch.no_grad():
-        model.backbone.pos_embed.zero_()[:, 1:] = places(model.backbone.grid, model.backbone.channels)
+        model.backbone.pos_embed.zero_()[:, 1:] = sine_positions(model.backbone.grid, model.backbone.channels)
     return model

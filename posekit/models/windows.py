@@ -57,111 +57,106 @@ class Attention(nn.Module):
         cells and are seen from every window.
         """
         if self.window is None:
-            q, k, v = self._split(self.qkv(x))
-            return self.proj(_joined(F.scaled_dot_product_attention(q, k, v)))
-        return self._windowed(x, grid)
-
-    def _windowed(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+            return self._attend(*self._split(x))
         batch, cells = len(x), grid[0] * grid[1]
         if x.shape[1] < cells:
             raise ValueError(f"{x.shape[1]} tokens are fewer than the {grid[0]} x {grid[1]} cells of the grid")
         plan = plan_windows(grid, self.window, self.shift)
-        others = x[:, cells:]
-        q, own_k, own_v = self._split(self.qkv(into_windows(x[:, :cells], plan)))  # (B n, H, L, d)
-        k, v = own_k, own_v
-        mask = None if plan.mask is None else plan.mask.to(x.device)
-        seen_everywhere = []
+        windows, others = plan.windows, x[:, cells:]
+        q, *own = self._split(into_windows(x[:, :cells], plan))  # (B n, H, L, d)
+        seen_everywhere = []  # keys and values (B, H, T, d)
         if self.pool:
             share = None if plan.share is None else plan.share.to(x)
-            seen_everywhere.append([_means(part, plan.windows, share) for part in (own_k, own_v)])
+            seen_everywhere.append([_means(part, windows, share) for part in own])
         if others.shape[1]:
-            other_q, other_k, other_v = self._split(self.qkv(others))
-            seen_everywhere.append([other_k, other_v])
+            other_q, *other = self._split(others)
+            seen_everywhere.append(other)
+        mask, (k, v) = plan.mask, own
         if seen_everywhere:
             q = q.contiguous()  # a view would keep keys and values alive that are copied below
-        for more_k, more_v in seen_everywhere:
-            k = torch.cat([k, _to_every_window(more_k, plan.windows)], 2)
-            v = torch.cat([v, _to_every_window(more_v, plan.windows)], 2)
-            if mask is not None:
-                mask = F.pad(mask, (0, more_k.shape[2]), value=True)
-        if mask is not None:
-            mask = mask[None, :, None].expand(batch, -1, -1, -1, -1).flatten(0, 1)  # (B n, 1, L, S), equal for heads
-        out = _joined(F.scaled_dot_product_attention(q, k, v, mask))
-        result = out_of_windows(self.proj(out), plan, batch)
+            for more in seen_everywhere:
+                spread = [part[:, None].expand(-1, windows, -1, -1, -1).flatten(0, 1) for part in more]
+                k, v = (torch.cat(parts, 2) for parts in zip((k, v), spread, strict=True))
+        if mask is not None:  # (B n, 1, L, S), equal for heads
+            mask = F.pad(mask.to(x.device), (0, k.shape[2] - mask.shape[2]), value=True)
+            mask = mask[None, :, None].expand(batch, -1, -1, -1, -1).flatten(0, 1)
+        result = out_of_windows(self._attend(q, k, v, mask), plan, batch)
         if others.shape[1]:
-            all_k = torch.cat([_all_cells(own_k, plan.windows), other_k], 2)
-            all_v = torch.cat([_all_cells(own_v, plan.windows), other_v], 2)
+            cells_too = [part.unflatten(0, (batch, windows)).transpose(1, 2).flatten(2, 3) for part in own]
+            k, v = (torch.cat(parts, 2) for parts in zip(cells_too, other, strict=True))
             real = None
             if plan.real is not None:
                 real = F.pad(plan.real.to(x.device).flatten(), (0, others.shape[1]), value=True)[None]
-            seen = F.scaled_dot_product_attention(other_q, all_k, all_v, real)
-            result = torch.cat([result, self.proj(_joined(seen))], 1)
+            result = torch.cat([result, self._attend(other_q, k, v, real)], 1)
         return result
 
-    def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, 3 C) -> three of (B, H, T, d)."""
-        return qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, C) -> queries, keys and values (B, H, T, d)."""
+        return self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """-> (B, T, C)."""
+        return self.proj(F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2))
 
 
 class Plan(NamedTuple):
-    """How a grid becomes windows. `mask` (n, L, L) True = may be seen, None = all may; `real` (n, L) False = padding
-    and `share` (n, L) the weight of a cell in its window's mean, both None without padding."""
+    """How a grid becomes windows: `cells` (n, L), N = padding, and `order` (N,), where each cell stands among them.
 
-    grid: tuple[int, int]
-    padded: tuple[int, int]
-    window: tuple[int, int]
-    shift: tuple[int, int]
+    `mask` (n, L, L) True = may be seen, None = all may; `real` (n, L) False = padding and `share` (n, L) the weight of
+    a cell in its window's mean, both None without padding.
+    """
+
+    cells: Tensor
+    order: Tensor
     mask: Tensor | None
     real: Tensor | None
     share: Tensor | None
 
     @property
     def windows(self) -> int:
-        return (self.padded[0] // self.window[0]) * (self.padded[1] // self.window[1])
+        return len(self.cells)
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # a plan that a prediction made serves training as well
 def plan_windows(grid: tuple[int, int], window: tuple[int, int], shift: tuple[int, int] = (0, 0)) -> Plan:
     """Windows, padding and masks for a grid (rows, columns); see the module's docstring for the rules."""
-    window = tuple(min(side, size) for side, size in zip(window, grid, strict=True))
-    padded = tuple(-(-size // side) * side for side, size in zip(window, grid, strict=True))
-    shift = tuple(s % side if size > side else 0 for s, side, size in zip(shift, window, padded, strict=True))
-    bare = Plan(grid, padded, window, shift, None, None, None)
+    tall, wide = (min(side, size) for side, size in zip(window, grid, strict=True))
+    padded = tuple(-(-size // side) * side for side, size in zip((tall, wide), grid, strict=True))
+    shift = tuple(s % side if size > side else 0 for s, side, size in zip(shift, (tall, wide), padded, strict=True))
+
+    def cut(table: Tensor) -> Tensor:
+        return table.unflatten(1, (-1, wide)).unflatten(0, (-1, tall)).transpose(1, 2).flatten(2).flatten(0, 1)
+
+    count = grid[0] * grid[1]
+    numbers = torch.arange(count).view(grid)
+    numbers = F.pad(numbers, (0, padded[1] - grid[1], 0, padded[0] - grid[0]), value=count)
+    cells = cut(numbers.roll((-shift[0], -shift[1]), (0, 1)))
     real = mask = share = None
-    if padded != grid:
-        real = into_windows(torch.ones(1, grid[0] * grid[1], 1), bare)[..., 0] > 0
-        share = real.double() / real.sum(1, keepdim=True)  # no window is padding alone, rolled or not
     if any(shift):
         # What came round from the other side of the grid is no neighbour: it belongs to another region
         rows, columns = ((torch.arange(size) + s >= size).long() for size, s in zip(padded, shift, strict=True))
-        regions = (2 * rows[:, None] + columns).flatten()[None, :, None]
-        regions = into_windows(regions, bare._replace(grid=padded, shift=(0, 0)))[..., 0]
+        regions = cut(2 * rows[:, None] + columns)
         mask = regions[:, :, None] == regions[:, None, :]
-    if real is not None:
+    if padded != grid:
+        real = cells < count
+        share = real.double() / real.sum(1, keepdim=True)  # no window is padding alone, rolled or not
         seen = real[:, None, :] if mask is None else mask & real[:, None, :]
         mask = seen | ~real[:, :, None]  # what a padded cell sees is thrown away, but must not be nothing (NaN)
-    return bare._replace(mask=mask, real=real, share=share)
+    return Plan(cells, cells.flatten().argsort()[:count], mask, real, share)
 
 
-def into_windows(cells: Tensor, plan: Plan) -> Tensor:
-    """(B, N, C) -> (B n, L, C): padded, rolled, cut."""
-    x = cells.unflatten(1, plan.grid)
-    if plan.padded != plan.grid:
-        x = F.pad(x, (0, 0, 0, plan.padded[1] - plan.grid[1], 0, plan.padded[0] - plan.grid[0]))
-    if any(plan.shift):
-        x = x.roll((-plan.shift[0], -plan.shift[1]), (1, 2))
-    x = x.unflatten(2, (-1, plan.window[1])).unflatten(1, (-1, plan.window[0])).transpose(2, 3)
-    return x.flatten(3, 4).flatten(0, 2)
+def into_windows(tokens: Tensor, plan: Plan) -> Tensor:
+    """(B, N, C) -> (B n, L, C), zeros where a window is padded."""
+    if plan.real is not None:
+        tokens = F.pad(tokens, (0, 0, 0, 1))
+    picked = tokens.index_select(1, plan.cells.flatten().to(tokens.device))
+    return picked.unflatten(1, plan.cells.shape).flatten(0, 1)
 
 
 def out_of_windows(windows: Tensor, plan: Plan, batch: int) -> Tensor:
     """The inverse of `into_windows`: (B n, L, C) -> (B, N, C)."""
-    rows, columns = (size // side for size, side in zip(plan.padded, plan.window, strict=True))
-    x = windows.unflatten(1, plan.window).unflatten(0, (batch, rows, columns)).transpose(2, 3)
-    x = x.flatten(3, 4).flatten(1, 2)
-    if any(plan.shift):
-        x = x.roll(plan.shift, (1, 2))
-    return x[:, : plan.grid[0], : plan.grid[1]].flatten(1, 2)
+    return windows.unflatten(0, (batch, plan.windows)).flatten(1, 2).index_select(1, plan.order.to(windows.device))
 
 
 def attention_for(kind: str, dim: int, heads: int, window: tuple[int, int], block: int) -> Attention:
@@ -178,23 +173,8 @@ def attention_for(kind: str, dim: int, heads: int, window: tuple[int, int], bloc
     return Attention(dim, heads, tuple(window), shift, pool=kind.endswith("pool"))
 
 
-def _joined(heads: Tensor) -> Tensor:
-    """(B, H, T, d) -> (B, T, C)."""
-    return heads.transpose(1, 2).flatten(2)
-
-
 def _means(part: Tensor, count: int, share: Tensor | None) -> Tensor:
     """Keys or values (B n, H, L, d) -> their means per window (B, H, n, d)."""
     part = part.unflatten(0, (len(part) // count, count))
     mean = part.mean(3) if share is None else torch.einsum("bnhld,nl->bnhd", part, share)
     return mean.transpose(1, 2)
-
-
-def _to_every_window(part: Tensor, count: int) -> Tensor:
-    """(B, H, T, d) -> (B n, H, T, d)."""
-    return part[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1)
-
-
-def _all_cells(part: Tensor, count: int) -> Tensor:
-    """(B n, H, L, d) -> (B, H, n L, d)."""
-    return part.unflatten(0, (len(part) // count, count)).transpose(1, 2).flatten(2, 3)

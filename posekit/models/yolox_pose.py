@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
-from posekit.models.csp_darknet import ConvBN, CSPDarknet, CSPLayer, csp_darknet, fuse_batch_norms, set_norms
 from posekit.models.pyramid import Pyramid
 from posekit.models.rtmdet import COARSEST, STRIDES, corner_priors
 from posekit.models.rtmo import GREY, RAW, decode_boxes, survivors
+from posekit.models.rtmo_pyramid import ConvBN, CSPDarknet, CSPLayer, csp_darknet, fuse_batch_norms, set_norms
 from posekit.poses import Poses, from_pixel_index
 
 SIZES = {  # factors of width and depth, input size in pixels

@@ -82,7 +82,7 @@ def capture(model: nn.Module, pixels: Tensor, mask: Tensor) -> dict[str, Tensor]
     seen, states = {}, []
 
     def keep_memory(inputs, options, out) -> None:
-        seen.update(position=inputs[1], memory=out[0], mask=~options["mask"])
+        seen.update(position=inputs[1], memory=out, mask=~options["mask"])
 
     hooks = {
         model.backbone: lambda inputs, options, out: seen.update(feature=out),

@@ -22,8 +22,8 @@ from posekit import models
 from posekit.models import checkpoints
 from posekit.models.checkpoints_rtmo import CONSTANTS, published_name
 from posekit.models.coordinate_classifier import EXPAND, GatedAttentionUnit, encode_places, sine_periods
-from posekit.models.hybrid_encoder import grid_position
 from posekit.models.rtmo import grid_priors, survivors
+from posekit.models.rtmo_pyramid import grid_position
 
 OUTPUT, PIXELS = 1e-4, 2e-3  # tolerances of network outputs (of the array's largest value) and of positions in px
 KEPT = ("x_bins", "y_bins")  # entries that the weight rule leaves as the model made them
@@ -153,7 +153,8 @@ def capture(model: nn.Module, images: Tensor) -> dict:
         return hook
 
     def keep_encoder(inputs, options, out) -> None:
-        seen.update({"neck.pos_enc": inputs[1][None], "neck.encoder_out": out})
+        dim, h, w = out.shape[1:]
+        seen.update({"neck.pos_enc": grid_position(h, w, dim)[None], "neck.encoder_out": out.flatten(2).mT})
 
     hooks = {
         model.backbone: keep("backbone.c3", "backbone.c4", "backbone.c5"),

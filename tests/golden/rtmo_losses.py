@@ -26,7 +26,6 @@ SETTINGS = {  # of simota.npz: centre, overlap behind the dynamic k
     "box_center": ("box", "oks"),
     "iou_k": ("box", "iou"),
 }
-RADIUS = 2.5
 
 
 def simota(file: Path, directory: Directory) -> Iterator[Check]:
@@ -50,12 +49,12 @@ def simota(file: Path, directory: Directory) -> Iterator[Check]:
     logits = scores.square().logit().float()[None]
     sigmas = torch.tensor(layout_for(shape[1]).sigmas, dtype=torch.float32)
     for name, (center, overlap) in SETTINGS.items():
-        inside, near = (x[0] for x in where_priors_lie(priors[:, :3], people, center, RADIUS))
+        inside, near = (x[0] for x in where_priors_lie(priors[:, :3], people, center))
         candidate = (inside | near).any(1)
         yield known.check(f"{name}.valid_mask", candidate)
         yield known.check(f"{name}.in_box_and_center", (inside & near)[candidate])
         person, matched = assign(
-            logits, boxes, keypoints, priors[:, :3], people, sigmas, center=center, dynamic_k=overlap, radius=RADIUS
+            logits, boxes, keypoints, priors[:, :3], people, sigmas, center=center, dynamic_k=overlap
         )
         taken = person[0] >= 0
         yield known.check(f"{name}.gt_inds", person[0] + 1)
