@@ -204,7 +204,7 @@ def test_given_boxes_come_from_poses_arrays_or_a_detections_file(scenes, tmp_pat
     with pytest.raises(ValueError, match="6 images need as many entries of boxes, not 5"):
         PersonCrops(scenes, poses[:5])
     path.write_text('[{"image_id": 0}]')
-    with pytest.raises(DataError, match="entry 0 has no 'score'"):
+    with pytest.raises(DataError, match="row 0 has no 'score'"):
         PersonCrops(scenes, str(path))
     path.write_text("{}")
     with pytest.raises(DataError, match="must be a list of rows .*not one dict"):
