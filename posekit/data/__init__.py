@@ -1,5 +1,4 @@
-"""Data sets, augmentation and batches. `open_dataset` is the door: drawn people, or any folder in COCO's
-format."""
+"""Data sets, augmentation and batches. `open_dataset` opens drawn people, or any folder in COCO's format."""
 
 from __future__ import annotations
 
@@ -24,14 +23,13 @@ def open_dataset(
     """The data set that `spec` names.
 
     "people", "crowd", "macaque": drawn scenes (`posekit.data.drawn.scenes.Scenes`) of `size` pixels (128) with
-    `people` = (fewest, most) in each, or as many as the style usually has; `count` pictures (12,000 for "train",
-    300 for "val"), kept in the folder `cache`. The splits never share a picture: they use the seeds 2 * seed and
-    2 * seed + 1.
+    `people` = (fewest, most) in each, or as many as the style usually has; `count` images (12,000 for "train", 300 for
+    "val"), kept in the folder `cache`. The splits never share an image: they use the seeds 2 * seed and 2 * seed + 1.
 
-    Otherwise a folder in COCO's format, or its JSON (`posekit.data.coco.CocoFolder`, which takes the
-    `options` annotations, images, layout, on_error, with_people, category, outside); `count` limits the number of
-    images. Unless told otherwise, "train" keeps only images with labelled people; `size`, `seed`, `cache` and `people`
-    do not apply. Relative paths start at the repository root, wherever a notebook runs.
+    Otherwise a folder in COCO's format, or its JSON (`posekit.data.coco.CocoFolder`, which takes the `options`
+    annotations, images, layout, on_error, with_people, category, outside); `count` limits the number of images. By
+    default "train" keeps only images with labelled people; `size`, `seed`, `cache` and `people` do not apply. Relative
+    paths start at the repository root, wherever a notebook runs.
 
     Raises:
         ValueError: an unknown spec or split, or a folder that cannot be used (`DataError`).

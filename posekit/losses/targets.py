@@ -1,4 +1,4 @@
-"""The people of a batch as one table, padded to the largest crowd, in the published RTMO's pixel-index frame.
+"""The people of a batch as one table, padded to the largest crowd, in the pixel index of the published RTMO.
 
 Shapes: B images, G people (padded), R regions (padded), K keypoints.
 """
@@ -33,7 +33,7 @@ class PaddedTargets:
 def pack_people(
     targets: list[dict[str, Tensor]], num_keypoints: int, device: torch.device | str = "cpu"
 ) -> PaddedTargets:
-    """Targets of a loader's batch (COCO's frame, px of the network input) -> `PaddedTargets` in the pixel-index frame.
+    """Targets of a loader's batch (COCO pixels of the network input) -> `PaddedTargets` in pixel index.
 
     A person without a labelled joint, or with a box under one pixel, cannot be matched by its pose; it becomes one more
     region to ignore. `visibility` 1 and 2 both count as visible. An optional `visibility_weights` (n, K) is 0 where a
@@ -42,25 +42,25 @@ def pack_people(
     Raises:
         ValueError: targets with another number of keypoints than the model.
     """
-    k = num_keypoints
+    k, rows = num_keypoints, []
     for target in targets:
-        found = target["keypoints"].shape[1] if len(target["keypoints"]) else k
-        if found != k:
+        if len(target["keypoints"]) and target["keypoints"].shape[1] != k:
             raise ValueError(
-                f"the targets have {found} keypoints, the criterion {k} sigmas; "
+                f"the targets have {target['keypoints'].shape[1]} keypoints, the criterion {k} sigmas; "
                 "build model and criterion for the data set's layout"
             )
-    lists: dict[str, list[Tensor]] = {name: [] for name in PaddedTargets.__dataclass_fields__}
-    for target in targets:
         boxes, visible = target["boxes"].reshape(-1, 4).float(), (target["visibility"].reshape(-1, k) > 0).float()
         matched = (visible.sum(1) > 0) & ((boxes[:, 2:] - boxes[:, :2]) > 1).all(1)
         annotated = target.get("visibility_weights", torch.ones_like(visible))
-        lists["boxes"].append(to_pixel_index(boxes[matched]))
-        lists["keypoints"].append(to_pixel_index(target["keypoints"].reshape(-1, k, 2).float()[matched]))
-        lists["visible"].append(visible[matched])
-        lists["annotated"].append(annotated.reshape(-1, k).float()[matched])
-        lists["areas"].append(target["areas"].reshape(-1).float()[matched])
-        lists["exists"].append(matched[matched])
         crowds = target.get("ignore", boxes[:0]).reshape(-1, 4).float()
-        lists["ignore"].append(to_pixel_index(torch.cat([crowds, boxes[~matched]])))
-    return PaddedTargets(**{name: pad_sequence(rows, batch_first=True).to(device) for name, rows in lists.items()})
+        row = {
+            "boxes": to_pixel_index(boxes[matched]),
+            "keypoints": to_pixel_index(target["keypoints"].reshape(-1, k, 2).float()[matched]),
+            "visible": visible[matched],
+            "annotated": annotated.reshape(-1, k).float()[matched],
+            "areas": target["areas"].reshape(-1).float()[matched],
+            "exists": matched[matched],
+            "ignore": to_pixel_index(torch.cat([crowds, boxes[~matched]])),
+        }
+        rows.append(row)
+    return PaddedTargets(**{name: pad_sequence([row[name] for row in rows], True).to(device) for name in rows[0]})
