@@ -102,7 +102,7 @@ def test_the_picture_follows_the_keypoint(seed):
     chosen = [step[0] for step in steps if rng.random() < 0.6]
     matrix = transforms.compose(*chosen)
     warped = transforms.warp(image, matrix, new)[..., 0].astype(float)
-    expected = transforms.transform_points(matrix, np.array([x, y]))
+    (expected,) = transforms.transform_points(matrix, np.array([[x, y]]))
     if not (10 < expected[0] < new[0] - 10 and 10 < expected[1] < new[1] - 10):
         return
     rows, columns = np.mgrid[: new[1], : new[0]] + 0.5
@@ -360,7 +360,7 @@ def test_without_padding_value_nothing_is_filled():
     image, target = np.full((50, 100, 3), 200, np.uint8), make_target(np.zeros((0, 17, 2)))
     picture, moved, _ = Augment("none", size=(64, 96))(image, target, np.random.default_rng(0))
     assert picture.shape == (48, 96, 3) and moved["size"].tolist() == [96, 48]
-    picture, _ = Augment("none", size=(24, 96))(image, target, np.random.default_rng(0))
+    picture, _, _ = Augment("none", size=(24, 96))(image, target, np.random.default_rng(0))
     assert picture.shape == (24, 48, 3)
 
 

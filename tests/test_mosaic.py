@@ -112,7 +112,7 @@ def test_labelled_joints_of_the_own_picture_map_back(seed, policy):
     original = transforms.transform_points(back, target["keypoints"][:1])  # the own person comes first
     if len(original) and np.abs(original - data.middles[index]).max() < 1e-3:
         return
-    x, y = transforms.transform_points(transforms.invert(back), data.middles[index][0])
+    ((x, y),) = transforms.transform_points(transforms.invert(back), data.middles[index][:1])
     outside = not (2 < x < 126 and 2 < y < 126)
     around = image[max(int(y) - 1, 0) : int(y) + 2, max(int(x) - 1, 0) : int(x) + 2]
     assert outside or around.min() < 200  # cut off at its pane's border, at most a pixel away

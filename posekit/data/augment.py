@@ -165,40 +165,45 @@ def _pick(values: Sequence[int], rng: np.random.Generator) -> int:
     return values[rng.integers(len(values))]
 
 
-def move_people(
-    target: Mapping[str, np.ndarray],
-    size: tuple[int, int],
-    steps: Sequence[tuple[np.ndarray, tuple[float, float, float, float]]],
-    flip_order: np.ndarray | None = None,
-) -> dict[str, np.ndarray]:
-    """`keypoints`, `visibility`, `boxes` and `ignore` of a target on an image of `size` = (width, height), moved.
+Steps = Sequence[tuple[np.ndarray, np.ndarray]]  # matrices, and the regions x0, y0, x1, y1 that they move into
 
-    `steps`: matrices (2, 3), each with the region x0, y0, x1, y1 that it moves into: what leaves it is cut off, a joint
-    outside has visibility 0. `flip_order` (K,): the keypoint permutation if the steps mirror; None = as it is. Joints
-    are first brought into the image (annotators click slightly outside it), as in POET's released code.
+
+def move_people(
+    target: Mapping[str, np.ndarray], size: np.ndarray, steps: Steps, flip_order: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """`keypoints`, `visibility` and `boxes` of n people, moved; what leaves a region is cut off, joints get v = 0.
+
+    `size`: (width, height) of the image. `steps`: matrices (2, 3) and regions (4,). All three may be of each person:
+    (n, 1, 2), (n, 2, 3), (n, 4). `flip_order` (K,): the keypoint permutation where the steps mirror; None = as it is.
+    Joints are first brought into the image (annotators click slightly outside it), as in POET's released code.
     """
-    points, boxes, ignore = np.clip(target["keypoints"], 0, size), target["boxes"], target["ignore"]
-    visibility, mirrored = target["visibility"], False
+    points, inside, mirrored = np.clip(target["keypoints"], 0, size), True, False
     for matrix, region in steps:
-        low, high = np.array(region[:2], float), np.array(region[2:], float)
+        low, high = region[..., None, :2], region[..., None, 2:]
         points = transforms.transform_points(matrix, points)
         # A thousandth of a pixel of tolerance: a point on the border must not vanish by rounding.
-        inside = ((points >= low - 1e-3) & (points <= high + 1e-3)).all(2)
-        visibility = np.where(inside, visibility, 0).astype(np.uint8)
-        limits = np.tile(low, 2), np.tile(high, 2)
-        boxes = transforms.transform_boxes(matrix, boxes).clip(*limits)
-        ignore = transforms.transform_boxes(matrix, ignore).clip(*limits)
+        inside &= ((points >= low - 1e-3) & (points <= high + 1e-3)).all(2)
         mirrored ^= transforms.determinant(matrix) < 0
+    visibility = np.where(inside, target["visibility"], 0).astype(np.uint8)
     points = np.where(visibility[..., None] > 0, np.clip(points, low, high), 0).astype(np.float32)
-    if mirrored and flip_order is not None:
-        points, visibility = points[:, flip_order], visibility[:, flip_order]
-    ignore = ignore.astype(np.float32)
-    return {
-        "keypoints": points,
-        "visibility": visibility,
-        "boxes": boxes.astype(np.float32),
-        "ignore": ignore[(ignore[:, 2:] > ignore[:, :2]).all(1)],
-    }
+    if flip_order is not None:
+        points = np.where(mirrored[..., None, None], points[:, flip_order], points)
+        visibility = np.where(mirrored[..., None], visibility[:, flip_order], visibility)
+    return {"keypoints": points, "visibility": visibility, "boxes": move_boxes(target["boxes"], steps)}
+
+
+def move_boxes(boxes: np.ndarray, steps: Steps) -> np.ndarray:
+    """Boxes (n, 4) moved, float32, see `move_people`; what leaves a region is cut off."""
+    for matrix, region in steps:
+        corners = transforms.transform_boxes(matrix, boxes).reshape(-1, 2, 2)
+        boxes = corners.clip(region[..., None, :2], region[..., None, 2:]).reshape(-1, 4)
+    return boxes.astype(np.float32)
+
+
+def move_regions(regions: np.ndarray, steps: Steps) -> np.ndarray:
+    """Regions to ignore, moved as boxes; without those of which nothing is left."""
+    moved = move_boxes(regions, steps)
+    return moved[(moved[:, 2:] > moved[:, :2]).all(1)]
 
 
 def transform_target(
@@ -213,12 +218,13 @@ def transform_target(
 
     `flip_order`: see `move_people`. `cut`: drop people without a seen joint.
     """
-    moved = move_people(target, old_size, [(matrix, (0, 0, *size))], flip_order)
-    moved["areas"] = (target["areas"] * abs(transforms.determinant(matrix))).astype(np.float32)
+    steps = [(matrix, np.array([0, 0, *size], float))]
+    moved = move_people(target, np.array(old_size), steps, flip_order)
+    moved["areas"] = (target["areas"] * np.float32(abs(transforms.determinant(matrix)))).astype(np.float32)
     if cut:
         seen = (moved["visibility"] == 2).any(1)
         moved |= {name: moved[name][seen] for name in ("keypoints", "visibility", "boxes", "areas")}
-    return moved | {"size": np.array(size)}
+    return moved | {"ignore": move_regions(target["ignore"], steps), "size": np.array(size)}
 
 
 def coarse_dropout(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

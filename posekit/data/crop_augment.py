@@ -106,7 +106,7 @@ class CropAugment:
             "keypoints": np.where(visibility[..., None] > 0, points, 0).astype(np.float32),
             "visibility": visibility,
             "boxes": boxes.astype(np.float32),
-            "areas": (target["areas"] * abs(transforms.determinant(matrix))).astype(np.float32),
+            "areas": (target["areas"] * np.float32(abs(transforms.determinant(matrix)))).astype(np.float32),
             "ignore": np.zeros((0, 4), np.float32),
             "size": np.array(self.crop_size),
             "heatmaps": heatmaps[0],

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from posekit.data import transforms
-from posekit.data.augment import find_policy, hsv_jitter, move_people
+from posekit.data.augment import find_policy, hsv_jitter, move_people, move_regions
 from posekit.data.images import DataError
 from posekit.layouts import COCO, Layout
 from posekit.protocols import PoseDataset
@@ -268,15 +268,16 @@ def paint(image: np.ndarray, pane: Pane) -> None:
 
 def merge(panes: list[Pane], frame: tuple[int, int], flip_order: np.ndarray) -> dict[str, np.ndarray]:
     """The people of all panes in one target of the frame (width, height); see `Mosaic` for who is left out."""
-    parts = []
-    for pane in panes:
-        steps = [(pane.place, pane.window), (pane.view, (0, 0, *frame))]
-        part = move_people(pane.target, pane.image.shape[1::-1], steps, flip_order)
-        growth = abs(transforms.determinant(pane.place) * transforms.determinant(pane.view))
-        part["areas"] = (pane.target["areas"].astype(float) * growth).astype(np.float32)
-        parts.append(part)
-    merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    sides = merged["boxes"][:, 2:] - merged["boxes"][:, :2]
-    keep = (merged["visibility"] > 0).any(1) & (sides > 1).all(1)
-    kept = {name: merged[name][keep] for name in ("keypoints", "visibility", "boxes", "areas")}
-    return merged | kept | {"size": np.array(frame)}
+    names = ("keypoints", "visibility", "boxes", "areas", "ignore")
+    target = {name: np.concatenate([pane.target[name] for pane in panes]) for name in names}
+    people, crowds = (np.repeat(range(len(panes)), [len(p.target[name]) for p in panes]) for name in names[3:])
+    place, view = np.stack([pane.place for pane in panes]), np.stack([pane.view for pane in panes])
+    window, whole = np.array([pane.window for pane in panes], float), np.array([0, 0, *frame], float)
+    sizes = np.array([[pane.image.shape[1::-1]] for pane in panes])
+    moved = move_people(target, sizes[people], [(place[people], window[people]), (view[people], whole)], flip_order)
+    growth = abs(transforms.determinant(place) * transforms.determinant(view))
+    moved["areas"] = (target["areas"] * growth[people]).astype(np.float32)
+    sides = moved["boxes"][:, 2:] - moved["boxes"][:, :2]
+    keep = (moved["visibility"] > 0).any(1) & (sides > 1).all(1)
+    ignore = move_regions(target["ignore"], [(place[crowds], window[crowds]), (view[crowds], whole)])
+    return {name: values[keep] for name, values in moved.items()} | {"ignore": ignore, "size": np.array(frame)}

@@ -79,8 +79,8 @@ def letterbox(
 
 def compose(*steps: np.ndarray) -> np.ndarray:
     """One matrix for the steps, the first one applied first; without any, the one that changes nothing."""
-    total = np.eye(2, 3)
-    for step in steps:
+    total, *rest = steps or (np.eye(2, 3),)
+    for step in rest:
         total = step[:, :2] @ total
         total[:, 2] += step[:, 2]
     return total
@@ -93,19 +93,19 @@ def invert(matrix: np.ndarray) -> np.ndarray:
 
 
 def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (..., 2) moved by the matrix, float64."""
-    return points @ matrix[:, :2].T + matrix[:, 2]
+    """Points (..., P, 2) moved by matrices (2, 3) or (..., 2, 3), float64."""
+    return points @ matrix[..., :2].swapaxes(-1, -2) + matrix[..., None, :, 2]
 
 
 def transform_boxes(matrix: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Boxes (n, 4): the upright box around the four moved corners. A turned box grows."""
+    """Boxes (n, 4) moved by matrices (2, 3) or (n, 2, 3): upright around the moved corners, so a turned box grows."""
     corners = transform_points(matrix, boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2))
     return np.concatenate([corners.min(1), corners.max(1)], axis=1)
 
 
-def determinant(matrix: np.ndarray) -> float:
-    """How much areas grow, < 0 for a mirror image."""
-    return float(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])
+def determinant(matrix: np.ndarray) -> np.ndarray:
+    """How much areas grow by matrices (..., 2, 3), < 0 for a mirror image."""
+    return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
 
 
 def size_with_aspect_ratio(width: int, height: int, shortest: int, longest: int | None = None) -> tuple[int, int]:
@@ -141,9 +141,10 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: i
             smooth = cv2.INTER_AREA if min(abs(a), d) < 0.5 else cv2.INTER_LINEAR
             image = cv2.resize(image, size, interpolation=smooth)
         return cv2.flip(image, 1) if mirrored else image
-    image, step = average(image, shrinkage(image, matrix))
-    mode = cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT
-    matrix = opencv_matrix(compose(step, matrix))
+    if (factor := shrinkage(image, matrix)) > 1:
+        image, step = average(image, factor)
+        matrix = compose(step, matrix)
+    mode, matrix = cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT, opencv_matrix(matrix)
     return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=mode, borderValue=(border or 0,) * 3)
 
 
