@@ -18,6 +18,8 @@ from posekit.losses.rtmdet import RtmdetCriterion
 from posekit.losses.simcc import SimccCriterion
 from posekit.losses.yolox_pose import YoloxPoseCriterion, product_logit
 from posekit.models.associative_embedding import flip_test
+from posekit.models.checkpoints import load_weights
+from posekit.models.checkpoints_baselines import ours_of
 from posekit.models.part_affinity import LIMBS, assemble
 from posekit.models.tag_grouping import MODES, Grouping, group
 from posekit.poses import Poses
@@ -305,3 +307,36 @@ def test_a_baseline_trains_and_is_evaluated(name, tmp_path):
     if name == "rtmdet_tiny":  # top-down models take its boxes
         options = {"images": 4, "folder": tmp_path / "two", "boxes": str(tmp_path / "run")}
         assert evaluate_run("data/weights/vitpose_tiny", report=lambda _: None, **options)["images"] == 4
+
+
+PUBLISHED_NAMES = {  # of mmpose and mmdet
+    "ae_r50_stride4": ("backbone.layer4.2.bn3.weight", "keypoint_head.deconv_layers.6.weight"),
+    "ae_hrnet_w32": ("backbone.transition1.1.0.0.weight", "backbone.stage4.2.fuse_layers.0.3.1.running_var"),
+    "ae_higherhrnet_w32": ("keypoint_head.final_layers.0.bias", "keypoint_head.deconv_layers.0.4.0.bn2.weight"),
+    "simple_baseline_r50": ("backbone.conv1.weight", "keypoint_head.final_layer.bias"),
+    "rtmpose_t": ("backbone.stage4.1.conv1.conv.weight", "head.gau.ln.g", "head.gau.res_scale.scale"),
+    "rtmdet_nano": ("backbone.stage1.0.depthwise_conv.conv.weight", "bbox_head.cls_convs.0.1.pointwise_conv.bn.bias"),
+    "yolox_pose_s": ("backbone.stem.conv.conv.weight", "head.head_module.out_obj.0.weight"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_NAMES)
+def test_published_names_have_their_place(name):
+    with torch.device("meta"):
+        model = models.build(name)
+    for published in PUBLISHED_NAMES[name]:
+        assert ours_of(type(model).__name__, published) in model.state_dict(), published
+
+
+def test_published_colours_change_places():
+    model = models.build("rtmdet_tiny")
+    state = {name.replace("head.", "bbox_head.", 1): value for name, value in model.state_dict().items()}
+    stem = "backbone.stem.0.conv.weight"
+    state[stem] = state[stem].flip(1)
+    fresh = models.build("rtmdet_tiny")
+    load_weights(fresh, state)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(fresh.state_dict()[name], value)
+    del state[stem]
+    with pytest.raises(ValueError, match="backbone.stem.0.conv.weight"):
+        load_weights(fresh, state)

@@ -1,5 +1,5 @@
-"""Published weights into our models: POET's own files, DETR's as a start, ResNet-50 backbones; RTMO's and ViTPose's are
-translated in files of their own.
+"""Published weights into our models: POET's own files, DETR's as a start, ResNet-50 backbones; RTMO's, ViTPose's
+and the baselines' are translated in files of their own.
 
 Our POET uses the names of the published state dicts (`transformer.encoder.layers.0.self_attn.in_proj_weight`,
 `backbone.0.body.conv1.weight`, ...), so a POET file loads as it is. What can differ is the size, and then the error
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from posekit.models import checkpoints_baselines as baselines
 from posekit.models import checkpoints_rtmo as rtmo
 from posekit.models import checkpoints_vitpose as vitpose
 from posekit.models.checkpoint_files import Source, misfits, open_source, shapes_of, size_difference
@@ -44,8 +45,9 @@ def load_weights(model: nn.Module, source: Source) -> None:
         return vitpose.load_vitpose(model, source)
     state, label = open_source(source)
     own = model.state_dict()
-    if rtmo.is_published(state):
+    if rtmo.is_published(state) and rtmo.is_rtmo(own):
         state = rtmo.from_published(state)
+    state = baselines.from_published(model, state) or state
     state = _without_counters(rtmo.without_bins(state), own)
     differ = misfits(own, state)
     if not differ:
