@@ -19,8 +19,16 @@ def pose(box=BOX, v=2, k=17):
 
 
 def person(image, number, k=17, v=2, **changes):
-    row = {"id": number, "image_id": image, "category_id": 1, "iscrowd": 0, "bbox": list(BOX), "area": 3600.0,
-           "num_keypoints": k if v else 0, "keypoints": pose(k=k, v=v)}  # fmt: skip
+    row = {
+        "id": number,
+        "image_id": image,
+        "category_id": 1,
+        "iscrowd": 0,
+        "bbox": list(BOX),
+        "area": 3600.0,
+        "num_keypoints": k if v else 0,
+        "keypoints": pose(k=k, v=v),
+    }
     return {key: value for key, value in (row | changes).items() if value is not ...}  # ... takes a field away
 
 

@@ -22,7 +22,6 @@ from posekit.data.augment import (
 )
 from posekit.layouts import COCO, layout_for
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "poet_targets.json").read_text())
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -150,51 +149,6 @@ def test_resize_rule(width, height, shortest):
 )
 def test_resize_rule_values(before, shortest, longest, after):
     assert transforms.size_with_aspect_ratio(*before, shortest, longest) == after
-
-
-def golden_target():
-    rows = [row for row in GOLDEN["annotations"] if not row["iscrowd"]]
-    triples = np.array([row["keypoints"] for row in rows]).reshape(-1, 17, 3)
-    return make_target(triples[..., :2], triples[..., 2])
-
-
-def golden_steps(name):
-    """(matrix, size, flip order, cut) of a published step."""
-    width, height = GOLDEN["image_wh"]
-    step = GOLDEN["steps"][name]
-    top, left, crop_height, crop_width = GOLDEN["steps"]["crop"]["region_top_left_height_width"]
-    limits = GOLDEN["steps"]["resize"]["size"], GOLDEN["steps"]["resize"]["max_size"]
-    flip, cropping = transforms.hflip(width), transforms.crop(left, top)
-    if name in ("prepared", "identity"):
-        return transforms.compose(), (width, height), None, False
-    if name == "hflip":
-        return flip, (width, height), COCO.flip, False
-    if name == "crop":
-        return cropping, (crop_width, crop_height), None, True
-    if name == "rotate":
-        return transforms.rotate(step["angle_degrees"], width, height), (width, height), None, False
-    if name == "resize":
-        size = transforms.size_with_aspect_ratio(width, height, *limits)
-        return transforms.resize(width, height, *size), size, None, False
-    size = transforms.size_with_aspect_ratio(crop_width, crop_height, *limits)
-    turning = transforms.rotate(step["angle_degrees"], width, height)
-    resizing = transforms.resize(crop_width, crop_height, *size)
-    return transforms.compose(flip, turning, cropping, resizing), size, COCO.flip, True
-
-
-@pytest.mark.parametrize("name", list(GOLDEN["steps"]))
-def test_released_geometry(name):
-    matrix, size, flip_order, cut = golden_steps(name)
-    ours = transform_target(golden_target(), matrix, tuple(GOLDEN["image_wh"]), size, flip_order, cut)
-    step = GOLDEN["steps"][name]
-    rows = np.array(step["target"])
-    assert [size[1], size[0]] == step["size_hw"]
-    assert len(ours["keypoints"]) == len(rows)
-    triples = rows[:, 3:].reshape(-1, 17, 3)
-    seen = triples[..., 2] == 1
-    assert ((ours["visibility"] == 2) == seen).all()
-    published = rows[:, None, :2] + triples[..., :2]
-    assert np.abs(ours["keypoints"] - published)[seen].max() < 2e-3
 
 
 def test_people_after_a_cut_and_after_a_rotation():

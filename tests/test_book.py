@@ -27,8 +27,9 @@ def test_notebook_keeps_the_rules(path):
 # What a sentence made by code may not say: it would stand beside any numbers (until one verdict function stands).
 JUDGEMENT = re.compile(
     r"\b(better|worse|helps?|hurts?|sharper|smoother|wider|hope|direction|machinery|flat|clearly|roughly|verdict|still|"
-    r"as in the paper|as the paper says)\b", re.IGNORECASE,
-)  # fmt: skip
+    r"as in the paper|as the paper says)\b",
+    re.IGNORECASE,
+)
 
 
 @pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem[0] in "34"], ids=lambda path: path.stem)
@@ -42,8 +43,24 @@ def test_sentences_made_by_code_state_numbers_and_no_judgement(path):
 def test_the_studies_in_the_readme_are_the_committed_ones():
     rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if " ± " in line]
     said = set(re.findall(r"\d+\.\d ± \d+\.\d", " ".join(rows)))
-    tables = [ROOT / f"figures/reference/{stem}.csv" for stem in ("rtmo_table3", *(f"vitpose_{name}" for name in (
-        "scaling", "decoders", "pretraining", "resolution", "finetuning", "datasets", "distillation")))]  # fmt: skip
+    tables = [
+        ROOT / f"figures/reference/{stem}.csv"
+        for stem in (
+            "rtmo_table3",
+            *(
+                f"vitpose_{name}"
+                for name in (
+                    "scaling",
+                    "decoders",
+                    "pretraining",
+                    "resolution",
+                    "finetuning",
+                    "datasets",
+                    "distillation",
+                )
+            ),
+        )
+    ]
     measured = " ".join(table.read_text(encoding="utf-8") for table in tables)
     assert len(said) > 10 and {number for number in said if number not in measured} == set()
 

@@ -23,10 +23,21 @@ from posekit.layouts import layout_for
 
 @pytest.mark.parametrize(
     "pair",
-    ["left_eye right_eye", "Right-ankle Left-ankle", "L_Eye R_Eye", "leftEye rightEye", "eyeL eyeR",
-     "eye_left eye_right", "l-paw r-paw", "LKnee RKnee", "lwrist rwrist", "lefteye righteye", "LEFT_EAR RIGHT_EAR",
-     "eye.r eye.l"],
-)  # fmt: skip
+    [
+        "left_eye right_eye",
+        "Right-ankle Left-ankle",
+        "L_Eye R_Eye",
+        "leftEye rightEye",
+        "eyeL eyeR",
+        "eye_left eye_right",
+        "l-paw r-paw",
+        "LKnee RKnee",
+        "lwrist rwrist",
+        "lefteye righteye",
+        "LEFT_EAR RIGHT_EAR",
+        "eye.r eye.l",
+    ],
+)
 def test_left_and_right_are_recognised(pair):
     layout = layout_for([*pair.split(), "nose"])
     assert layout.flip.tolist() == [1, 0, 2] and len({*layout.colours}) == 3
@@ -192,11 +203,13 @@ def plain(data):
 
 
 MUTATIONS = {
-    "image_id": (str, float), "category_id": (str, float, lambda value: None),
+    "image_id": (str, float),
+    "category_id": (str, float, lambda value: None),
     "iscrowd": (str, bool, lambda value: None),
-    "id": (str, lambda value: "x", lambda value: 3), "bbox": (lambda value: None, lambda value: [0, 0, 0, 0]),
+    "id": (str, lambda value: "x", lambda value: 3),
+    "bbox": (lambda value: None, lambda value: [0, 0, 0, 0]),
     "keypoints": (lambda value: [value[i : i + 3] for i in range(0, len(value), 3)], lambda value: None),
-}  # fmt: skip
+}
 
 
 @settings(max_examples=40, deadline=None)

@@ -249,9 +249,12 @@ def test_data_sets_with_other_keypoints_train_together(scenes):
             points = np.random.default_rng(i).uniform(10, 50, (1, 14, 2)).astype(np.float32)
             box = np.float32([[5, 5, 55, 60]])
             return {
-                "keypoints": points, "visibility": np.full((1, 14), 2, np.uint8), "boxes": box,
-                "areas": np.float32([900]), "ignore": np.zeros((0, 4), np.float32),
-            }  # fmt: skip
+                "keypoints": points,
+                "visibility": np.full((1, 14), 2, np.uint8),
+                "boxes": box,
+                "areas": np.float32([900]),
+                "ignore": np.zeros((0, 4), np.float32),
+            }
 
     both = ConcatDataset([PersonCrops(scenes), PersonCrops(Crowd())])
     augment = CropAugment("vitpose", crop_size=(48, 64), others=(CROWDPOSE,))

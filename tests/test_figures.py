@@ -24,9 +24,11 @@ def scene(rng, n=3, queries=6, size=96):
     visibility[:, 0] = 2
     low, high = keypoints[:n].min(1), keypoints[:n].max(1)
     target = {
-        "keypoints": keypoints[:n].astype(np.float32), "visibility": visibility,
-        "boxes": np.concatenate([low, high], 1), "areas": (high - low).prod(1),
-    }  # fmt: skip
+        "keypoints": keypoints[:n].astype(np.float32),
+        "visibility": visibility,
+        "boxes": np.concatenate([low, high], 1),
+        "areas": (high - low).prod(1),
+    }
     scores = np.sort(rng.uniform(0, 1, queries))[::-1]
     poses = Poses(
         keypoints.astype(np.float32),

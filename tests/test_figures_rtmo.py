@@ -151,8 +151,12 @@ def test_rows_are_relative_to_the_person(seen):
     truth = found.poses.keypoints[2] + [3.0, -1.0]
     visibility = np.zeros((1, 17), np.uint8)
     visibility[0, [4, 7]] = 2, 1
-    target = {"keypoints": truth[None], "visibility": visibility, "areas": np.array([400.0]),
-              "boxes": np.array([[0, 0, 20, 20.0]])}  # fmt: skip
+    target = {
+        "keypoints": truth[None],
+        "visibility": visibility,
+        "areas": np.array([400.0]),
+        "boxes": np.array([[0, 0, 20, 20.0]]),
+    }
     rows = heatmaps.joint_rows(found, target, COCO.sigmas)
     assert rows.joint.tolist() == [4, 7] and rows.visibility.tolist() == [2, 1]
     pairs, who, oks = heatmaps.match_to_annotation(found, target, COCO.sigmas)
@@ -202,8 +206,14 @@ def test_a_verdict_needs_seeds_that_stay_apart():
     one = pd.DataFrame([run(*proposed, 0, 0.2), run("CC", "MLE", 0, 0.1)])
     sentence, rows = verdicts.against_proposed(one, KEYS, proposed)
     assert "no verdict" in sentence and rows.verdict.tolist() == ["–"] and rows.difference.tolist() == ["-10.0"]
-    two = [run(*proposed, 1, 0.24), run("CC", "MLE", 1, 0.21), run("Regression", "OKS", 0, 0.1),
-           run("Regression", "OKS", 1, 0.15), run("CC+DBA", "MLE", 0, 0.3), run("CC+DBA", "MLE", 1, 0.31)]  # fmt: skip
+    two = [
+        run(*proposed, 1, 0.24),
+        run("CC", "MLE", 1, 0.21),
+        run("Regression", "OKS", 0, 0.1),
+        run("Regression", "OKS", 1, 0.15),
+        run("CC+DBA", "MLE", 0, 0.3),
+        run("CC+DBA", "MLE", 1, 0.31),
+    ]
     sentence, rows = verdicts.against_proposed(pd.concat([one, pd.DataFrame(two)]), KEYS, proposed)
     words = rows.set_index("decoding").verdict
     assert words["CC"] == "within the spread"

@@ -14,12 +14,27 @@ from posekit import models
 from posekit.models.windows import KINDS, Attention
 
 ROWS = {
-    "scaling": 4, "decoders": 12, "pretraining": 4, "resolution": 6, "attention": 6, "finetuning": 3, "datasets": 6,
-    "distillation": 4, "sota": 24, "statements": 22,
-}  # fmt: skip
+    "scaling": 4,
+    "decoders": 12,
+    "pretraining": 4,
+    "resolution": 6,
+    "attention": 6,
+    "finetuning": 3,
+    "datasets": 6,
+    "distillation": 4,
+    "sota": 24,
+    "statements": 22,
+}
 STUDIES = [name for name in ROWS if name not in ("sota", "statements")]
-SOURCES = {"Abstract", "summary of the paper", "released README", "released configuration", "released log",
-           "third party", "unverified"}  # fmt: skip
+SOURCES = {
+    "Abstract",
+    "summary of the paper",
+    "released README",
+    "released configuration",
+    "released log",
+    "third party",
+    "unverified",
+}
 DATA = "drawn people, crops of 96 x 72 px"
 
 
@@ -51,8 +66,15 @@ def test_every_published_number_says_where_it_comes_from(name):
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_same_network_has_the_same_number_in_every_study(name):
-    one = {"scaling": "ViTPose-B", "decoders": "classic", "pretraining": "ImageNet-1k", "resolution": "256x192",
-           "finetuning": "all trained", "datasets": "COCO", "distillation": "none"}  # fmt: skip
+    one = {
+        "scaling": "ViTPose-B",
+        "decoders": "classic",
+        "pretraining": "ImageNet-1k",
+        "resolution": "256x192",
+        "finetuning": "all trained",
+        "datasets": "COCO",
+        "distillation": "none",
+    }
     table = tables.read_paper(f"vitpose_{name}")
     if name == "attention":  # the only study at stride 8, and nobody has checked it
         assert table.source.eq("unverified").all() and table.AP.idxmax() == 0
@@ -83,8 +105,11 @@ def test_ours_stand_in_columns_of_their_own_and_seeds_are_averaged(paper):
     table = tables.study_table(paper, ours, "full").set_index("variant")
     assert table[tables.OURS + "AP"].tolist() == ["51.0 ± 1.4", "40.0", *["not run"] * 4, "30.0"]
     assert table.loc["full", [tables.OURS + name for name in ("seeds", "steps", "memory, MB", "GMAC")]].tolist() == [
-        "0, 1", "1,500", "120", "0.037",
-    ]  # fmt: skip
+        "0, 1",
+        "1,500",
+        "120",
+        "0.037",
+    ]
     assert table.loc["minimal", tables.PAPER + "AP"] == "–"
     assert tables.OURS + "ms" not in table and tables.PAPER + "GMAC" not in table  # nobody measured them
     assert not table[tables.PAPER + "AP"].str.contains("51.0|40.0").any()
@@ -99,8 +124,13 @@ def test_verdicts_need_seeds_that_stay_apart_and_equal_budgets(paper):
     ours += [run("pool", seed, 0.60 + 0.01 * seed) for seed in (0, 1)] + [run("shift+pool", 0, 0.3, steps=500)]
     table = tables.study_table(paper, ours, "full").set_index("variant")
     assert table[tables.OURS + "verdict"].tolist() == [
-        "compared with", "below on every seed", "within the spread", "above on every seed", "other budget", "",
-    ]  # fmt: skip
+        "compared with",
+        "below on every seed",
+        "within the spread",
+        "above on every seed",
+        "other budget",
+        "",
+    ]
     assert table.loc["window", tables.OURS + "difference"] == "-10.5"
     assert table.loc["shift+pool", tables.OURS + "difference"] == ""
     single = [run("full", 0, 0.5), run("window", 0, 0.1)]
@@ -147,8 +177,12 @@ def points():
 
 
 def partial(trainings=("without half-body", "with half-body")):
-    rows = [(name, seed, share, 0.7 * share + 0.02 * i * (1 + seed) if share > 0.1 else np.nan, int(200 * share))
-            for i, name in enumerate(trainings) for seed in (0, 1) for share in (0.1, 0.5, 0.9)]  # fmt: skip
+    rows = [
+        (name, seed, share, 0.7 * share + 0.02 * i * (1 + seed) if share > 0.1 else np.nan, int(200 * share))
+        for i, name in enumerate(trainings)
+        for seed in (0, 1)
+        for share in (0.1, 0.5, 0.9)
+    ]
     return pd.DataFrame(rows, columns=["training", "seed", "share", "AP", "people"]).assign(kept="upper", AP_whole=0.7)
 
 
@@ -213,8 +247,16 @@ def test_a_token_is_followed_through_every_kind_of_attention(attention):
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 4), st.integers(1, 4), st.booleans(), st.booleans(),
-       st.integers(0, 1), st.integers(0, 999))  # fmt: skip
+@given(
+    st.integers(1, 7),
+    st.integers(1, 7),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 1),
+    st.integers(0, 999),
+)
 def test_weights_times_values_are_what_attention_returns(rows, columns, tall, wide, shift, pool, others, seed):
     torch.manual_seed(seed)
     attention = Attention(8, 2, (tall, wide), (tall // 2, wide // 2) if shift else (0, 0), pool)

@@ -28,8 +28,10 @@ def words(fig):
 def whole(fig, stem, folder):
     """Nothing leaves the page, and the figure can be saved."""
     assert [path.suffix for path in style.save(fig, stem, pd.DataFrame({"x": [1]}), folder, "footer")] == [
-        ".svg", ".png", ".csv",
-    ]  # fmt: skip
+        ".svg",
+        ".png",
+        ".csv",
+    ]
     fig.draw_without_rendering()
     drawn, page = fig.get_tightbbox(), fig.get_size_inches()
     assert drawn.min.min() >= -0.02 and (drawn.max <= page + 0.02).all()

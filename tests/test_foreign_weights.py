@@ -122,11 +122,14 @@ def test_tensors_that_no_weights_are(tmp_path, value, words):
 @pytest.mark.parametrize(
     ("model", "name"),
     [
-        ("rtmo_tiny", "backbone.stem.conv.conv.weight"), ("rtmo_tiny", "head.out_kpt_vis.0.weight"),
-        ("vitpose_tiny", "backbone.pos_embed"), ("vitpose_tiny", "backbone.patch_embed.proj.weight"),
-        ("poet_tiny", "query_embed.weight"), ("poet_tiny", "transformer.encoder.layers.0.linear1.weight"),
+        ("rtmo_tiny", "backbone.stem.conv.conv.weight"),
+        ("rtmo_tiny", "head.out_kpt_vis.0.weight"),
+        ("vitpose_tiny", "backbone.pos_embed"),
+        ("vitpose_tiny", "backbone.patch_embed.proj.weight"),
+        ("poet_tiny", "query_embed.weight"),
+        ("poet_tiny", "transformer.encoder.layers.0.linear1.weight"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("load_into", [checkpoints.load_weights, checkpoints.start_from])
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (1, 2, 3, 4, 5)])
 def test_entries_of_another_shape_than_their_names_say(built, model, name, load_into, shape):

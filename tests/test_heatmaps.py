@@ -128,8 +128,10 @@ def test_damaged_heatmaps_are_named():
     with pytest.raises(ValueError, match="keypoint 2 of crop 1 holds NaN"):
         locate(maps)
     for arguments, sentence in (
-        ({"method": "best"}, "method is 'best'"), ({"style": "other"}, "style is 'other'"), ({"kernel": 4}, "4 cells"),
-    ):  # fmt: skip
+        ({"method": "best"}, "method is 'best'"),
+        ({"style": "other"}, "style is 'other'"),
+        ({"kernel": 4}, "4 cells"),
+    ):
         with pytest.raises(ValueError, match=sentence):
             locate(np.zeros((1, 1, 4, 4)), **arguments)
     with pytest.raises(ValueError, match="not \\(3, 4, 4\\)"):

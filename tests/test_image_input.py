@@ -22,10 +22,15 @@ from posekit.layouts import LAYOUTS
 SCENE = np.random.default_rng(0).integers(0, 255, (6, 4, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)  # 48 x 32
 # How an upright scene is stored so that a viewer that obeys the orientation shows it upright (EXIF 2.3, table 6)
 STORED = {
-    1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a), 7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: np.rot90(a, -1),
-}  # fmt: skip
+}
 FORMATS = {".jpg": {"quality": 100, "subsampling": 0}, ".png": {}, ".webp": {"lossless": True}, ".tif": {}}
 
 
@@ -40,9 +45,18 @@ def write_folder(root, images):
     """COCO's format: images (file name, width, height) with a person each; the pictures are not written."""
     rows = [{"id": i, "file_name": name, "width": w, "height": h} for i, (name, w, h) in enumerate(images, 1)]
     people = [
-        {"id": i, "image_id": i, "category_id": 1, "iscrowd": 0, "bbox": [2, 2, 20, 20], "area": 200,
-         "num_keypoints": 17, "keypoints": [5, 5, 2] * 17} for i in range(1, len(rows) + 1)
-    ]  # fmt: skip
+        {
+            "id": i,
+            "image_id": i,
+            "category_id": 1,
+            "iscrowd": 0,
+            "bbox": [2, 2, 20, 20],
+            "area": 200,
+            "num_keypoints": 17,
+            "keypoints": [5, 5, 2] * 17,
+        }
+        for i in range(1, len(rows) + 1)
+    ]
     category = {"id": 1, "name": "person", "keypoints": list(LAYOUTS["coco"].keypoints)}
     (root / "images").mkdir(exist_ok=True)
     content = {"images": rows, "annotations": people, "categories": [category]}
@@ -86,13 +100,27 @@ def pil(array, mode=None):
 @pytest.mark.parametrize(
     "deep",
     [
-        pil(RAMP), pil(RAMP.astype(">u2")), pil(RAMP.astype(np.int32)), pil(RAMP.astype(np.float32)),
-        pil(EIGHT[..., 0], "I"), pil(EIGHT[..., 0], "F"), pil((RAMP / 65535).astype(np.float32)),
-        RAMP, RAMP.astype(np.int64), RAMP[..., None], RAMP[..., None].repeat(3, 2), EIGHT[..., 0], EIGHT[..., :1],
-        EIGHT.astype(np.float32), EIGHT / 255, EIGHT.astype(np.int64), (EIGHT / 255).astype(np.float16),
-        np.dstack([EIGHT, np.full(RAMP.shape, 7, np.uint8)]), EIGHT.tolist(),
+        pil(RAMP),
+        pil(RAMP.astype(">u2")),
+        pil(RAMP.astype(np.int32)),
+        pil(RAMP.astype(np.float32)),
+        pil(EIGHT[..., 0], "I"),
+        pil(EIGHT[..., 0], "F"),
+        pil((RAMP / 65535).astype(np.float32)),
+        RAMP,
+        RAMP.astype(np.int64),
+        RAMP[..., None],
+        RAMP[..., None].repeat(3, 2),
+        EIGHT[..., 0],
+        EIGHT[..., :1],
+        EIGHT.astype(np.float32),
+        EIGHT / 255,
+        EIGHT.astype(np.int64),
+        (EIGHT / 255).astype(np.float16),
+        np.dstack([EIGHT, np.full(RAMP.shape, 7, np.uint8)]),
+        EIGHT.tolist(),
     ],
-)  # fmt: skip
+)
 def test_any_depth_becomes_the_same_eight_bits(deep):
     got = as_array(deep)
     assert got.dtype == np.uint8

@@ -21,12 +21,26 @@ def test_every_row_of_the_paper_is_there(stem, rows):
 def test_values_as_printed():
     one = tables.read_paper("poet_table1").set_index("method")
     assert one.loc["POET-R50", ["stride", "params_m", "AP", "APM", "APL", "ARL"]].tolist() == [
-        32, 41.3, 53.6, 42.5, 68.1, 75.7,
-    ]  # fmt: skip
+        32,
+        41.3,
+        53.6,
+        42.5,
+        68.1,
+        75.7,
+    ]
     person_lab = one.loc["PersonLab"]
     assert person_lab[["AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"]].tolist() == [
-        66.5, 88.0, 72.6, 62.4, 72.3, 71.0, 90.3, 76.6, 66.1, 77.7,
-    ]  # fmt: skip
+        66.5,
+        88.0,
+        72.6,
+        62.4,
+        72.3,
+        71.0,
+        90.3,
+        76.6,
+        66.1,
+        77.7,
+    ]
     assert "34.00" in one.loc["AE + R50", "note"] and "val2017" in one.loc["AE + R50", "note"]
     assert tables.read_paper("poet_table2").AP.tolist() == [48.5, 48.5, 48.2, 47.9, 47.0]
     three = tables.read_paper("poet_table3")

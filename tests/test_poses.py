@@ -13,9 +13,11 @@ from posekit.poses import Poses, boxes_around
 def poses(n=3, k=17, seed=0) -> Poses:
     rng = np.random.default_rng(seed)
     return Poses(
-        rng.uniform(0, 100, (n, k, 2)).astype(np.float32), rng.random((n, k)).astype(np.float32),
-        rng.random(n).astype(np.float32), centers=rng.uniform(0, 100, (n, 2)).astype(np.float32),
-    )  # fmt: skip
+        rng.uniform(0, 100, (n, k, 2)).astype(np.float32),
+        rng.random((n, k)).astype(np.float32),
+        rng.random(n).astype(np.float32),
+        centers=rng.uniform(0, 100, (n, 2)).astype(np.float32),
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)

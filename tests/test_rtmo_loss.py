@@ -27,8 +27,13 @@ PRIORS = torch.cat(
         for s in (16, 32)
     ]
 )
-NOBODY = {"keypoints": torch.zeros(0, K, 2), "visibility": torch.zeros(0, K), "boxes": torch.zeros(0, 4),
-          "areas": torch.zeros(0), "ignore": torch.zeros(0, 4)}  # fmt: skip
+NOBODY = {
+    "keypoints": torch.zeros(0, K, 2),
+    "visibility": torch.zeros(0, K),
+    "boxes": torch.zeros(0, 4),
+    "areas": torch.zeros(0),
+    "ignore": torch.zeros(0, 4),
+}
 
 
 def crowd(seed=0, n=3, keypoints=K):
@@ -40,9 +45,11 @@ def crowd(seed=0, n=3, keypoints=K):
     visibility[:, 0] = 2
     return {
         "keypoints": torch.tensor(low[:, None] + rng.uniform(0, 1, (n, keypoints, 2)) * size[:, None]).float(),
-        "visibility": torch.tensor(visibility), "boxes": torch.tensor(np.hstack([low, low + size])).float(),
-        "areas": torch.tensor(0.53 * size.prod(1)).float(), "ignore": torch.zeros(0, 4),
-    }  # fmt: skip
+        "visibility": torch.tensor(visibility),
+        "boxes": torch.tensor(np.hstack([low, low + size])).float(),
+        "areas": torch.tensor(0.53 * size.prod(1)).float(),
+        "ignore": torch.zeros(0, 4),
+    }
 
 
 class Exact(torch.nn.Module):
@@ -80,11 +87,14 @@ def outputs_for(targets, seed=0, noise=8.0):
         poses.append(people["keypoints"][who] - 0.5)
     boxes, poses = torch.stack(boxes), torch.stack(poses)
     return {
-        "cls_logits": around(torch.zeros(boxes.shape[:2]), 1.0), "boxes": around(boxes, noise / 4),
+        "cls_logits": around(torch.zeros(boxes.shape[:2]), 1.0),
+        "boxes": around(boxes, noise / 4),
         "box_raw": around(encode_boxes(boxes.flatten(0, 1), PRIORS.repeat(len(boxes), 1)).view(boxes.shape), 0.1),
-        "vis_logits": around(torch.zeros(poses.shape[:3]), 1.0), "proxy_keypoints": around(poses, noise),
-        "pose_features": around(poses.flatten(2), noise / 4), "priors": PRIORS,
-    }  # fmt: skip
+        "vis_logits": around(torch.zeros(poses.shape[:3]), 1.0),
+        "proxy_keypoints": around(poses, noise),
+        "pose_features": around(poses.flatten(2), noise / 4),
+        "priors": PRIORS,
+    }
 
 
 def criterion(classifier=None, **options):
@@ -158,9 +168,15 @@ def test_the_batch_is_assigned_as_the_rule_says_person_by_person(center, dynamic
     targets = [crowd(seed + b, n) for b, n in enumerate(counts)]
     outputs = {n: x.detach() if torch.is_tensor(x) else x for n, x in outputs_for(targets, seed, noise=3).items()}
     person, overlap = assign(
-        outputs["cls_logits"], outputs["boxes"], outputs["proxy_keypoints"], PRIORS, pack_people(targets, K), SIGMAS,
-        center=center, dynamic_k=dynamic_k,
-    )  # fmt: skip
+        outputs["cls_logits"],
+        outputs["boxes"],
+        outputs["proxy_keypoints"],
+        PRIORS,
+        pack_people(targets, K),
+        SIGMAS,
+        center=center,
+        dynamic_k=dynamic_k,
+    )
     for b, target in enumerate(targets):
         given_ = (outputs[name][b] for name in ("cls_logits", "boxes", "proxy_keypoints"))
         owner, similarity, clear = plain_simota(*given_, target, center, dynamic_k)
@@ -328,8 +344,13 @@ def test_stages_switch_the_published_weights():
     first = {"loss_cls": 1, "loss_bbox": 5, "loss_oks": 30, "loss_vis": 1, "loss_mle": 0.01}
     assert criterion(**PUBLISHED["coco_m"]).weights == first
     assert criterion(**PUBLISHED["coco_m"], stage=2, auxiliary=True).weights == {
-        "loss_cls": 2, "loss_bbox": 5, "loss_oks": 10, "loss_vis": 1, "loss_mle": 5, "loss_bbox_aux": 1,
-    }  # fmt: skip
+        "loss_cls": 2,
+        "loss_bbox": 5,
+        "loss_oks": 10,
+        "loss_vis": 1,
+        "loss_mle": 5,
+        "loss_bbox_aux": 1,
+    }
     assert criterion(**PUBLISHED["paper"]).weights["loss_mle"] == 5
     with pytest.raises(ValueError, match="stage is 3; RTMO trains in the stages 1 and 2"):
         criterion(stage=3)

@@ -65,10 +65,14 @@ def test_outputs_have_the_documented_shapes(decoding, features, keypoints, cells
     outputs = model(torch.rand(2, 3, 64, 96))
     shapes = {name: tuple(value.shape) for name, value in outputs.items()}
     assert shapes == {
-        "cls_logits": (2, cells), "boxes": (2, cells, 4), "box_raw": (2, cells, 4), "priors": (cells, 3),
-        "vis_logits": (2, cells, keypoints), "pose_features": (2, cells, 128),
+        "cls_logits": (2, cells),
+        "boxes": (2, cells, 4),
+        "box_raw": (2, cells, 4),
+        "priors": (cells, 3),
+        "vis_logits": (2, cells, keypoints),
+        "pose_features": (2, cells, 128),
         "proxy_keypoints": (2, cells, keypoints, 2),
-    }  # fmt: skip
+    }
     people = model.classifier(outputs["pose_features"][0], outputs["boxes"][0], outputs["priors"][:, :2])
     shapes = {name: tuple(value.shape) for name, value in people.items()}
     expected = {"keypoints": (cells, keypoints, 2)}

@@ -250,9 +250,12 @@ def test_lazy_data_set_keeps_the_contract():
     shapes = {k: (v.shape, v.dtype.name) for k, v in target.items()}
     assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
     assert shapes == {
-        "keypoints": ((n, 17, 2), "float32"), "visibility": ((n, 17), "uint8"), "boxes": ((n, 4), "float32"),
-        "areas": ((n,), "float32"), "ignore": ((0, 4), "float32"),
-    }  # fmt: skip
+        "keypoints": ((n, 17, 2), "float32"),
+        "visibility": ((n, 17), "uint8"),
+        "boxes": ((n, 4), "float32"),
+        "areas": ((n,), "float32"),
+        "ignore": ((0, 4), "float32"),
+    }
     canvas = draw("people", 3, 2, 64)[1]
     np.testing.assert_allclose(target["keypoints"], canvas["keypoints"] / 8)
     np.testing.assert_allclose(target["areas"], canvas["areas"] / 64)

@@ -52,8 +52,13 @@ class Dots:
             visibility[0, 2] = 0
         boxes = np.concatenate([keypoints.min(1) - 6, keypoints.max(1) + 6], 1)
         empty = np.zeros((0, 4))
-        return {"keypoints": keypoints, "visibility": visibility, "boxes": boxes, "areas": np.full(2, 3000.0),
-                "ignore": empty}  # fmt: skip
+        return {
+            "keypoints": keypoints,
+            "visibility": visibility,
+            "boxes": boxes,
+            "areas": np.full(2, 3000.0),
+            "ignore": empty,
+        }
 
     @property
     def ground_truth(self):
@@ -86,8 +91,11 @@ class Seer(nn.Module):
 
 def columns(rows):
     keypoints = np.array([row["keypoints"] for row in rows], float).reshape(len(rows), -1, 3)[..., :2]
-    return {"image_id": [row["image_id"] for row in rows], "keypoints": keypoints,
-            "score": [row["score"] for row in rows]}  # fmt: skip
+    return {
+        "image_id": [row["image_id"] for row in rows],
+        "keypoints": keypoints,
+        "score": [row["score"] for row in rows],
+    }
 
 
 def theirs(truth, rows):
@@ -158,8 +166,14 @@ def test_bins_refuse_what_they_cannot_sort(crowd):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.floats(-50, 50), st.floats(-50, 50), st.floats(0.4, 300), st.floats(0.4, 300), st.floats(0.01, 1),
-       st.sampled_from(visible_share.KEPT))  # fmt: skip
+@given(
+    st.floats(-50, 50),
+    st.floats(-50, 50),
+    st.floats(0.4, 300),
+    st.floats(0.4, 300),
+    st.floats(0.01, 1),
+    st.sampled_from(visible_share.KEPT),
+)
 def test_a_cut_keeps_its_share_to_a_pixel(x, y, width, height, share, kept):
     boxes = np.array([[x, y, x + width, y + height]] * 2)
     before, left = boxes.copy(), visible_share.cut(boxes, share, kept)
@@ -289,11 +303,15 @@ def test_models_that_find_people_themselves_are_refused():
 
 def rows(seeds=(0, 1), gain=0.1):
     return pd.DataFrame(
-        [(name, seed, kept, share, 0.6 * share + gain * i * (1 - share) + 0.01 * seed, 0.6, 50)
-         for i, name in enumerate(("whole", "half")) for seed in seeds for kept in ("upper", "lower")
-         for share in (0.25, 0.5, 1.0)],
+        [
+            (name, seed, kept, share, 0.6 * share + gain * i * (1 - share) + 0.01 * seed, 0.6, 50)
+            for i, name in enumerate(("whole", "half"))
+            for seed in seeds
+            for kept in ("upper", "lower")
+            for share in (0.25, 0.5, 1.0)
+        ],
         columns=["training", "seed", "kept", "share", "AP", "AP_whole", "people"],
-    )  # fmt: skip
+    )
 
 
 def test_the_figure_has_a_column_per_kept_side_and_its_sentences_need_seeds():

@@ -41,9 +41,15 @@ def test_agrees_with_transformers(simple, experts):
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     ours = vitpose(
-        "s", dim=48, depth=2, heads=3, crop_size=(96, 128), decoder="simple" if simple else "classic",
-        experts=experts if experts > 1 else 0, part=16,
-    ).eval()  # fmt: skip
+        "s",
+        dim=48,
+        depth=2,
+        heads=3,
+        crop_size=(96, 128),
+        decoder="simple" if simple else "classic",
+        experts=experts if experts > 1 else 0,
+        part=16,
+    ).eval()
     checkpoints.load_weights(ours, theirs.state_dict())
     images, dataset = torch.randn(3, 3, 128, 96), torch.tensor([0, 5, 3])
     with torch.inference_mode():

@@ -76,8 +76,10 @@ def test_cases_take_what_a_study_changes():
 def test_every_case_is_measured_in_a_process_of_its_own():
     small = {"depth": 1, "dim": 32, "heads": 2}
     frozen = small | {"freeze": {"attention": True}}
-    cases = [vitpose_cost.Case("size", "vitpose_tiny", name, options, crops=2) for name, options in
-             (("whole", small), ("frozen", frozen))]  # fmt: skip
+    cases = [
+        vitpose_cost.Case("size", "vitpose_tiny", name, options, crops=2)
+        for name, options in (("whole", small), ("frozen", frozen))
+    ]
     seen = []
     rows = vitpose_cost.cost_rows(cases, repeats=1, report=seen.append).set_index("variant")
     assert len(seen) == 2 and (rows.threads == 1).all() and (rows.window == "").all()

@@ -18,8 +18,13 @@ def words(fig):
 
 
 COSTS = pd.DataFrame({"variant": ["narrow", "tiny"], "per_s": [740.0, 390.0], "threads": [1, 1]})
-RUNS = runs(("narrow", 0, 0.2, 300, 0.19), ("narrow", 1, 0.3, 300, 0.19), ("tiny", 0, 0.4, 300, 0.67),
-            ("tiny", 1, 0.9, 20, 0.67), ("wide", 0, 0.5, 300, 1.5))  # fmt: skip
+RUNS = runs(
+    ("narrow", 0, 0.2, 300, 0.19),
+    ("narrow", 1, 0.3, 300, 0.19),
+    ("tiny", 0, 0.4, 300, 0.67),
+    ("tiny", 1, 0.9, 20, 0.67),
+    ("wide", 0, 0.5, 300, 1.5),
+)
 
 
 def test_marks_follow_a_number_of_the_paper_into_any_column():

@@ -37,9 +37,15 @@ def person(number: int, image: int, **more) -> dict:
     rng = np.random.default_rng(number)
     points = np.column_stack([rng.integers(2, W - 2, 17), rng.integers(2, H - 2, 17), rng.integers(0, 3, 17)])
     return {
-        "id": number, "image_id": image, "category_id": 1, "iscrowd": 0, "bbox": [2, 2, W - 4, H - 4],
-        "area": 900.5, "num_keypoints": int((points[:, 2] > 0).sum()), "keypoints": points.ravel().tolist(),
-    } | more  # fmt: skip
+        "id": number,
+        "image_id": image,
+        "category_id": 1,
+        "iscrowd": 0,
+        "bbox": [2, 2, W - 4, H - 4],
+        "area": 900.5,
+        "num_keypoints": int((points[:, 2] > 0).sum()),
+        "keypoints": points.ravel().tolist(),
+    } | more
 
 
 def truth(crowdpose: bool = False) -> dict:
@@ -143,12 +149,23 @@ def image_files() -> list[tuple[str, bytes]]:
     exif[0x0112] = 6
     deep = SCENE[..., 0].astype(np.uint16) * 257
     made = [
-        (".jpg", SCENE, {"quality": 90, "exif": exif}), (".jpg", SCENE, {"progressive": True}), (".png", SCENE, {}),
-        (".png", deep, {}), (".png", SCENE, {"exif": exif}), (".tif", SCENE, {}), (".tif", SCENE, {"exif": exif}),
-        (".tif", SCENE, {"compression": "tiff_lzw"}), (".tif", SCENE, {"compression": "tiff_adobe_deflate"}),
-        (".tif", deep, {}), (".gif", SCENE, {}), (".bmp", SCENE, {}), (".webp", SCENE, {"exif": exif}),
-        (".ppm", SCENE, {}), (".jp2", SCENE, {}), (".avif", SCENE, {}),
-    ]  # fmt: skip
+        (".jpg", SCENE, {"quality": 90, "exif": exif}),
+        (".jpg", SCENE, {"progressive": True}),
+        (".png", SCENE, {}),
+        (".png", deep, {}),
+        (".png", SCENE, {"exif": exif}),
+        (".tif", SCENE, {}),
+        (".tif", SCENE, {"exif": exif}),
+        (".tif", SCENE, {"compression": "tiff_lzw"}),
+        (".tif", SCENE, {"compression": "tiff_adobe_deflate"}),
+        (".tif", deep, {}),
+        (".gif", SCENE, {}),
+        (".bmp", SCENE, {}),
+        (".webp", SCENE, {"exif": exif}),
+        (".ppm", SCENE, {}),
+        (".jp2", SCENE, {}),
+        (".avif", SCENE, {}),
+    ]
     files = []
     for suffix, pixels, options in made:
         buffer = io.BytesIO()

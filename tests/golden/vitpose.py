@@ -28,9 +28,24 @@ from posekit.training.recipes import RECIPES
 OUTPUT = 2e-5  # suggested by the reference: largest absolute difference of features and heatmaps
 ATTENTION = {"dim", "heads", "H", "W", "window", "shift", "keys", "stored", "input_seed"}
 NETWORK = {  # options of a network in the manifest; `size` and `labels`: the crop and the number of keypoints
-    "hidden", "embed_dim", "layers", "depth", "heads", "num_heads", "ratio", "experts", "part", "layer_norm_eps",
-    "simple", "size", "labels", "dataset_index", "input_seed", "input_shape", "state_dict",
-}  # fmt: skip
+    "hidden",
+    "embed_dim",
+    "layers",
+    "depth",
+    "heads",
+    "num_heads",
+    "ratio",
+    "experts",
+    "part",
+    "layer_norm_eps",
+    "simple",
+    "size",
+    "labels",
+    "dataset_index",
+    "input_seed",
+    "input_shape",
+    "state_dict",
+}
 # Our names as transformers spells them; a query, key and value there are one tensor here
 TRANSFORMERS = (
     (r"^backbone\.pos_embed$", "backbone.embeddings.position_embeddings"),
