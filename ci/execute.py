@@ -206,7 +206,7 @@ def execute(
 
 
 def _execute(notebook, output: Path, parameters, time_limit, stream, makes) -> dict[str, object]:
-    print(f"{output.stem} | started", file=sys.stderr)
+    say(f"{output.stem} | started")
     unfinished = output.parent / "unfinished" / output.name
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     stop, error, start, cpu = _Stop(), None, time.monotonic(), _children_cpu()
@@ -247,6 +247,11 @@ def _execute(notebook, output: Path, parameters, time_limit, stream, makes) -> d
     return cost
 
 
+def say(sentence: str) -> None:
+    """A line of its own on stderr, also where several notebooks run at once: print writes text and newline apart."""
+    sys.stderr.write(sentence + "\n")
+
+
 def _children_cpu() -> float | None:
     """CPU seconds of finished child processes; Windows does not count them."""
     if sys.platform == "win32":
@@ -279,7 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
     except NotebookError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{Path(options.output).stem} | done in {cost['wall_seconds']:.0f} s", file=sys.stderr)
+    say(f"{Path(options.output).stem} | done in {cost['wall_seconds']:.0f} s")
     return 0
 
 

@@ -295,7 +295,7 @@ def test_a_run_of_an_older_version_is_the_same_run(tmp_path):
         (lambda: prepare(small_rtmo(loss_options={"mle": "mine"})), "mle is 'mine'; choose one of"),
         (lambda: prepare(small_rtmo(size=72)), "multiples of 32"),
         (lambda: prepare(small_rtmo(backbone_steps=5)), "backbone_steps"),
-        (lambda: prepare(small(model="rtmdet_nano")), "there is no training for the model"),
+        (lambda: prepare(small(model="hourglass_104")), "there is no training for the model"),
     ],
 )
 def test_wrong_recipes_give_a_sentence(call, words):
