@@ -16,16 +16,9 @@ from torch import Tensor, nn
 from posekit.input_spec import InputSpec
 from posekit.models.pyramid import Pyramid
 from posekit.models.rtmdet import COARSEST, STRIDES, corner_priors
-from posekit.models.rtmo import GREY, RAW, decode_boxes, survivors
+from posekit.models.rtmo import GREY, RAW, SIZES, decode_boxes, survivors
 from posekit.models.rtmo_pyramid import ConvBN, CSPDarknet, CSPLayer, csp_darknet, fuse_batch_norms, set_norms
 from posekit.poses import Poses, from_pixel_index
-
-SIZES = {  # factors of width and depth, input size in pixels
-    "t": (0.375, 0.33, 416),
-    "s": (0.5, 0.33, 640),
-    "m": (0.75, 0.67, 640),
-    "l": (1.0, 1.0, 640),
-}
 
 
 class PoseHead(nn.Module):
