@@ -73,7 +73,6 @@ class AssociativeEmbeddingCriterion(nn.Module):
 
     Targets are those of whole images (COCO's frame, pixels of the network input); joints outside and `ignore` regions
     do not count. `stride`: pixels per cell of the tags. `sigma`: of the Gaussians, in cells of each map.
-    # differs from paper: the released configuration weights the tags a thousandth of the heatmaps, the text equally.
     """
 
     def __init__(

@@ -125,7 +125,7 @@ def openpose_coco(pretrained: bool = False, **overrides) -> OpenPose:
 
 
 def openpose_tiny(**overrides) -> OpenPose:
-    """For images of 128 pixels on two CPU cores: three stages of 3 x 3 convolutions, 0.5 M parameters.
+    """For images of 128 pixels on two CPU cores: three stages of 3 x 3 convolutions, 0.6 M parameters.
 
     # differs from paper: batch norms in the trunk, which starts from random weights.
     """

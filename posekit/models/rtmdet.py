@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
 from posekit.models.pyramid import Pyramid
+from posekit.models.rtmo import check_sides, survivors
 from posekit.models.rtmo_pyramid import ConvBN, SpatialPyramid, fuse_batch_norms, set_norms
 from posekit.poses import Poses
 
@@ -154,10 +155,7 @@ class RTMDet(nn.Module):
             ValueError: a height or width that is not a multiple of 32.
         """
         height, width = images.shape[2:]
-        if height % COARSEST or width % COARSEST:
-            raise ValueError(
-                f"RTMDet needs images whose height and width are multiples of {COARSEST}, not {height} x {width}"
-            )
+        check_sides("RTMDet", height, width)
         logits, sides = self.head(self.neck(self.backbone(images)))
         priors = corner_priors(height, width, images.device)
         sides = sides.float() * priors[:, 2:]
@@ -178,8 +176,6 @@ class RTMDet(nn.Module):
 
         image_sizes (B, 2) = (width, height) without padding. `layer` is not used: there is one.
         """
-        from posekit.models.rtmo import survivors
-
         scores, boxes = outputs["cls_logits"].sigmoid(), outputs["boxes"]
         image, cell = survivors(scores, boxes, score_threshold, nms_iou, max_people)
         sizes = torch.as_tensor(image_sizes, dtype=boxes.dtype, device=boxes.device)[image].repeat(1, 2)

@@ -136,11 +136,7 @@ class RTMO(nn.Module):
             ValueError: a height or width that is not a multiple of 32.
         """
         height, width = images.shape[2:]
-        if height % COARSEST or width % COARSEST:
-            raise ValueError(
-                f"RTMO needs images whose height and width are multiples of {COARSEST}, not {height} x {width}; "
-                "resize or pad them"
-            )
+        check_sides("RTMO", height, width)
         proxies = self.training if proxies is None else proxies
         raw = self.head(self.neck(self.backbone(images)), proxies)
         raw = {name: value.float() for name, value in raw.items()}  # bf16 has no room for pixels
@@ -210,6 +206,15 @@ class RTMO(nn.Module):
             if isinstance(module, RepVGG):
                 module.fuse()
         return fused.requires_grad_(False)
+
+
+def check_sides(model: str, height: int, width: int) -> None:
+    """Raises ValueError for images that the coarsest stride does not divide."""
+    if height % COARSEST or width % COARSEST:
+        raise ValueError(
+            f"{model} needs images whose height and width are multiples of {COARSEST}, not {height} x {width}; "
+            "resize or pad them"
+        )
 
 
 def grid_priors(sizes: list[tuple[int, int]], strides: list[int], device: torch.device | None = None) -> Tensor:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
 from posekit.models.pyramid import Pyramid
-from posekit.models.rtmdet import COARSEST, STRIDES, corner_priors
-from posekit.models.rtmo import GREY, RAW, SIZES, decode_boxes, survivors
+from posekit.models.rtmdet import STRIDES, corner_priors
+from posekit.models.rtmo import GREY, RAW, SIZES, check_sides, decode_boxes, survivors
 from posekit.models.rtmo_pyramid import ConvBN, CSPDarknet, CSPLayer, csp_darknet, fuse_batch_norms, set_norms
 from posekit.poses import Poses, from_pixel_index
 
@@ -82,11 +82,7 @@ class YOLOXPose(nn.Module):
             ValueError: a height or width that is not a multiple of 32.
         """
         height, width = images.shape[2:]
-        if height % COARSEST or width % COARSEST:
-            raise ValueError(
-                f"YOLOX-Pose needs images whose height and width are multiples of {COARSEST}, not {height} x {width}; "
-                "resize or pad them"
-            )
+        check_sides("YOLOX-Pose", height, width)
         raw = {name: value.float() for name, value in self.head(self.neck(self.backbone(images))).items()}
         priors = corner_priors(height, width, images.device)
         places, stride = priors[:, :2], priors[:, 2:]
