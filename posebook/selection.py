@@ -24,7 +24,7 @@ class Subset:
 
     @property
     def ground_truth(self) -> dict:
-        """The annotations of these pictures alone, as COCO has them."""
+        """The annotations of these images alone, as COCO has them."""
         whole, chosen = self.whole.ground_truth, set(self.ids)
         images = [row for row in whole["images"] if row["id"] in chosen]
         return whole | {"images": images, "annotations": [r for r in whole["annotations"] if r["image_id"] in chosen]}
@@ -40,7 +40,7 @@ class Subset:
 
 
 def by_picture(matches: pd.DataFrame) -> pd.DataFrame:
-    """Mean OKS of the labelled people of each picture, best first: image_id, oks, people."""
+    """Mean OKS of the labelled people of each image, best first: image_id, oks, people."""
     people = matches[matches.labelled > 0].groupby("image_id", as_index=False)
     table = people.agg(oks=("oks", "mean"), people=("oks", "size"))
     return table.sort_values(["oks", "image_id"], ascending=[False, True], ignore_index=True)
@@ -66,9 +66,9 @@ def examples(files, count: int = 4, people: int = 2) -> tuple[list[tuple], list[
 
 
 def crowded(data, people: int = 4, first: int = 0) -> int:
-    """Index of the first picture from `first` on with `people` people (or the nearest number, if none has).
+    """Index of the first image from `first` on with `people` people (or the nearest number, if none has).
 
-    A picture to look into: chosen by its annotation, not by how well a model does on it.
+    An image to look into: chosen by its annotation, not by how well a model does on it.
     """
     counts = np.array([len(data.target(i)["areas"]) for i in range(len(data))])
     off = np.abs(np.roll(counts, -first) - people)

@@ -7,7 +7,7 @@ def sliders(draw, **controls) -> None:
     """Shows controls (ipywidgets) and, whenever one is moved, `draw(**values)` below them.
 
     Until then nothing is drawn. `ipywidgets.interact` draws at once, and programs that execute a notebook without a
-    browser may wait for ever for the picture that it sends to and fro.
+    browser may wait for ever for the image that it sends to and fro.
     """
     from IPython.display import display
     from ipywidgets import Output, VBox

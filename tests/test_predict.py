@@ -175,7 +175,7 @@ def test_the_readme_tells_the_truth(tmp_path, monkeypatch):
     text = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
     code = text.split("```python\n")[1].split("```")[0]
     picture = open_dataset("people", "val", count=1).image(0)
-    cv2.imwrite(str(tmp_path / "picture.jpg"), picture[..., ::-1])
+    cv2.imwrite(str(tmp_path / "photo.jpg"), picture[..., ::-1])
     monkeypatch.chdir(tmp_path)
     said = {}
     exec(code, said)

@@ -210,7 +210,7 @@ def test_beyond_the_cut_is_black_and_before_it_nothing_changes(kept):
     people = visible_share.whole_bodies(data)
     left = visible_share.cut(people.boxes, 0.5, kept)
     crops, matrices = visible_share.crop_cuts(model, data, people, left)
-    plain, _ = visible_share.crop_boxes(model, data, people.pictures, left)
+    plain, _ = visible_share.crop_boxes(model, data, people.image_index, left)
     black = (crops == 0).all(-1)
     assert black.any() and ((crops == plain) | black[..., None]).all()
     axis = int(kept != "side")
@@ -243,7 +243,7 @@ def test_whole_people_are_chosen_evenly_and_only_they():
     data = Dots(lost=(0, 1))
     assert len(visible_share.whole_bodies(data)) == 10 and len(visible_share.whole_bodies(data, 0.6)) == 12
     few = visible_share.whole_bodies(data, people=3)
-    assert few.pictures.tolist() == [0, 3, 5] and few.labelled.all()
+    assert few.image_index.tolist() == [0, 3, 5] and few.labelled.all()
     with pytest.raises(ValueError, match="nobody in dots has 110% of the joints labelled: lower `least`"):
         visible_share.whole_bodies(data, 1.1)
 

@@ -1,4 +1,4 @@
-"""Where POET looks: reference points, detecting queries, attention maps over the picture (POET, Figure 7).
+"""Where POET looks: reference points, detecting queries, attention maps over the image (POET, Figure 7).
 
 `Maps` holds one forward pass with its attention, so that a slider only indexes it. Points and boxes are in COCO pixels
 of the image. A map is the mean over the heads. h x w image tokens, Q queries, K keypoints.
@@ -24,9 +24,9 @@ REGIONS = {
 
 @dataclass
 class Maps:
-    """The attention of one picture.
+    """The attention of one image.
 
-    `outputs`: of `POET.forward(..., attention=True)`; `target`: the batch's dict of this picture (its `size` and
+    `outputs`: of `POET.forward(..., attention=True)`; `target`: the batch's dict of this image (its `size` and
     `to_original`); `input_size`: (width, height) of the network input with its padding; `row`: place in the batch.
     """
 
@@ -38,11 +38,11 @@ class Maps:
     def encoder(self, point, layer: int = -1) -> np.ndarray:
         """(h, w): what the token under `point` (x, y) attends to in an encoder layer."""
         weights = self.outputs["encoder_attention"][layer, self.row].float().mean(0)
-        return self._over_picture(weights[self.token(point)])
+        return self._over_image(weights[self.token(point)])
 
     def decoder(self, query: int, layer: int = -1) -> np.ndarray:
         """(h, w): what a query attends to in a decoder layer."""
-        return self._over_picture(self.outputs["decoder_attention"][layer, self.row].float().mean(0)[query])
+        return self._over_image(self.outputs["decoder_attention"][layer, self.row].float().mean(0)[query])
 
     def queries(self, layer: int = -1) -> np.ndarray:
         """(Q,) query of each pose in the order in which `POET.decode` returns them, surest first."""
@@ -50,14 +50,14 @@ class Maps:
         return np.argsort(-scores.cpu().numpy(), kind="stable")
 
     def token(self, point) -> int:
-        """Index of the image token under a point of the picture; a point outside goes to the nearest."""
+        """Index of the image token under a point of the image; a point outside goes to the nearest."""
         to_original = np.asarray(self.target["to_original"], float)
         place = np.linalg.solve(to_original[:, :2], np.asarray(point, float) - to_original[:, 2])
         h, w = (int(n) for n in self.outputs["feature_size"])
         column, row = np.floor(place / self.input_size * (w, h)).astype(int)
         return int(np.clip(row, 0, h - 1)) * w + int(np.clip(column, 0, w - 1))
 
-    def _over_picture(self, weights: torch.Tensor) -> np.ndarray:
+    def _over_image(self, weights: torch.Tensor) -> np.ndarray:
         """(S,) -> (h, w) without the padding, to the nearest token."""
         h, w = (int(n) for n in self.outputs["feature_size"])
         share = np.asarray(self.target["size"], float) / self.input_size
@@ -86,7 +86,7 @@ def reference_points(target: dict, size: tuple[int, int], layout: Layout, count:
 
 
 def background_point(boxes, size: tuple[int, int], grid: int = 32) -> np.ndarray:
-    """(x, y) of the place farthest from all boxes (n, 4) x0 y0 x1 y1, but not on the picture's very edge."""
+    """(x, y) of the place farthest from all boxes (n, 4) x0 y0 x1 y1, but not on the image's very edge."""
     width, height = size
     x, y = np.meshgrid(*((np.arange(grid) + 0.5) / grid * side for side in (width, height)))
     distance = np.minimum(np.minimum(x, width - x), np.minimum(y, height - y)) * 2

@@ -46,14 +46,14 @@ class Reconstruction:
 
 
 def crop_view(data, index: int, size: tuple[int, int]) -> CropView:
-    """The person of picture `index` with the most labelled joints, of several the largest; `size` (width, height).
+    """The person of image `index` with the most labelled joints, of several the largest; `size` (width, height).
 
-    Raises ValueError: the picture has no person with a labelled joint.
+    Raises ValueError: the image has no person with a labelled joint.
     """
     target = data.target(index)
     labelled = (np.asarray(target["visibility"]) > 0).sum(1)
     if not labelled.any():
-        raise ValueError(f"picture {index} of {data.name} has no person with a labelled joint; choose another one")
+        raise ValueError(f"image {index} of {data.name} has no person with a labelled joint; choose another one")
     who = [np.lexsort((target["areas"], labelled))[-1]]
     matrices = box_matrices(target["boxes"][who], size, udp=True)
     (crop,) = crop_people(data.image(index), matrices, size)
@@ -74,7 +74,7 @@ def typical(errors: np.ndarray) -> tuple[int, int, float]:
     """
     labelled = np.isfinite(errors).sum(1)
     if not labelled.any():
-        raise ValueError(f"none of {len(errors)} people has a labelled joint; look at more pictures")
+        raise ValueError(f"none of {len(errors)} people has a labelled joint; look at more images")
     whole = np.flatnonzero(labelled == labelled.max())
     means = np.nanmean(errors[whole], 1)
     person = int(whole[np.argsort(means, kind="stable")[(len(whole) - 1) // 2]])

@@ -1,4 +1,4 @@
-"""The 1-D heatmaps of RTMO's coordinate classifier: read for a picture, and put into numbers (RTMO, Figures 4 and 5).
+"""The 1-D heatmaps of RTMO's coordinate classifier: read for an image, and put into numbers (RTMO, Figures 4 and 5).
 
 n people, K keypoints, B bins of an axis. Coordinates: COCO pixels of the image.
 """
@@ -20,7 +20,7 @@ AXES = ("x", "y")
 
 @dataclass
 class HeatmapPoses:
-    """People of one picture: `poses`, and per person `heatmap_x` (n, K, Bx), `heatmap_y` (n, K, By), `bins_x` (n, Bx),
+    """People of one image: `poses`, and per person `heatmap_x` (n, K, Bx), `heatmap_y` (n, K, By), `bins_x` (n, Bx),
     `bins_y` (n, By) px, `sigmas` (n, K) relative to the person's size. `threshold`: the score that they reach.
     """
 
@@ -42,7 +42,7 @@ class HeatmapPoses:
 
 
 def read_heatmaps(model, outputs: dict, batch: dict, threshold: float = 0.1) -> HeatmapPoses:
-    """What a model with a coordinate classifier finds in the only picture of `batch`, with its heatmaps.
+    """What a model with a coordinate classifier finds in the only image of `batch`, with its heatmaps.
 
     Where nobody reaches the threshold, the cells with the best scores are read all the same, `threshold` 0.
 
@@ -72,7 +72,7 @@ def match_to_annotation(found: HeatmapPoses, target: dict, sigmas) -> tuple[Heat
 
 
 def best_match(files, index: int, person: int) -> tuple[np.ndarray, dict, HeatmapPoses]:
-    """(picture, target, found) of one annotated person of a run's data: what the model finds most like it, one person.
+    """(image, target, found) of one annotated person of a run's data: what the model finds most like it, one person.
 
     Unlike `match_to_annotation` it asks for this person alone, so that there is always an answer.
     """
@@ -126,9 +126,9 @@ def joint_rows(found: HeatmapPoses, target: dict, sigmas, picture: int = 0) -> p
 
 
 def examine(files, indices: Iterable[int]) -> pd.DataFrame:
-    """`joint_rows` over pictures of a run (`reports.RunFiles`); `attrs`: people annotated, found, and the threshold.
+    """`joint_rows` over images of a run (`reports.RunFiles`); `attrs`: people annotated, found, and the threshold.
 
-    Of pictures where nobody reaches the threshold nothing is counted, unless there is no other picture.
+    Of images where nobody reaches the threshold nothing is counted, unless there is no other image.
     """
     layout, people, seen = files.data.layout, 0, []
     for index, (_, target, _, outputs, batch) in zip(indices, files.run_model(indices), strict=True):

@@ -69,7 +69,7 @@ def ap_by_share(ground_truth: dict, detections: dict[str, np.ndarray], edges: Se
 def ap_in_annotated_boxes(model, dataset, edges: Sequence[float] = EDGES) -> pd.DataFrame:
     """`ap_by_share` of a top-down model in the annotated boxes of a data set, people as they come."""
     boxes, ids = PersonCrops(dataset), annotation_ids(dataset.ground_truth)
-    keypoints, scores = find_in_image(model, *crop_boxes(model, dataset, boxes.pictures, boxes.boxes))
+    keypoints, scores = find_in_image(model, *crop_boxes(model, dataset, boxes.image_index, boxes.boxes))
     owner = [ids[one][person] for one, person in zip(boxes.ids, boxes.persons.tolist(), strict=True)]
     found = {"image_id": boxes.ids, "keypoints": keypoints, "score": scores, "annotation": owner}
     options = {"sigmas": dataset.layout.sigmas, "category_id": dataset.category_id}
@@ -80,25 +80,25 @@ def ap_in_annotated_boxes(model, dataset, edges: Sequence[float] = EDGES) -> pd.
 class Bodies:
     """Annotated people of a data set.
 
-    `pictures` (n,) index of the picture, ascending; `boxes` (n, 4) body boxes x0 y0 x1 y1; `keypoints` (n, K, 2);
+    `image_index` (n,) index of the image, ascending; `boxes` (n, 4) body boxes x0 y0 x1 y1; `keypoints` (n, K, 2);
     `labelled` (n, K) bool; `areas` (n,) px^2.
     """
 
-    pictures: np.ndarray
+    image_index: np.ndarray
     boxes: np.ndarray
     keypoints: np.ndarray
     labelled: np.ndarray
     areas: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.image_index)
 
     def select(self, index) -> Bodies:
         return Bodies(*(values[index] for values in vars(self).values()))
 
 
 def whole_bodies(dataset, least: float = 1.0, people: int = 0) -> Bodies:
-    """The people with at least the share `least` of their joints labelled: 1 = no joint is outside the picture.
+    """The people with at least the share `least` of their joints labelled: 1 = no joint is outside the image.
 
     people: at most so many, evenly over the data set; 0 = all.
 
@@ -112,13 +112,13 @@ def whole_bodies(dataset, least: float = 1.0, people: int = 0) -> Bodies:
     labelled = visibility > 0
     low = np.where(labelled[..., None], keypoints, np.inf).min(1).clip(max=boxes[:, :2])
     high = np.where(labelled[..., None], keypoints, -np.inf).max(1).clip(min=boxes[:, 2:])
-    pictures = np.repeat(np.arange(len(dataset)), [len(target["areas"]) for target in targets])
+    image_index = np.repeat(np.arange(len(dataset)), [len(target["areas"]) for target in targets])
     whole = np.flatnonzero(labelled.any(1) & (labelled.mean(1) >= least) & (high > low).all(1))
     if not len(whole):
         raise ValueError(f"nobody in {dataset.name} has {least:.0%} of the joints labelled: lower `least`")
     if people and len(whole) > people:
         whole = whole[np.linspace(0, len(whole) - 1, people).round().astype(int)]
-    return Bodies(pictures, np.concatenate([low, high], 1), keypoints, labelled, areas).select(whole)
+    return Bodies(image_index, np.concatenate([low, high], 1), keypoints, labelled, areas).select(whole)
 
 
 def cut(boxes: np.ndarray, share: float, kept: str) -> np.ndarray:
@@ -145,22 +145,22 @@ def inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return ((points >= boxes[:, None, :2]) & (points <= boxes[:, None, 2:])).all(-1)
 
 
-def crop_boxes(model, dataset, pictures: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(crops uint8 (n, H, W, 3), matrices (n, 2, 3) from picture to crop) of boxes (n, 4) in pictures (n,) by index."""
+def crop_boxes(model, dataset, image_index: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(crops uint8 (n, H, W, 3), matrices (n, 2, 3) from image to crop) of boxes (n, 4), each in its image."""
     size, matrices = model.crop_size, box_matrices(boxes, model.crop_size, udp=True)
     crops = np.empty((len(boxes), size[1], size[0], 3), np.uint8)
-    for picture in np.unique(pictures):
-        here = pictures == picture
-        crops[here] = crop_people(dataset.image(int(picture)), matrices[here], size, model.input.pixel_centre)
+    for index in np.unique(image_index):
+        here = image_index == index
+        crops[here] = crop_people(dataset.image(int(index)), matrices[here], size, model.input.pixel_centre)
     return crops, matrices
 
 
 def crop_cuts(model, dataset, people: Bodies, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`crop_boxes` of what is `left` (n, 4) of people: black beyond the sides where a body box was cut."""
-    crops, matrices = crop_boxes(model, dataset, people.pictures, left)
+    crops, matrices = crop_boxes(model, dataset, people.image_index, left)
     low = np.where(left[:, :2] > people.boxes[:, :2], left[:, :2], -np.inf)
     high = np.where(left[:, 2:] < people.boxes[:, 2:], left[:, 2:], np.inf)
-    shown = []  # of the crop's columns, of its rows: it is upright, so they are the picture's
+    shown = []  # of the crop's columns, of its rows: it is upright, so they are the image's
     for i, side in enumerate(model.crop_size):
         at = (np.arange(side) + 0.5 - matrices[:, i, 2, None]) / matrices[:, i, i, None]
         shown.append((at >= low[:, [i]]) & (at < high[:, [i]]))
@@ -189,9 +189,9 @@ def examine(
     Raises ValueError: a model that does not look at crops; nobody complete enough; what `cut` refuses.
     """
     if model.input.fit != "crop":
-        raise ValueError("only a top-down model looks at one person's crop; this one finds people in whole pictures")
+        raise ValueError("only a top-down model looks at one person's crop; this one finds people in whole images")
     chosen, sigmas, rows = whole_bodies(dataset, least, people), dataset.layout.sigmas, []
-    whole = find_in_image(model, *crop_boxes(model, dataset, chosen.pictures, chosen.boxes))
+    whole = find_in_image(model, *crop_boxes(model, dataset, chosen.image_index, chosen.boxes))
     for side, share, left, labelled in cuts(chosen, shares, kept):
         found = whole if share == 1 else find_in_image(model, *crop_cuts(model, dataset, chosen, left))
         ap, control = (ap_alone(chosen, labelled, *poses, sigmas) for poses in (found, whole))
@@ -235,7 +235,7 @@ def examples(model, dataset, person: Bodies, shares: Sequence[float], kept: Sequ
 
 
 def ap_alone(people: Bodies, labelled: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, sigmas) -> float:
-    """COCO's AP where each person is alone in a picture with one detection (n, K, 2), (n,); NaN without any label."""
+    """COCO's AP where each person is alone in an image with one detection (n, K, 2), (n,); NaN without any label."""
     joints = np.concatenate([np.where(labelled[..., None], people.keypoints, 0), 2.0 * labelled[..., None]], 2)
     table = {"id": np.arange(1, len(people) + 1), "keypoints": [*joints.reshape(len(people), -1)], "area": people.areas}
     table |= {"bbox": [*np.hstack([people.boxes[:, :2], people.boxes[:, 2:] - people.boxes[:, :2]])]}

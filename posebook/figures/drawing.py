@@ -42,7 +42,7 @@ def arrows_along(ax, y: float, spans) -> None:
 
 
 def inset(ax, bounds: tuple[float, float, float, float], image=None, **options):
-    """Axes inside axes, `bounds` (x, y, width, height) in data units, with a picture; `options` go to `people.show`."""
+    """Axes inside axes, `bounds` (x, y, width, height) in data units, with an image; `options` go to `people.show`."""
     inside = ax.inset_axes(bounds, transform=ax.transData)
     if image is not None:
         people.show(inside, image, **options)
@@ -67,9 +67,9 @@ def cross(ax, place, colour: str, edge: str, marker: str = "x", size: float = 6)
 
 
 def overlay(ax, image, values, colours=HEAT, high: float | None = None, extent=None, smooth=True, alpha=0.62):
-    """A map (h, w) over the pale picture; returns the artist whose scale is the map's.
+    """A map (h, w) over the pale image; returns the artist whose scale is the map's.
 
-    extent: left, right, bottom, top px of the picture that the map covers; None = all of it.
+    extent: left, right, bottom, top px of the image that the map covers; None = all of it.
     """
     people.show(ax, image, grey=True)
     height, width = image.shape[:2]
@@ -88,7 +88,7 @@ def udp_extent(cells: tuple[int, int], pixels: tuple[int, int]) -> tuple[float, 
 
 
 def tinted(tint: np.ndarray, share: np.ndarray, grey: np.ndarray) -> np.ndarray:
-    """`share` (H, W, 1) of a colour, the rest of the grey picture, as one opaque uint8 picture."""
+    """`share` (H, W, 1) of a colour, the rest of the grey image, as one opaque uint8 image."""
     return (share * tint + (1 - share) * grey).clip(0, 255).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""What the data hold and what the score rewards: pictures for the chapter on people and metrics.
+"""What the data hold and what the score rewards: images for the chapter on people and metrics.
 
 OKS is Equation 5 of POET (Stoffl et al. 2021), AP follows COCO's keypoint task. Each function takes data and
 returns a matplotlib Figure. G people, K keypoints. Coordinates: COCO pixels.
@@ -14,13 +14,13 @@ from posebook.figures import people, style
 from posekit.evaluation.centers import true_centers
 from posekit.layouts import COCO, Layout
 
-FLAGS = {0: ("outside", "#D9D9D9"), 1: ("hidden", "#56B4E9"), 2: ("seen", "#0072B2")}
+FLAGS = {0: ("outside", "#D9D9D9"), 1: ("occluded", "#56B4E9"), 2: ("visible", "#0072B2")}
 MEDIUM, LARGE = 32.0**2, 96.0**2  # COCO's limits, pixels^2
 
 
 @style.styled
 def scene(image: np.ndarray, target: dict, layout: Layout = COCO):
-    """One picture as it is, and annotated: joints (filled: visible, hollow: occluded), boxes, centres."""
+    """One image as it is, and annotated: joints (filled: visible, hollow: occluded), boxes, centres."""
     fig = style.figure(style.DOUBLE, style.DOUBLE / 2 * image.shape[0] / image.shape[1] + 0.45)
     plain, annotated = fig.subplots(1, 2)
     people.show(plain, image)
@@ -37,7 +37,7 @@ def scene(image: np.ndarray, target: dict, layout: Layout = COCO):
 
 @style.styled
 def statistics(per_image: np.ndarray, areas: np.ndarray, visibility: np.ndarray, layout: Layout = COCO):
-    """(a) people per picture, (b) areas of people with COCO's limits, (c) joints visible, occluded and outside.
+    """(a) people per image, (b) areas of people with COCO's limits, (c) joints visible, occluded and outside.
 
     Args:
         per_image (I,): number of people. areas (G,): pixels^2 on the canvas where COCO's limits hold.
@@ -45,10 +45,10 @@ def statistics(per_image: np.ndarray, areas: np.ndarray, visibility: np.ndarray,
     """
     fig = style.figure(style.DOUBLE, 2.7)
     count, area, joints = fig.subplots(1, 3, width_ratios=(1, 1.25, 1.5))
-    numbers, pictures = np.unique(per_image, return_counts=True)
+    numbers, images = np.unique(per_image, return_counts=True)
     ink = FLAGS[2][1]
-    count.bar(numbers, pictures, color=ink, width=0.8)
-    count.set(xlabel="people in the picture", ylabel="pictures", xticks=numbers if len(numbers) < 9 else numbers[::3])
+    count.bar(numbers, images, color=ink, width=0.8)
+    count.set(xlabel="people in the image", ylabel="images", xticks=numbers if len(numbers) < 9 else numbers[::3])
     bins = np.geomspace(max(areas.min(), 1) * 0.95, areas.max() * 1.05, 36)
     area.hist(areas, bins, color=ink, lw=0)
     top = area.get_ylim()[1] * 1.14

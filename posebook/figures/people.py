@@ -1,4 +1,4 @@
-"""Poses drawn on pictures.
+"""Poses drawn on images.
 
 Limbs carry the colour of their side (left, right, middle: `posekit.layouts`), joints are filled where the model says
 that they are visible (visibility >= 0.5) and hollow where not. Coordinates: COCO pixels, corner (0, 0).
@@ -20,12 +20,12 @@ CENTER, OFFSET = "#D7191C", "#0050FF"  # POET, Figure 9: predicted centres red, 
 
 
 def show(ax, image: np.ndarray, grey: bool = False) -> None:
-    """Show a uint8 (H, W, 3) RGB picture in COCO coordinates; `grey`: pale, a ground for overlays."""
+    """Show a uint8 (H, W, 3) RGB image in COCO coordinates; `grey`: pale, a ground for overlays."""
     if grey:
         tone = image.astype(np.float32).mean(2, keepdims=True) * 0.75 + 64
         image = np.repeat(tone.clip(0, 255).astype(np.uint8), 3, axis=2)
     height, width = image.shape[:2]
-    # Small pictures are enlarged smoothly; large ones are reduced without aliasing.
+    # Small images are enlarged smoothly; large ones are reduced without aliasing.
     ax.imshow(image, extent=(0, width, height, 0), interpolation="bicubic" if width < 400 else "antialiased")
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     style.bare(ax)
@@ -94,7 +94,7 @@ def _side(first: str, second: str) -> str:
 
 @style.styled
 def grid(images: list, poses=None, titles=None, layout: Layout = COCO, columns=4, width=style.DOUBLE, **options):
-    """Contact sheet: pictures with their poses, `columns` a row; `options` go to `draw`. Returns a Figure."""
+    """Contact sheet: images with their poses, `columns` a row; `options` go to `draw`. Returns a Figure."""
     if not images:
         raise ValueError("grid needs at least one image")
     columns = min(columns, len(images))
@@ -122,6 +122,6 @@ def legend(ax, layout: Layout = COCO, **options) -> None:
 
     sides = [("left", LEFT), ("right", RIGHT), ("middle", MIDDLE)]
     handles = [Line2D([], [], color=ink, label=name) for name, ink in sides]
-    for name, face in (("seen", style.GREY), ("hidden", "#FFFFFF")):
+    for name, face in (("visible", style.GREY), ("occluded", "#FFFFFF")):
         handles.append(Line2D([], [], ls="", marker="o", ms=4, mfc=face, mec=style.GREY, label=name))
     ax.legend(handles=handles, **options)

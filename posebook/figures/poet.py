@@ -47,14 +47,14 @@ def fig01_speed(data: pd.DataFrame, device: str = ""):
     left, right = fig.subplots(1, 2, width_ratios=(1.25, 1))
     ends = []
     for method in methods:
-        # A method that does nothing for an empty picture (boxes given, no boxes) has no speed there.
+        # A method that does nothing for an empty image (boxes given, no boxes) has no speed there.
         worked = data[(data.method == method) & (data.part != "total") & (data.median_ms > 0)].people
         rows = total[(total.method == method) & total.people.isin(worked)].sort_values("people")
         ink, name = style.colour(method), style.label(method).replace(" + ", " +\n").replace(", ", ",\n")
         left.plot(rows.people, 1000 / rows.median_ms, "o-", color=ink, ms=3)
         left.fill_between(rows.people, 1000 / rows.q75, 1000 / rows.q25, color=ink, alpha=0.2, lw=0)
         ends.append((1000 / rows.median_ms.iloc[-1], name, ink))
-    left.set(xlabel="people in the picture", ylabel="frames per second", yscale="log")
+    left.set(xlabel="people in the image", ylabel="frames per second", yscale="log")
     left.set_xlim(-0.3, total.people.max() + 0.3)
     style.whole_ticks(left)
     style.plain_log(left)
@@ -81,7 +81,7 @@ def _time_parts(ax, data: pd.DataFrame, methods: list[str], counts: list[int]) -
         look = {"transform": ax.get_yaxis_transform(), "fontsize": 6.3, "ha": "right", "va": "bottom"}
         ax.text(0.99, i * (len(counts) + 0.9) - 0.62, style.label(method), color=style.colour(method), **look)
     names = [f"{count}" for count in counts] * len(methods)
-    ax.set(xlabel="milliseconds per picture", ylabel="people in the picture", yticks=ticks, yticklabels=names)
+    ax.set(xlabel="milliseconds per image", ylabel="people in the image", yticks=ticks, yticklabels=names)
     ax.set_ylim(max(ticks) + 0.6, -1.6)
     ax.grid(False, axis="y")
     handles = [ax.barh(0, 0, color=PARTS[part][1], label=PARTS[part][0]) for part in used]

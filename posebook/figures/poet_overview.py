@@ -1,6 +1,6 @@
 """POET, Figure 2: the model at a glance, drawn by matplotlib.
 
-a) picture -> CNN -> transformer -> pose vectors; b) one pose vector on a person: centre, offsets, visibility
+a) image -> CNN -> transformer -> pose vectors; b) one pose vector on a person: centre, offsets, visibility
 (section "The POET Model"); c) the bipartite matching of predictions to annotated people (Eq. 1 and 2).
 """
 
@@ -26,7 +26,7 @@ def fig02_overview(image, target: dict, predictions: Poses, pairs, layout: Layou
             some that stand for "no object".
     """
     if not len(target["keypoints"]):
-        raise ValueError("figure 2 needs a picture with at least one person")
+        raise ValueError("figure 2 needs an image with at least one person")
     truth = people.from_target(target)
     fig = style.figure(style.DOUBLE, 4.5)
     top, bottom = fig.subfigures(2, 1, height_ratios=(1, 1.55))
@@ -34,12 +34,12 @@ def fig02_overview(image, target: dict, predictions: Poses, pairs, layout: Layou
     left, right = bottom.subfigures(1, 2, width_ratios=(1, 1.25))
     _pose_vector(left, image, truth, layout)
     _matching(right, image, predictions, truth, pairs, layout)
-    style.corner(fig, f"picture: {dataset}")
+    style.corner(fig, f"image: {dataset}")
     return fig
 
 
 def _pipeline(ax, image, predictions, layout, matched) -> None:
-    """Panel a on a canvas of 100 x 24 units, the picture at both ends."""
+    """Panel a on a canvas of 100 x 24 units, the image at both ends."""
     drawing.canvas(ax, 100, 24)
     style.panel(ax, "a", "one forward pass, no grouping, no suppression")
     grey = {"fontsize": 5.8, "color": style.GREY}
@@ -80,14 +80,14 @@ def _pose_vector(fig, image, truth: Poses, layout: Layout) -> None:
     ax.annotate("$(\\Delta x_i, \\Delta y_i),\\; v_i = 1$", joints[far], (6, 0), ha="left", **look)
     low, high = np.nanmin(joints, 0), np.nanmax(joints, 0)
     size = np.array(image.shape[1::-1], float)
-    # The person fills the panel, which stays inside the picture.
+    # The person fills the panel, which stays inside the image.
     span = np.minimum((high - low).max() * np.array([1.7, 1.25]), size)
     start = np.clip((low + high) / 2 - span / 2, 0, size - span)
     ax.set(xlim=(start[0], start[0] + span[0]), ylim=(start[1] + span[1], start[1]))
     style.panel(ax, "b", "a pose as one vector")
     below.set_axis_off()
     vector = r"$[\, x_c,\, y_c,\; \Delta x_1, \Delta y_1, v_1,\; \ldots,\; \Delta x_n, \Delta y_n, v_n \,]$"
-    words = "red: centre of the seen joints   blue: offsets   hollow: v = 0 (hidden)"
+    words = "red: centre of the visible joints   blue: offsets   hollow: v = 0 (not visible)"
     below.text(0.5, 1.0, vector, ha="center", va="top", fontsize=8)
     below.text(0.5, 0.42, words, ha="center", va="top", fontsize=6, color=style.GREY)
 

@@ -132,7 +132,7 @@ def fig10_visibility(data: pd.DataFrame, model: str = "poet_tiny", dataset: str 
     """
     fig = style.figure(style.SINGLE, 2.7)
     ax = fig.subplots()
-    names = ["outside or\nnot labelled", "hidden\n", "seen\n"]
+    names = ["outside or\nnot labelled", "occluded\n", "visible\n"]
     ticks = []
     for value, rows in data.groupby("truth"):
         joints = int(rows.joints.iloc[0])
@@ -251,7 +251,7 @@ def fig07_attention(
 
 @style.styled
 def one_map(image: np.ndarray, weights: np.ndarray, point=None, pose=None, layout: Layout = COCO, title: str = ""):
-    """A single attention map (h, w) over the picture, with the reference point or the pose that it belongs to."""
+    """A single attention map (h, w) over the image, with the reference point or the pose that it belongs to."""
     fig = style.figure(3.2, 3.2 * image.shape[0] / image.shape[1] + 0.2)
     ax = fig.subplots()
     _overlay(ax, image, weights)
@@ -279,11 +279,11 @@ def _overview(fig):
 
 
 def _overlay(ax, image, weights) -> None:
-    """An attention map over the pale picture, scaled to its own maximum."""
+    """An attention map over the pale image, scaled to its own maximum."""
     height, width = image.shape[:2]
     weights = np.asarray(weights, np.float32)
     weights = cv2.resize(weights / max(float(weights.max()), 1e-12), (width, height), interpolation=cv2.INTER_LINEAR)
     weights = weights.clip(0, 1)[..., None]
     tint = matplotlib.colormaps[drawing.HEAT](weights[..., 0])[..., :3] * 255
-    # One opaque picture: people stay recognisable where attention is low, the colour takes over where it is high.
+    # One opaque image: people stay recognisable where attention is low, the colour takes over where it is high.
     people.show(ax, drawing.tinted(tint, 0.45 + 0.3 * weights, image.mean(2, keepdims=True)))

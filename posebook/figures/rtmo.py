@@ -53,7 +53,7 @@ def fig01_tradeoff(paper: pd.DataFrame, ours: pd.DataFrame, dataset: str, device
         for row in rows.itertuples():
             left.plot(row.time_ms, row.AP, CLOCKS[row.timed], **look)
     _name_families(left, known)
-    left.set(xscale="log", xlabel="ms per picture on a V100 (log)", ylabel="AP on COCO test-dev, per cent")
+    left.set(xscale="log", xlabel="ms per image on a V100 (log)", ylabel="AP on COCO test-dev, per cent")
     left.set(xlim=(6.5, 420), ylim=(59.6, 74.6))
     left.set_xticks([10, 20, 50, 100, 200], ["10", "20", "50", "100", "200"])
     left.minorticks_off()
@@ -61,7 +61,7 @@ def fig01_tradeoff(paper: pd.DataFrame, ours: pd.DataFrame, dataset: str, device
     note = "circle: authors' V100 (RTMO: ONNXRuntime)\ntriangle: by PyTorch   square: from PETR's paper\n"
     style.inside(left, 0.98, 0.02, note + "hollow: more data (†)", fontsize=5.4, va="bottom", ha="right")
     _our_points(right, ours)
-    right.set(xlabel=f"ms per picture{', ' + device if device else ''}", ylabel=f"AP on {dataset}")
+    right.set(xlabel=f"ms per image{', ' + device if device else ''}", ylabel=f"AP on {dataset}")
     style.panel(right, "b", "this book: tiny models, other data")
     return fig
 
@@ -132,10 +132,10 @@ def fig03_latency(rows: pd.DataFrame, model: str, device: str, claim: float):
         right.plot(times.people, share, line, marker=marker, color=ink, ms=3)
         added.append((share.iloc[-1], f"{share.iloc[-1]:+.1f} %", ink))
     for ax in (left, right):
-        ax.set(xlabel="people in the picture", xlim=(-0.3, total.people.max() + 0.3))
+        ax.set(xlabel="people in the image", xlim=(-0.3, total.people.max() + 0.3))
         style.whole_ticks(ax)
-    left.set(ylabel="ms per picture", ylim=(0, 1.12 * total.q75.max()))
-    right.set(ylabel="more than the empty picture, per cent")
+    left.set(ylabel="ms per image", ylim=(0, 1.12 * total.q75.max()))
+    right.set(ylabel="more than the empty image, per cent")
     low, high = right.get_ylim()
     right.set_ylim(min(low, -5), max(high, 5))
     right.axhline(0, color="#444444", lw=0.6)

@@ -1,7 +1,7 @@
 """RTMO's 1-D heatmaps: on people (Figure 4), with and without bin encoding (Figure 5), by length of training; sigma.
 
 A `Person` is one detection with the heatmaps of all its joints, in COCO pixels of its image. A heatmap is drawn as
-probability per bin, at the bin's place: that of x below the picture, that of y on its right.
+probability per bin, at the bin's place: that of x below the image, that of y on its right.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def fig04_heatmaps(crowd: list[Person], joints: list[int], layout: Layout = COCO
         _box(ax, person)
         ax.set_title(person.title, fontsize=7)
         cross(part, person, joints, layout, tint=True)
-    style.corner(fig, f"pictures: {dataset}")
+    style.corner(fig, f"images: {dataset}")
     return fig
 
 
@@ -138,9 +138,12 @@ def sharpening(
         style.panel(ax, letter, f"{name}, ${axis}$")
     left.set_ylabel("probability per px")
     ends = []
-    for name, marker, tone in (("seen", "o", style.colour("rtmo")), ("hidden", "s", style.GREY)):
-        right.plot(measured.steps, measured[name], marker=marker, ms=3.5, color=tone)
-        ends.append((measured[name].iloc[-1], name, tone))
+    for column, name, marker, tone in (
+        ("seen", "visible", "o", style.colour("rtmo")),
+        ("hidden", "occluded", "s", style.GREY),
+    ):
+        right.plot(measured.steps, measured[column], marker=marker, ms=3.5, color=tone)
+        ends.append((measured[column].iloc[-1], name, tone))
     right.set(xscale="log", ylim=(0, None), xlabel="steps of training", ylabel="width / person's size")
     right.minorticks_off()
     right.set_xticks(measured.steps, [f"{steps:,}" for steps in measured.steps])
@@ -202,7 +205,7 @@ def likelihood(bins: np.ndarray, heatmap: np.ndarray, places: dict, values: np.n
 
 
 def cross(main, person: Person, joints: list[int], layout: Layout, tint: bool = False) -> None:
-    """The person's part of the picture in axes `main`, with the heatmap of x below and that of y on its right."""
+    """The person's part of the image in axes `main`, with the heatmap of x below and that of y on its right."""
     people.show(main, _tinted(person) if tint else person.image, grey=not tint)
     if not tint:
         people.draw(main, person.pose, layout, joints=False, size=0.7, colour="#777777")
@@ -243,7 +246,7 @@ def _box(ax, person: Person) -> None:
 
 
 def _window(person: Person) -> tuple:
-    """(x0, x1), (y0, y1): the bins' range, cut to the picture, as a square."""
+    """(x0, x1), (y0, y1): the bins' range, cut to the image, as a square."""
     height, width = person.image.shape[:2]
     low = np.maximum([person.bins_x[0], person.bins_y[0]], 0)
     high = np.maximum(np.minimum([person.bins_x[-1], person.bins_y[-1]], [width, height]), low + 4)
@@ -253,7 +256,7 @@ def _window(person: Person) -> tuple:
 
 
 def _tinted(person: Person) -> np.ndarray:
-    """The picture in grey under the product of the heatmaps, per joint scaled to its maximum, in the joints' orange."""
+    """The image in grey under the product of the heatmaps, per joint scaled to its maximum, in the joints' orange."""
 
     def plane(count: int, bins: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
         heat = np.stack([np.interp(np.arange(count) + 0.5, bins, one, left=0, right=0) for one in heatmap])

@@ -13,12 +13,12 @@ from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
 
 PERSON_INKS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A5F00")
-MOST = 8  # poses drawn in one picture: a model that has hardly learned finds a crowd everywhere
+MOST = 8  # poses drawn in one image: a model that has hardly learned finds a crowd everywhere
 
 
 @style.styled
 def fig02_overview(image, priors, scores, poses: Poses, person: Person, joints, layout=COCO, dataset="drawn people"):
-    """Figure 2: a) from the picture to a score in every cell and to people; b) the coordinate classifier on one person.
+    """Figure 2: a) from the image to a score in every cell and to people; b) the coordinate classifier on one person.
 
     Args:
         image: uint8 (H, W, 3), the network's input. priors (N, 3): x, y, stride; scores (N,) in [0, 1].
@@ -31,7 +31,7 @@ def fig02_overview(image, priors, scores, poses: Poses, person: Person, joints, 
     _classifier(left.subplots(), len(layout), len(person.bins_x), len(person.bins_y))
     cross(right.subplots(), person, joints, layout)
     style.title(right, "c", "two heatmaps per joint over 1.25 times the box (dotted)")
-    style.corner(fig, f"picture: {dataset}")
+    style.corner(fig, f"image: {dataset}")
     return fig
 
 
@@ -61,7 +61,7 @@ def dense_grid(image, priors, scores, kept: np.ndarray, poses: Poses, layout: La
 def assignment(
     image, target: dict, priors, person: np.ndarray, candidate: np.ndarray, overlaps: np.ndarray, overlap: str
 ):
-    """SimOTA on one picture: a) candidates (small) and positives (large, in their person's colour); b) how many.
+    """SimOTA on one image: a) candidates (small) and positives (large, in their person's colour); b) how many.
 
     Args:
         target: keypoints (G, K, 2), boxes (G, 4). person (N,): index or -1; candidate (N,) bool.
@@ -114,7 +114,7 @@ def encoding(bins: np.ndarray, code: np.ndarray, vectors: np.ndarray):
 
 
 def _scores(ax, image, priors, scores, stride):
-    """The scores of one level as squares over the pale picture."""
+    """The scores of one level as squares over the pale image."""
     mine = priors[:, 2] == stride
     rows = len(np.unique(priors[mine, 1]))
     low, high = priors[mine, :2].min(0) - stride / 2, priors[mine, :2].max(0) + stride / 2

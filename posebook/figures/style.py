@@ -260,7 +260,7 @@ def _jpeg(png: bytes, quality: int) -> bytes:
 
 
 def _light_svg(svg: bytes) -> bytes:
-    """Opaque PNG pictures inside an SVG turned into JPEG where that is smaller."""
+    """Opaque PNG images inside an SVG turned into JPEG where that is smaller."""
     from PIL import Image
 
     def smaller(match):

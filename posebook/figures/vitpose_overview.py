@@ -34,17 +34,17 @@ def fig_overview(tokens: Tokens, joints: list[int], layout: Layout = COCO, datas
     _pipeline(top.subplots(), tokens, layout)
     axes = middle.subplots(1, len(shown))
     for ax, step in zip(np.atleast_1d(axes), shown, strict=True):
-        picture = drawing.overlay(ax, tokens.image, tokens.alike[step], drawing.SIMILARITY)
+        shown = drawing.overlay(ax, tokens.image, tokens.alike[step], drawing.SIMILARITY)
         drawing.point(ax, tokens.place)
         ax.set_title("patches + places" if step == 0 else f"after block {step}", fontsize=7)
-    _bar(middle, picture, axes, "cosine")
+    _bar(middle, shown, axes, "cosine")
     style.title(middle, "b", "how much the tokens are like the marked one", x=0.01)
     axes = bottom.subplots(1, len(joints))
     for ax, joint, ink in zip(np.atleast_1d(axes), joints, INKS, strict=False):
-        picture = _heat(ax, tokens.image, tokens.heatmaps[joint], high=float(tokens.heatmaps.max()))
+        shown = _heat(ax, tokens.image, tokens.heatmaps[joint], high=float(tokens.heatmaps.max()))
         drawing.cross(ax, tokens.pose.keypoints[0, joint], ink, "white", "+", 8)
         ax.set_title(f"{style.joint_name(layout.keypoints[joint])}, {tokens.heatmaps[joint].max():.2g}", fontsize=7)
-    _bar(bottom, picture, axes, "heatmap")
+    _bar(bottom, shown, axes, "heatmap")
     words = "decoder: a heatmap per joint, decoded to a place (+), with its highest value"
     style.title(bottom, "c", words, x=0.01)
     style.corner(fig, f"crop: {dataset}")

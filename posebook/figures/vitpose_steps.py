@@ -1,6 +1,6 @@
-"""ViTPose step by step on one picture: boxes and windows, target and heatmap, decodings, flip test, whose boxes.
+"""ViTPose step by step on one image: boxes and windows, target and heatmap, decodings, flip test, whose boxes.
 
-Data in, matplotlib Figure out. Coordinates: COCO pixels of the picture or of the crop; only `fig_decodings` works
+Data in, matplotlib Figure out. Coordinates: COCO pixels of the image or of the crop; only `fig_decodings` works
 in heatmap index, where cell (r, c) has its middle at (c, r), as `models.heatmap_decoding.locate` does.
 n people, K keypoints, (h, w) heatmap.
 """
@@ -23,7 +23,7 @@ def fig_windows(image, boxes: np.ndarray, windows: np.ndarray, crops: list, foll
     """From boxes to crops: a) each person's box (solid) and what is cut out around it (dashed); b) the crops.
 
     Args:
-        boxes, windows: (n, 4) x0 y0 x1 y1 px of the picture. crops: n pictures, of equal size; the first four are
+        boxes, windows: (n, 4) x0 y0 x1 y1 px of the image. crops: n images, of equal size; the first four are
             shown, and the followed one among them.
     """
     shown = list(dict.fromkeys([followed, *range(len(crops))]))[:MOST]
@@ -123,7 +123,7 @@ def fig_flip(image: np.ndarray, maps: dict[str, np.ndarray], places: dict[str, n
 
 @style.styled
 def fig_boxes(image: np.ndarray, found: dict[str, Poses], layout: Layout = COCO):
-    """The same picture once per entry: whose boxes (thin, dashed), and the poses that came of them."""
+    """The same image once per entry: whose boxes (thin, dashed), and the poses that came of them."""
     height, width = image.shape[:2]
     each = style.DOUBLE / max(len(found), 2)
     fig = style.figure(each * len(found), each * height / width + 0.25)

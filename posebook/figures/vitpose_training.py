@@ -213,7 +213,7 @@ def token_rows(rows: list[TokenEffect]) -> pd.DataFrame:
 
 
 def _map(ax, image: np.ndarray, values: np.ndarray, colours: str, low: float, high: float) -> None:
-    """A map over the crop's frame, nothing below it: signed differences would mix with the picture."""
+    """A map over the crop's frame, nothing below it: signed differences would mix with the image."""
     height, width = image.shape[:2]
     ax.imshow(values, extent=(0, width, height, 0), cmap=colours, vmin=low, vmax=high, interpolation="bilinear")
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])

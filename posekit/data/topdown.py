@@ -37,7 +37,7 @@ class PersonCrops:
     that are empty, not finite or outside the image, or whose score is not a positive number, are left out and counted
     in `skipped`.
 
-    Attributes: `ids` the image's id of every person, `pictures` (n,) its index, `boxes` (n, 4), `scores` (n,),
+    Attributes: `ids` the image's id of every person, `image_index` (n,) its index, `boxes` (n, 4), `scores` (n,),
     `persons` (n,) the row of the image's target or -1; `ground_truth`, `layout`, `area_scale`, `category_id` of the
     data set; `notes`: its own, and what was left out of the boxes' file.
 
@@ -62,9 +62,9 @@ class PersonCrops:
         table = [images, *(np.concatenate(part) for part in zip(*(found or empty), strict=True))]
         faults = self._faults(*table[:3], inside=not annotated)
         self.skipped = [f"{dataset.name}, image {dataset.ids[images[i]]}: {faults[i]}" for i in sorted(faults)]
-        self.pictures, self.boxes, self.scores, self.persons = (np.delete(part, list(faults), 0) for part in table)
+        self.image_index, self.boxes, self.scores, self.persons = (np.delete(part, list(faults), 0) for part in table)
         self.notes = [*getattr(dataset, "notes", []), *noticed.lines()]
-        self.ids = [int(dataset.ids[i]) for i in self.pictures]
+        self.ids = [int(dataset.ids[i]) for i in self.image_index]
         self._last: tuple[int, np.ndarray] | None = None
 
     def _faults(self, images: np.ndarray, boxes: np.ndarray, scores: np.ndarray, inside: bool) -> dict[int, str]:
@@ -91,19 +91,19 @@ class PersonCrops:
     @property
     def fingerprint(self) -> str:
         digest = hashlib.sha256(str(self.dataset.fingerprint).encode())
-        digest.update(np.ascontiguousarray(self.boxes, np.float64).tobytes() + self.pictures.tobytes())
+        digest.update(np.ascontiguousarray(self.boxes, np.float64).tobytes() + self.image_index.tobytes())
         return digest.hexdigest()[:12]
 
     def image(self, i: int) -> np.ndarray:
         """The image of person i; read once for neighbours in the same image."""
-        index = int(self.pictures[i])
+        index = int(self.image_index[i])
         if self._last is None or self._last[0] != index:
             self._last = index, self.dataset.image(index)
         return self._last[1]
 
     def target(self, i: int) -> dict[str, np.ndarray]:
         """Person i in pixels of the image: as of a data set, with one row or, without annotation, none; one box."""
-        rows = self.dataset.target(int(self.pictures[i]))
+        rows = self.dataset.target(int(self.image_index[i]))
         part = slice(self.persons[i], self.persons[i] + 1) if self.persons[i] >= 0 else slice(0, 0)
         return {
             "keypoints": rows["keypoints"][part].reshape(-1, len(self.layout), 2),
@@ -119,14 +119,15 @@ class PersonCrops:
 
         An image without boxes is not read; one that cannot be read and is skipped comes without boxes.
         """
-        for index, (first, last) in enumerate(pairwise(np.searchsorted(self.pictures, range(len(self.dataset) + 1)))):
+        ends = np.searchsorted(self.image_index, range(len(self.dataset) + 1))
+        for index, (first, last) in enumerate(pairwise(ends)):
             image = read_or_skip(self.dataset, index) if last > first else None
             last = first if image is None else last
             yield image, self.boxes[first:last], self.scores[first:last]
 
     def skip(self, i: int, sentence: str) -> None:
         """The image of person i turned out to be unreadable."""
-        self.dataset.skip(int(self.pictures[i]), sentence)
+        self.dataset.skip(int(self.image_index[i]), sentence)
         self.skipped.append(sentence)
 
 
