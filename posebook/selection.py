@@ -39,7 +39,7 @@ class Subset:
         return self.whole.target(self.indices[place])
 
 
-def by_picture(matches: pd.DataFrame) -> pd.DataFrame:
+def by_image(matches: pd.DataFrame) -> pd.DataFrame:
     """Mean OKS of the labelled people of each image, best first: image_id, oks, people."""
     people = matches[matches.labelled > 0].groupby("image_id", as_index=False)
     table = people.agg(oks=("oks", "mean"), people=("oks", "size"))
@@ -50,9 +50,9 @@ def examples(files, count: int = 4, people: int = 2) -> tuple[list[tuple], list[
     """(best, worst): up to `count` images each by the mean OKS of their labelled people; no image is in both.
 
     Only images with at least `people` of them, where there are enough. Each is (image, Poses, target, mean OKS), as
-    `figures.poet_pictures.fig04_examples` takes it. files: `reports.RunFiles` of an evaluation.
+    `figures.poet_images.fig04_examples` takes it. files: `reports.RunFiles` of an evaluation.
     """
-    ranked = by_picture(files.table("matches"))
+    ranked = by_image(files.table("matches"))
     if (ranked.people >= people).sum() >= 2 * count:
         ranked = ranked[ranked.people >= people]
     count, nobody = min(count, (len(ranked) + 1) // 2), Poses.nobody(len(files.data.layout))

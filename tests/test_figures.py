@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from posebook.figures import people, poet, poet_overview, poet_pictures, style, training
+from posebook.figures import people, poet, poet_images, poet_overview, style, training
 from posekit.layouts import COCO
 from posekit.poses import Poses
 
@@ -72,30 +72,30 @@ def every_figure(rng):
     decoder = [(rng.random((4, 4)), poses.select([i])) for i in range(3)]
     depth = pd.DataFrame({"layer": [1, 2, 3], "AP": [0.2, 0.3, 0.33], "AP50": [0.4, 0.5, 0.6]})
     offsets = pd.DataFrame({"dx": rng.normal(0, 0.05, 200), "dy": rng.normal(0, 0.05, 200)})
-    joints = poet_pictures.fig10_data(target["visibility"], poses.visibility[:3])
+    joints = poet_images.fig10_data(target["visibility"], poses.visibility[:3])
     yield "poet_fig01_speed", poet.fig01_speed(speed(), "1 CPU thread"), speed()
     yield "poet_fig02_overview", poet_overview.fig02_overview(image, target, poses, [(2, 0), (0, 1)]), depth
     yield "poet_fig03_losses", poet.fig03_losses(log, weights={"loss_ce": 1}), log
     yield (
         "poet_fig04_examples",
-        poet_pictures.fig04_examples([(image, poses, target, 0.9)] * 3, [(image, poses, None, 0.1)]),
+        poet_images.fig04_examples([(image, poses, target, 0.9)] * 3, [(image, poses, None, 0.1)]),
         depth,
     )
     yield "poet_fig05_map", over_epochs(log), log
     yield (
         "poet_fig07_attention",
-        poet_pictures.fig07_attention(image, maps, decoder),
-        poet_pictures.fig07_data(maps, decoder),
+        poet_images.fig07_attention(image, maps, decoder),
+        poet_images.fig07_data(maps, decoder),
     )
     yield "poet_fig08_decoder_depth", poet.fig08_decoder_depth(depth), depth
     yield (
         "poet_fig09_centers",
-        poet_pictures.fig09_centers(
+        poet_images.fig09_centers(
             [(image, poses)], offsets, [(image, poses, poses)], COCO, "drawn people", 0.0, "released"
         ),
         offsets,
     )
-    yield "poet_fig10_visibility", poet_pictures.fig10_visibility(joints), joints
+    yield "poet_fig10_visibility", poet_images.fig10_visibility(joints), joints
     yield "poet_ext_queries", poet.ext_queries(log, log), log
     yield "contact_sheet", people.grid([image] * 5, [poses] * 5, [str(i) for i in range(5)]), depth
 
@@ -223,7 +223,7 @@ def test_learning_rate_drops_are_steps_not_cosines():
 def test_visibility_counts_every_joint_once_and_scores_at_one_half():
     truth = np.array([0, 0, 1, 2, 2, 2, 2])
     predicted = np.array([0.1, 0.6, 0.0, 0.5, 1.0, 0.9, 0.2])
-    data = poet_pictures.fig10_data(truth, predicted, bins=10)
+    data = poet_images.fig10_data(truth, predicted, bins=10)
     assert data["count"].sum() == 7
     shares = data.groupby("truth").correct.first()
     assert shares.tolist() == [0.5, 1.0, 0.75]

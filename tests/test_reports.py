@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from posebook import tables
-from posebook.figures import poet_pictures, training
+from posebook.figures import poet_images, training
 from posebook.reports import RunFiles
-from posebook.selection import Subset, by_picture, crowded
+from posebook.selection import Subset, by_image, crowded
 from posekit.data.drawn.scenes import Scenes
 from posekit.evaluation import STATS as MEASURES
 from posekit.files import read_json, save_tensors, write_json
@@ -89,7 +89,7 @@ def test_predictions_by_picture_surest_first(folder):
 
 def test_pictures_are_ranked_by_the_people_that_count():
     table = pd.DataFrame({"image_id": [1, 1, 2, 3], "oks": [0.2, 0.4, 0.9, 0.0], "labelled": [5, 5, 3, 0]})
-    assert by_picture(table).to_dict("list") == {
+    assert by_image(table).to_dict("list") == {
         "image_id": [2, 1],
         "oks": [0.9, pytest.approx(0.3)],
         "people": [1, 2],
@@ -154,7 +154,7 @@ def test_matching_and_reliability_are_drawn():
     target = scenes.target(0)
     poses = Poses(np.repeat(target["keypoints"], 2, 0), np.ones((4, 17), np.float32), np.ones(4, np.float32))
     cost = np.arange(8.0).reshape(4, 2)
-    fig = poet_pictures.matching(scenes.image(0), target, poses, cost, [(0, 0), (3, 1)])
+    fig = poet_images.matching(scenes.image(0), target, poses, cost, [(0, 0), (3, 1)])
     assert len(fig.axes[1].patches) == 2
     curve = compare_visibility(np.linspace(0, 1, 50), np.repeat([0, 1, 2], [10, 10, 30]))
-    assert f"{curve.auc:.3f}" in poet_pictures.reliability(curve).axes[0].get_title(loc="left")
+    assert f"{curve.auc:.3f}" in poet_images.reliability(curve).axes[0].get_title(loc="left")

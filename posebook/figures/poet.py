@@ -1,6 +1,6 @@
 """The curves of the POET paper (Stoffl, Vidal, Mathis 2021): data in, matplotlib Figure out, no I/O.
 
-Figure 2 is in `poet_overview`, figures with images (4, 7, 9, 10) in `poet_pictures`. `dataset`: how numbers are
+Figure 2 is in `poet_overview`, figures with images (4, 7, 9, 10) in `poet_images`. `dataset`: how numbers are
 labelled, never as COCO's where they are measured on drawn people. Logs: see `training`.
 """
 
