@@ -100,15 +100,18 @@ def every_figure(rng):
     yield "contact_sheet", people.grid([image] * 5, [poses] * 5, [str(i) for i in range(5)]), depth
 
 
-def test_every_figure_saves_the_same_bytes_twice_and_says_drawn_people(tmp_path):
+TWICE = ("poet_fig01_speed", "poet_fig07_attention")  # lines, images: what writes the bytes is the same for all
+
+
+def test_every_figure_is_saved_says_drawn_people_and_has_the_same_bytes_twice(tmp_path):
     footer = "commit 0000000 · seed 0 · " * 20
     twice = zip(every_figure(np.random.default_rng(0)), every_figure(np.random.default_rng(0)), strict=True)
     for (stem, first, data), (_, second, _) in twice:
         size = tuple(first.get_size_inches())
         a = style.save(first, stem, data, tmp_path / "a", footer)
-        b = style.save(second, stem, data, tmp_path / "b", footer)
-        for one, other in zip(a, b, strict=True):
-            assert one.read_bytes() == other.read_bytes(), one.name
+        if stem in TWICE:
+            b = style.save(second, stem, data, tmp_path / "b", footer)
+            assert [path.read_bytes() for path in a] == [path.read_bytes() for path in b], stem
         assert [path.suffix for path in a] == [".svg", ".png", ".csv"]
         assert a[0].stat().st_size < 1_000_000
         assert tuple(first.get_size_inches()) == size and not [t for t in first.texts if "commit" in t.get_text()]

