@@ -1,4 +1,4 @@
-"""ViTPose's studies: what is varied (Xu et al. 2022, arXiv 2204.12484, section 4.2).
+"""Studies: what a table or figure varies, ViTPose's (Xu et al. 2022, arXiv 2204.12484, section 4.2) and POET's.
 
 In `studies.yaml` a study is a table of changes to a recipe, which `posebook.study_runs` trains. Names of variants are
 the paper's where it has them (column `variant` of `data/paper/vitpose_STUDY.csv`), our own where the paper's name is a
@@ -31,7 +31,8 @@ class Study:
     trained; the key "recipe" names another recipe, "run:NAME" in `weights` or `teacher` a variant that was trained
     before. `steps`: variants that are only a step on the way to another one: tables leave them out. `description`: what
     our variants answer to in the paper. `published`: the paper's own variants, as changes to `PUBLISHED`; empty where
-    they cannot be repeated from recipes alone.
+    they cannot be repeated from recipes alone. `paper`: the stem of the paper's numbers in `data/paper`, "" =
+    vitpose_NAME.
     """
 
     recipe: str
@@ -41,6 +42,7 @@ class Study:
     steps: tuple[str, ...] = ()
     paper_base: str = ""
     published: dict[str, dict] = field(default_factory=dict)
+    paper: str = ""
 
     def scaled(self, scale: str = "tiny") -> tuple[str, dict[str, dict]]:
         """(the base recipe, the variants) of the "tiny" study or of the "published" one.

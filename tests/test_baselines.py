@@ -18,7 +18,7 @@ from posekit.losses.rtmdet import RtmdetCriterion
 from posekit.losses.simcc import SimccCriterion
 from posekit.losses.yolox_pose import YoloxPoseCriterion, product_logit
 from posekit.models.associative_embedding import flip_test
-from posekit.models.checkpoints import load_weights
+from posekit.models.checkpoints import load_weights, start_from
 from posekit.models.checkpoints_baselines import ours_of
 from posekit.models.part_affinity import LIMBS, assemble
 from posekit.models.tag_grouping import MODES, Grouping, group
@@ -340,3 +340,14 @@ def test_published_colours_change_places():
     del state[stem]
     with pytest.raises(ValueError, match="backbone.stem.0.conv.weight"):
         load_weights(fresh, state)
+
+
+def test_another_stride_starts_from_backbone_and_shared_layers():
+    four, eight = models.build("ae_tiny"), models.build("ae_tiny", stride=8)
+    assert start_from(eight, four.state_dict()) == []
+    for name, value in eight.state_dict().items():
+        torch.testing.assert_close(value, four.state_dict()[name])
+    fresh = start_from(four, models.build("ae_tiny", stride=8).state_dict())
+    assert fresh and all(name.startswith("keypoint_head.deconv_layers.") for name in fresh)
+    with pytest.raises(ValueError, match="does not hold the backbone of this model"):
+        start_from(four, models.build("rtmdet_tiny").state_dict())

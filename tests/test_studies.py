@@ -19,7 +19,7 @@ from posekit.training.loop import train
 from posekit.training.recipes import recipe
 
 SMALL = {"steps": 2, "images": 6, "val_images": 4, "batch_size": 4, "size": 128, "people": (1, 2)}
-PAPER = {name: read_paper(f"vitpose_{name}") for name in STUDIES if name != "partial"}
+PAPER = {name: read_paper(one.paper or f"vitpose_{name}") for name, one in STUDIES.items() if name != "partial"}
 
 
 def quiet(line):

@@ -52,6 +52,7 @@ POLICIES = {
     "scenes_half": replace(_SCENES, half_body=0.3),
     "vitpose": _VITPOSE,
     "vitpose_whole": replace(_VITPOSE, half_body=0.0),
+    "simple_baseline": replace(_VITPOSE, shift=0.0, shift_p=0.0),
 }
 
 

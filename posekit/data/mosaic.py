@@ -66,6 +66,8 @@ MIXES = {
     "rtmo_t": replace(_COCO, mixup=0.0),
     "rtmo_crowdpose": replace(_COCO, scale=(0.5, 1.5), rotation=30, shift=0.2, mixup_scale=(0.6, 1.6)),
     "rtmo_late": Mix(),  # the last epochs: a letterbox, colour, flip
+    # Associative embedding in mmpose: `scale` is of the shorter side there, the shift 40 of 512 pixels.
+    "ae": Mix(scale=(0.75, 1.5), rotation=30, shift=0.08, hsv=(0, 0, 0)),
     # Ours, for drawn people: about as large as they will be when tested, turned little, and half of them alone.
     "rtmo_scenes": Mix(
         mosaic=0.5, centre="yolox", scale=(0.75, 1.1), rotation=10, shear=1, shift=0.05, hsv=(5, 20, 20)

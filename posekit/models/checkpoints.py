@@ -70,8 +70,9 @@ def start_from(model: nn.Module, source: Source) -> list[str]:
     """Start training from what the file holds: a whole POET, a DETR, or the ResNet-50 of a pose estimator.
 
     Of a DETR with the same widths (DETR-R50) POET takes backbone, projection and transformer, of mmpose's estimators
-    and torchvision's file the ResNet-50 (the paper's second set of experiments starts from mmpose). RTMO and ViTPose:
-    see `load_rtmo` and `start_vitpose`. Returns the names that keep their random start (none after a whole POET).
+    and torchvision's file the ResNet-50 (the paper's second set of experiments starts from mmpose). Other models: see
+    `load_rtmo`, `start_vitpose`, `start_baseline`. Returns the names that keep their random start (none after a whole
+    POET).
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -83,6 +84,8 @@ def start_from(model: nn.Module, source: Source) -> list[str]:
     own = model.state_dict()
     if rtmo.is_rtmo(own):
         return rtmo.load_rtmo(model, state, label)
+    if type(model).__name__ in baselines.RULES:
+        return baselines.start_baseline(model, state, label)
     if any(name.startswith("bbox_embed.") for name in state):
         own, taken = ({n: v for n, v in part.items() if not n.startswith(HEADS)} for part in (own, state))
         refusal = "is not of a DETR with the model's backbone and transformer"

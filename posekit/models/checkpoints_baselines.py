@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from posekit.models.checkpoint_files import misfits
 from posekit.models.checkpoints_rtmo import swap_colours
 
 RESNET = (r"^backbone\.(conv1|bn1|layer\d)\.", r"backbone.body.\1.")
@@ -64,3 +65,20 @@ def ours_of(kind: str, name: str) -> str:
     for pattern, ours in RULES[kind]:
         name = re.sub(pattern, ours, name)
     return name
+
+
+def start_baseline(model: nn.Module, state: Mapping[str, Tensor], label: str) -> list[str]:
+    """Start a baseline from another one, published or ours: the whole backbone, and of its head what fits.
+
+    Returns the names that keep their random start.
+
+    Raises:
+        ValueError: the weights do not hold the model's backbone.
+    """
+    own, state = model.state_dict(), from_published(model, state) or dict(state)
+    parts = ({name: value for name, value in part.items() if name.startswith("backbone.")} for part in (own, state))
+    if differ := misfits(*parts):
+        raise ValueError(f"{label} does not hold the backbone of this model; {'; '.join(differ)}")
+    taken = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    model.load_state_dict(taken, strict=False)
+    return [name for name in own if name not in taken]
