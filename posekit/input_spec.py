@@ -19,11 +19,13 @@ class InputSpec:
     Of a letterbox: `pad` is the grey value (0 to 255) that fills the padding; None marks it in the padding mask
     instead. `align`: the image touches the "topleft" corner or lies in the "centre" (that needs a `pad`).
 
-    `fit="crop"`: people cut out of the image, one each (`posekit.data.crops`).
+    `fit="crop"`: people cut out of the image, one each (`posekit.data.crops`); `udp`: crops and heatmaps are measured
+    from the first pixel's centre to the last one's. False: mmpose's way without UDP, where the middle of what is cut
+    out lies on pixel W / 2 of the crop, half a pixel beside its middle.
 
     `pixel_centre`: the number that the weights learnt for the centre of an image's first pixel. 0.5: COCO's convention.
-    0: published RTMO and ViTPose, whose training takes COCO's numbers for pixel indices, so that their keypoints lie
-    half a pixel lower.
+    0: published RTMO, ViTPose and mmpose's baselines, whose training takes COCO's numbers for pixel indices, so that
+    their keypoints lie half a pixel lower.
     """
 
     size: int
@@ -34,3 +36,4 @@ class InputSpec:
     pad: int | None = None
     align: str = "topleft"
     pixel_centre: float = HALF_PIXEL
+    udp: bool = True

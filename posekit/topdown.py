@@ -16,7 +16,7 @@ import torch
 
 from posekit.data.crops import crop_people, window_matrices, windows
 from posekit.data.transforms import invert, normalise
-from posekit.poses import Poses, drop_not_finite, join
+from posekit.poses import HALF_PIXEL, Poses, drop_not_finite, join
 from posekit.protocols import PoseModel
 
 BATCH = 64  # crops
@@ -44,7 +44,9 @@ def poses_of_boxes(
 
     def cut_out(image, boxes: np.ndarray, scores: np.ndarray) -> tuple:
         centres, extents = windows(boxes, size)
-        matrices = window_matrices(centres, extents, size, udp=True)
+        matrices = window_matrices(centres, extents, size, udp=spec.udp)
+        if not spec.udp:
+            matrices[:, :, 2] += HALF_PIXEL
         return crop_people(image, matrices, size, spec.pixel_centre), matrices, extents, boxes, scores
 
     def found_in(crops: list[np.ndarray]) -> list[Poses]:

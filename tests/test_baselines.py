@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional
 
 from posekit import models
 from posekit.data.augment import Augment
 from posekit.data.drawn.scenes import Scenes
 from posekit.data.loader import Loader
+from posekit.data.transforms import normalise
 from posekit.evaluation.boxes import box_rows, evaluate_boxes
 from posekit.layouts import COCO
 from posekit.losses.associative_embedding import AssociativeEmbeddingCriterion, gaussians, tag_losses
@@ -23,9 +25,11 @@ from posekit.models.checkpoints_baselines import ours_of
 from posekit.models.part_affinity import LIMBS, assemble
 from posekit.models.tag_grouping import MODES, Grouping, group
 from posekit.poses import Poses
+from posekit.topdown import poses_of_boxes
 from posekit.training.evaluate import evaluate_run
 from posekit.training.loop import train
 from posekit.training.recipes import recipe
+from posekit.training.weights import load
 
 PUBLISHED = {  # parameters: counted from the published networks
     "ae_r50_stride4": 34_004_066,
@@ -351,3 +355,25 @@ def test_another_stride_starts_from_backbone_and_shared_layers():
     assert fresh and all(name.startswith("keypoint_head.deconv_layers.") for name in fresh)
     with pytest.raises(ValueError, match="does not hold the backbone of this model"):
         start_from(four, models.build("rtmdet_tiny").state_dict())
+
+
+def test_published_crops_are_cut_and_read_as_in_mmpose(tmp_path):
+    """mmpose without UDP: the middle of the window lies on pixel W / 2 of the crop, and numbers are pixel indices."""
+    model = models.build("simple_baseline_tiny")
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    model = load("simple_baseline_tiny", tmp_path)
+    assert not model.input.udp and model.input.pixel_centre == 0
+    seen, maps = [], torch.zeros(1, 17, 24, 16)
+    maps[:, :, 12, 8] = 1.0
+
+    def forward(images, padding_mask=None):
+        seen.append(images)
+        return {"heatmaps": maps}
+
+    model.forward = forward
+    image = np.random.default_rng(0).integers(0, 256, (220, 210, 3), dtype=np.uint8)
+    box = np.array([[100 - 25.6, 110 - 38.4, 100 + 25.6, 110 + 38.4]])  # 1.25 of it: as many pixels as the crop has
+    (poses,) = poses_of_boxes(model, [(image, box, np.ones(1))], COCO.sigmas)
+    expected = normalise(image[None, 110 - 48 : 110 + 48, 100 - 32 : 100 + 32], model.input.mean, model.input.std)
+    torch.testing.assert_close(seen[0], expected)
+    np.testing.assert_allclose(poses.keypoints[0, 5], [100, 110], atol=1e-4)

@@ -40,19 +40,13 @@ class SimpleBaseline(nn.Module):
 
     @torch.no_grad()
     def decode(
-        self,
-        outputs: dict[str, Tensor],
-        image_sizes: Tensor,
-        layer: int = -1,
-        method: str = "quarter",
-        udp: bool = True,
+        self, outputs: dict[str, Tensor], image_sizes: Tensor, layer: int = -1, method: str = "quarter"
     ) -> list[Poses]:
-        """One person per crop, in pixels of the crop, COCO's frame; see `heatmap_decoding.crop_poses`.
+        """One person per crop, in COCO pixels of the crop; see `heatmap_decoding.crop_poses`.
 
-        image_sizes (M, 2) = (width, height) of the crops. udp: how heatmap and crop correspond; False for published
-        weights. `layer` is not used: there is one.
+        image_sizes (M, 2) = (width, height) of the crops. `layer` is not used: there is one.
         """
-        return crop_poses(outputs["heatmaps"], image_sizes, method, udp)
+        return crop_poses(outputs["heatmaps"], image_sizes, method, self.input.udp)
 
 
 def simple_baseline_r50(pretrained: bool = False, **overrides) -> SimpleBaseline:

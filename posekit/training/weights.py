@@ -18,14 +18,17 @@ from posekit.training.datasets import names_of
 from posekit.training.recipes import WITHOUT_KEYPOINTS, Recipe, family_of, from_record, plain_options
 
 WEIGHTS = "data/weights"  # our own reference models, shipped with the repository
+# Models whose published weights have `InputSpec.pixel_centre` 0, and those among them that see crops without UDP
+PIXEL_INDEX = ("rtmo", "vitpose", "simple_baseline", "rtmpose", "yolox_pose")
+WITHOUT_UDP = ("simple_baseline", "rtmpose")
 
 
 def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module:
     """A model in evaluation mode.
 
     weights: None = random; "scenes" = our reference model, trained on drawn people; a run folder; or a file
-    (.safetensors, or a published checkpoint). `overrides` go to the model's builder. RTMO's and ViTPose's weights
-    without a `run.json` beside them are taken for published ones, see `InputSpec.pixel_centre`.
+    (.safetensors, or a published checkpoint). `overrides` go to the model's builder. Weights without a `run.json`
+    beside them are taken for published ones, see `InputSpec.pixel_centre`.
 
     Raises:
         ValueError: an unknown name, or weights of another model (the sentence says what differs).
@@ -42,8 +45,8 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
         overrides = plain_options(recipe.model_options) | overrides
     model = models.build(name, **overrides)
     load_weights(model, path)
-    if not recipe and name.startswith(("rtmo", "vitpose")):
-        model.input = replace(model.input, pixel_centre=0.0)
+    if not recipe and name.startswith(PIXEL_INDEX):
+        model.input = replace(model.input, pixel_centre=0.0, udp=not name.startswith(WITHOUT_UDP))
     if recipe and recipe.size and model.input.fit == "letterbox":  # it sees images as it was trained to
         model.input = replace(model.input, size=recipe.size)
     return model.eval()
