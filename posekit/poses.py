@@ -58,6 +58,11 @@ class Poses:
             self.centers = np.full((n, 2), np.nan, np.float32)
 
     @classmethod
+    def of_boxes(cls, boxes: np.ndarray, scores: np.ndarray) -> Poses:
+        """What a person detector finds: boxes (N, 4) and scores (N,), no keypoints."""
+        return cls(np.zeros((len(boxes), 0, 2), np.float32), np.zeros((len(boxes), 0), np.float32), scores, boxes)
+
+    @classmethod
     def nobody(cls, keypoints: int) -> Poses:
         """An image without people; `keypoints` is K."""
         return cls(*(np.zeros(shape, np.float32) for shape in ((0, keypoints, 2), (0, keypoints), 0)))

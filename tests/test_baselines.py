@@ -12,6 +12,7 @@ from posekit.data.drawn.scenes import Scenes
 from posekit.data.loader import Loader
 from posekit.data.transforms import normalise
 from posekit.evaluation.boxes import box_rows, evaluate_boxes
+from posekit.inference import Predictor
 from posekit.layouts import COCO
 from posekit.losses.associative_embedding import AssociativeEmbeddingCriterion, gaussians, tag_losses
 from posekit.losses.openpose import OpenPoseCriterion, limb_fields, part_heatmaps, parts_of
@@ -22,6 +23,7 @@ from posekit.losses.yolox_pose import YoloxPoseCriterion, product_logit
 from posekit.models.associative_embedding import flip_test
 from posekit.models.checkpoints import load_weights, start_from
 from posekit.models.checkpoints_baselines import ours_of
+from posekit.models.mask_rcnn import PersonDetector
 from posekit.models.part_affinity import LIMBS, assemble
 from posekit.models.tag_grouping import MODES, Grouping, group
 from posekit.poses import Poses
@@ -377,3 +379,26 @@ def test_published_crops_are_cut_and_read_as_in_mmpose(tmp_path):
     expected = normalise(image[None, 110 - 48 : 110 + 48, 100 - 32 : 100 + 32], model.input.mean, model.input.std)
     torch.testing.assert_close(seen[0], expected)
     np.testing.assert_allclose(poses.keypoints[0, 5], [100, 110], atol=1e-4)
+
+
+def test_people_alone_of_a_detector_reach_the_top_down_model():
+    class Detections(torch.nn.Module):  # as torchvision's: two people, one of them unsure, and a bicycle
+        def forward(self, images):
+            assert images[0].shape == (3, 90, 120) and 0 <= images[0].min() and images[0].max() <= 1
+            boxes = torch.tensor([[5.0, 5, 60, 80], [40, 10, 110, 85], [0, 0, 20, 20]])
+            return [{"boxes": boxes, "labels": torch.tensor([1, 1, 2]), "scores": torch.tensor([0.03, 0.9, 0.8])}]
+
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    detector = PersonDetector(network=Detections())
+    assert detector([image])[0].boxes.tolist() == [[40, 10, 110, 85]]
+    poses = Predictor(models.build("simple_baseline_tiny"), detector=detector)(image)
+    assert poses.boxes.tolist() == [[40, 10, 110, 85]] and poses.keypoints.shape == (1, 17, 2)
+
+
+def test_mask_rcnn_is_the_detector():
+    """Random weights that call everything a person: the boxes lie in the image and the scores fall."""
+    detector = PersonDetector(None, size=(64, 64), threshold=0.2)
+    detector.network.roi_heads.box_predictor.cls_score.bias.data[1] = 9.0
+    (found,) = detector([np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)])
+    assert len(found) and (found.boxes >= 0).all() and (found.boxes <= [60, 40, 60, 40]).all()
+    assert (np.diff(found.scores) <= 0).all() and found.keypoints.shape[1:] == (0, 2)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -182,15 +181,11 @@ class RTMDet(nn.Module):
         box = torch.minimum(boxes[image, cell].clamp(min=0), sizes)
         counts = image.bincount(minlength=len(scores)).tolist()
         rows = zip(*(x.cpu().split(counts) for x in (scores[image, cell], box)), strict=True)
-        return [_boxes_only(score.numpy(), box.numpy()) for score, box in rows]
+        return [Poses.of_boxes(box.numpy(), score.numpy()) for score, box in rows]
 
     def fuse(self) -> nn.Module:
         """A copy for deployment, batch norms folded into convolutions, same results."""
         return fuse_batch_norms(self).requires_grad_(False)
-
-
-def _boxes_only(scores: np.ndarray, boxes: np.ndarray) -> Poses:
-    return Poses(np.zeros((len(scores), 0, 2), np.float32), np.zeros((len(scores), 0), np.float32), scores, boxes)
 
 
 def corner_priors(height: int, width: int, device: torch.device | None = None) -> Tensor:
