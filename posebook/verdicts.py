@@ -10,6 +10,7 @@ import pandas as pd
 
 NO_VERDICT, WITHIN, TOO_LITTLE = "–", "within the spread", "too little to say"
 ONE_SEED = "One seed: numbers, no verdict."
+FLAT, FEWEST_RUNS = 0.05, 3  # what ten people may add to their own time; runs per number of people
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,20 @@ def verdict(ours: Sequence[float], baseline: Sequence[float], claimed: float = n
     decided = seeds >= 2 and apart and not np.isnan(claimed)
     claim = TOO_LITTLE if not decided else "agrees" if np.sign(claimed) == np.sign(difference) else "disagrees"
     return Verdict(difference, word, claim, seeds)
+
+
+def slope(line: pd.Series) -> str:
+    """How time goes with people: "flat", "rises", "falls" or "too little to say", by the interval of a line's slope.
+
+    Flat: ten people add, or take away, at most 5 % of the time at ten people. line: a_ms, b_ms, b_low, b_high and,
+    where known, runs, the fewest at a number of people; from fewer than three nothing is said.
+    """
+    low, high = 10 * line.b_low, 10 * line.b_high
+    if np.isnan([low, high]).any() or line.get("runs", FEWEST_RUNS) < FEWEST_RUNS:
+        return TOO_LITTLE
+    if max(-low, high) <= FLAT * (line.a_ms + 10 * line.b_ms):
+        return "flat"
+    return "rises" if low > 0 else "falls" if high < 0 else TOO_LITTLE
 
 
 def against_proposed(ours: pd.DataFrame, keys: Sequence[str], proposed: tuple) -> tuple[str, pd.DataFrame]:

@@ -1,4 +1,4 @@
-"""The timing protocol on synthetic clocks, and the rivals of POET's Figure 1 at toy sizes."""
+"""The timing protocol on synthetic clocks, and the methods of POET's Figure 1 at toy sizes."""
 
 from dataclasses import replace
 
@@ -9,10 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posebook.benchmarks import systems, timing
+from posebook.benchmarks import claims, poet_speed, systems, timing
 from posebook.benchmarks.bottom_up import associative_embedding_method, openpose_method
 from posebook.benchmarks.rendered import side_by_side
-from posebook.benchmarks.timing import Clock, Scene
+from posebook.benchmarks.timing import Scene
+from posebook.verdicts import TOO_LITTLE, slope
 from posekit import models
 from posekit.data.crops import box_matrices, crop_people
 from posekit.models.simple_baseline import simple_baseline_r50
@@ -29,43 +30,65 @@ def spin(rounds):
     return sum(i * i for i in range(rounds))
 
 
-def two_parts(picture: Scene, clock: Clock) -> None:
-    spin(2000)
-    clock.lap("F")
-    spin(1000 * len(picture.boxes))
-    clock.lap("P")
+def two_parts():
+    return {"F": lambda scene, _: spin(2000), "P": lambda scene, found: spin(1000 * len(scene.boxes) + 10)}
 
 
 def test_every_method_and_count_once_a_round_in_a_new_order():
-    scenes = {n: [scene(n), scene(n)] for n in (0, 1, 3)}
-    raw = timing.measure({"a": two_parts, "b": two_parts}, scenes, repeats=3, warmup=1, seed=5)
+    scenes, methods = {n: [scene(n), scene(n)] for n in (0, 1, 3)}, {"a": two_parts(), "b": two_parts()}
+    raw = timing.measure(methods, scenes, repeats=3, warmup=1, seed=5)
     total = raw[raw.part == "total"]
     assert (total.groupby(["round", "method", "people"]).size() == 1).all() and len(total) == 18
     orders = {tuple(zip(run.method, run.people, strict=True)) for _, run in total.groupby("round")}
     assert len(orders) > 1
     assert set(raw.part) == {"F", "P", "total"} and set(total.scene) == {0, 1}
-    again = timing.measure({"a": two_parts, "b": two_parts}, scenes, repeats=3, warmup=0, seed=5)
+    again = timing.measure(methods, scenes, repeats=3, warmup=0, seed=5)
     columns = ["method", "people", "scene", "round", "position", "part"]
     assert again[columns].equals(raw[columns])
 
 
-def test_parts_add_up_to_the_independent_total():
-    raw = timing.measure({"a": two_parts}, {2: [scene(2)]}, repeats=5, warmup=1)
-    sums = raw[raw.part != "total"].groupby("round").wall_ms.sum()
-    totals = raw[raw.part == "total"].set_index("round").wall_ms
-    assert (sums <= totals).all() and (sums / totals).median() > 0.9
+def test_parts_are_runs_of_their_own_on_what_the_stage_before_had_left():
+    seen = []
+    chain = {
+        "F": lambda scene, given: seen.append(("F", given)) or 7,
+        "C": lambda scene, given: seen.append(("C", given)) or (8 if len(scene.boxes) else None),
+        "P": lambda scene, given: seen.append(("P", given)) or 9,
+    }
+    raw = timing.measure({"a": chain}, {2: [scene(2)]}, repeats=1, warmup=0)
+    assert seen == 2 * [("F", None), ("C", 7), ("P", 8)] and raw.part.tolist() == ["total", "F", "C", "P"]
+    raw = timing.measure({"a": chain}, {0: [scene(0)]}, repeats=1, warmup=0)
+    assert raw.part.tolist() == ["total", "F"]  # without people there is nothing to crop
+    raw = timing.measure({"a": {"G": chain["F"]}}, {0: [scene(0)]}, repeats=1, warmup=0)
+    assert raw.part.tolist() == ["total"] and raw.device_ms.isna().all()
+
+
+def test_the_whole_image_is_timed_once_a_round_and_counts_for_every_number_of_people():
+    raw = timing.measure({"a": two_parts()}, {n: [scene(n)] for n in (0, 1, 4)}, repeats=4, warmup=0)
+    assert raw[raw.part == "F"].groupby("round").size().tolist() == [1] * 4
+    assert (raw[raw.part == "P"].groupby("people").size() == 4).all()
+    rows = timing.summary(raw, "cpu")
+    whole = rows[rows.part == "F"]
+    assert whole.people.tolist() == [0, 1, 4] and whole.median_ms.nunique() == 1 and (whole.runs == 4).all()
+
+
+def test_the_sum_of_the_parts_is_compared_with_the_whole():
+    known = [("a", 0, "F", 80.0), ("a", 0, "total", 100.0), ("a", 5, "F", 80.0), ("a", 5, "P", 30.0)]
+    known += [("a", 5, "total", 100.0), ("b", 0, "total", 7.0)]
+    sums = timing.parts_sum(pd.DataFrame(known, columns=["method", "people", "part", "median_ms"]))
+    assert sums.a.tolist() == pytest.approx([0.8, 1.1])
+    assert "b" not in sums or sums.b.isna().all()  # of a method of one stage the whole alone is timed
 
 
 def test_the_budget_stops_new_rounds_and_threads_are_given_back():
     before = torch.get_num_threads()
-    raw = timing.measure({"a": two_parts}, {1: [scene(1)]}, repeats=50, warmup=0, budget_s=0.0, threads=before + 1)
+    raw = timing.measure({"a": two_parts()}, {1: [scene(1)]}, repeats=50, warmup=0, budget_s=0.0, threads=before + 1)
     assert raw["round"].max() == 0 and torch.get_num_threads() == before
 
-    def fails(picture, clock):
+    def fails(scene, _):
         raise OSError("no")
 
     with pytest.raises(OSError):
-        timing.measure({"a": fails}, {1: [scene(1)]}, repeats=1, warmup=0, threads=before + 1)
+        timing.measure({"a": {"F": fails}}, {1: [scene(1)]}, repeats=1, warmup=0, threads=before + 1)
     assert torch.get_num_threads() == before
     with pytest.raises(ValueError, match="at least one"):
         timing.measure({}, {1: [scene(1)]})
@@ -202,46 +225,64 @@ def detector():
 
 @pytest.mark.parametrize("n", [0, 2])
 def test_pinned_mask_rcnn_returns_the_given_boxes_with_masks_of_the_picture(detector, n):
-    boxes = torch.from_numpy(scene(n, 80).boxes)
-    found = detector(torch.rand(3, 80, 80), boxes)[0]
+    picture = scene(n, 80)
+    found = detector(picture)[0]
     assert found["boxes"].shape == (n, 4) and found["masks"].shape == (n, 1, 80, 80)
-    assert torch.allclose(found["boxes"], boxes, atol=1e-3)
+    assert torch.allclose(found["boxes"], torch.from_numpy(picture.boxes), atol=1e-3)
     assert detector.proposals.shape == (20, 4) and float(detector.proposals.max()) <= 64
 
 
-def test_speed_rows_has_every_method_part_and_count(monkeypatch, detector):
-    tiny = systems.models.build("poet_tiny", num_queries=4)
-    monkeypatch.setattr(systems.models, "build", lambda name: tiny)
-    monkeypatch.setattr(systems, "PinnedMaskRCNN", lambda *_, **__: detector)
-    monkeypatch.setattr(systems, "drawn_scenes", lambda people, *_: {n: [scene(n)] for n in people})
-    speed = systems.speed_rows((0, 2), size=64, repeats=2, warmup=0)
+TINY = {"poet_r50": "poet_tiny", "simple_baseline_r50": "simple_baseline_tiny", "openpose_coco": "openpose_tiny"}
+
+
+@pytest.fixture(scope="module")
+def figure_1(detector):
+    """Figure 1 by tiny networks."""
+    patch, build = pytest.MonkeyPatch(), models.build
+    patch.setattr(poet_speed.models, "build", lambda name: build(TINY.get(name, "ae_tiny")))
+    patch.setattr(systems, "PinnedMaskRCNN", lambda *_, **__: detector)
+    speed = poet_speed.speed_rows((0, 2), scenes=1, size=128, repeats=2, warmup=0)
+    patch.undo()
+    return speed
+
+
+def test_speed_rows_has_every_method_part_and_count(figure_1):
+    speed = figure_1
     parts = speed.rows.groupby(["method", "people"]).part.agg(set).to_dict()
-    assert parts[systems.POET, 2] == {"F", "P", "total"}
-    assert parts[systems.TOP_DOWN_GT_BOXES, 0] == {"total"} and parts[systems.TOP_DOWN_GT_BOXES, 2] == {
-        "C",
-        "T",
-        "P",
-        "total",
-    }
-    assert parts[systems.TOP_DOWN_DETECTOR, 0] == {"D", "total"} and parts[systems.TOP_DOWN_DETECTOR, 2] == {
-        "D",
-        "C",
-        "T",
-        "P",
-        "total",
-    }
-    assert list(dict.fromkeys(speed.rows.method)) == [
-        systems.POET,
-        systems.TOP_DOWN_GT_BOXES,
-        systems.TOP_DOWN_DETECTOR,
-    ]
-    assert len(speed.lines) == 3 and len(speed.crossing) == 3
+    assert list(dict.fromkeys(speed.rows.method)) == [*poet_speed.FIGURE_1, poet_speed.LOOP, poet_speed.FAST]
+    one_stage = {"F", "P", "total"}
+    for method in (poet_speed.POET, poet_speed.AE_R50, poet_speed.AE_HRNET, poet_speed.OPENPOSE, poet_speed.FAST):
+        assert parts[method, 0] == parts[method, 2] == one_stage
+    assert parts[poet_speed.TOP_DOWN_GT_BOXES, 0] == {"total"}
+    assert parts[poet_speed.LOOP, 2] == parts[poet_speed.TOP_DOWN_GT_BOXES, 2] == {"C", "T", "P", "total"}
+    assert parts[poet_speed.TOP_DOWN_DETECTOR, 0] == {"D", "total"}
+    assert parts[poet_speed.TOP_DOWN_DETECTOR, 2] == {"D", "C", "T", "P", "total"}
+    assert len(speed.lines) == 8 and (speed.lines.runs == 2).all()
     assert speed.settings["weights"] == "random" and speed.settings["rounds"] == 2
-    assert {"wall_ms", "cpu_ms", "kept"} <= set(speed.raw)
+    assert {"wall_ms", "cpu_ms", "device_ms", "kept"} <= set(speed.raw)
 
     from posebook.figures import poet
 
     assert poet.fig01_speed(speed.rows, "1 CPU thread").axes
+
+
+def test_the_benchmark_writes_figure_and_raw_times_and_says_what_it_misses(figure_1, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(poet_speed, "speed_rows", lambda *_, **__: figure_1)
+    missed = poet_speed.poet(folder=str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"poet_fig01_speed{end}" for end in (".svg", ".png", ".csv", "_raw.csv")
+    }
+    assert f"the line of POET-R50 was to be called 'flat', and here it is '{TOO_LITTLE}'" in missed
+    assert "AE+HRNet-W32" in capsys.readouterr().out
+
+
+def test_a_study_is_saved_as_a_run(figure_1, tmp_path):
+    from posekit.runs import Run, load_run
+
+    with Run.open(tmp_path / "speed", {"people": "0 2"}, seed=0) as run:
+        figure_1.save(run)
+    assert {path.name for path in tmp_path.glob("speed/*.*")} >= {"raw.csv", "rows.csv", "lines.csv", "metrics.json"}
+    assert load_run(tmp_path / "speed")["results"]["grouping"] == "paper"
 
 
 def test_drawn_scenes_have_the_people_asked_for():
@@ -253,16 +294,67 @@ def test_drawn_scenes_have_the_people_asked_for():
     }
 
 
-def test_lines_of_medians_have_no_interval():
+def test_lines_of_medians_and_of_single_runs_have_no_interval():
     rows = [
         {"method": name, "people": n, "part": "total", "median_ms": a + b * n}
         for name, a, b in (("one", 400.0, 0.0), ("other", 0.0, 80.0))
         for n in (0, 1, 5)
     ]
-    lines, (meet, low, high) = timing.medians_only(pd.DataFrame(rows), "one", "other")
+    raw = timing.from_medians(pd.DataFrame(rows))
+    lines = timing.fit_lines(raw)
     np.testing.assert_allclose(lines[["a_ms", "b_ms"]], [[400, 0], [0, 80]], atol=1e-9)
     assert lines[["a_low", "a_high", "b_low", "b_high"]].isna().all(axis=None)
+    meet, low, high = timing.crossing(raw, "one", "other")
     assert meet == pytest.approx(5) and np.isnan([low, high]).all()
+
+
+def line(a, b, spread=0.0, runs=5):
+    return pd.Series({"a_ms": a, "b_ms": b, "b_low": b - spread, "b_high": b + spread, "runs": runs})
+
+
+def test_slopes_are_named_by_their_whole_interval():
+    assert slope(line(100, 0.1, 0.3)) == "flat"
+    assert slope(line(100, 0.3, 0.3)) == TOO_LITTLE  # from nothing to more than 5 % at ten people
+    assert slope(line(100, 9, 2)) == "rises" and slope(line(100, -4, 1)) == "falls"
+    assert slope(line(100, 0.1, 0.3, runs=2)) == slope(line(100, 0.1, np.nan)) == TOO_LITTLE
+    assert slope(line(100, 9, 2).drop("runs")) == "rises"  # older studies
+
+
+def lines_of(**known):
+    """Method -> (a, b): lines with narrow intervals, and the rows that they go through."""
+    lines = pd.DataFrame([line(a, b, 0.01).rename(name) for name, (a, b) in known.items()]).rename_axis("method")
+    rows = [(name, n, "total", a + b * n) for name, (a, b) in known.items() for n in (0, 1, 5, 13)]
+    return lines.reset_index(), pd.DataFrame(rows, columns=["method", "people", "part", "median_ms"])
+
+
+def test_sentences_of_poet_are_judged_by_the_numbers():
+    known = {"poet_r50": (700, 0), "openpose_coco": (5600, 0), "simple_baseline_r50": (0, 170)}
+    table = claims.poet_claims(*lines_of(**known)).set_index("the paper says").here
+    assert table["POET's speed does not depend on the number of people"] == "true"
+    assert table["a similar trend for AE with HRNet"] == "not run"
+    assert table["POET is slightly faster than OpenPose"] == "false"
+    assert table["POET is faster than all previous methods"] == "false"
+    text = claims.poet_claims(*lines_of(**known)).to_string()
+    assert "8.0 times as long, the slowest of all" in text and "263 GMAC" in text and "faster with 1 people" in text
+    slow = known | {"openpose_coco": (950, 0), "poet_r50": (700, 10), "simple_baseline_r50": (3000, 170)}
+    table = claims.poet_claims(*lines_of(**slow)).set_index("the paper says").here
+    assert table["POET's speed does not depend on the number of people"] == "false"
+    assert table["POET is slightly faster than OpenPose"] == "true"
+    assert table["POET is faster than all previous methods"] == "true"
+    assert table["it is proportional to them (SimpleBaseline-R50, boxes given)"] == "false"
+
+
+def test_sentences_of_rtmo_are_judged_by_the_numbers():
+    published = pd.Series({"rtmo_s": 67.7, "yolox_pose_s": 64.1})
+    known = {"rtmo_s_eager": (200, 0.1), "rtmpose_s_eager": (20, 45), "yolox_pose_s_eager": (210, 0)}
+    lines, rows = lines_of(**known)
+    meet = claims.crossings(timing.from_medians(rows), [("rtmo_s_eager", "rtmpose_s_eager"), ("rtmo_m_eager", "x")])
+    assert meet.people.tolist() == pytest.approx([4.0], abs=0.1)
+    table = claims.rtmo_claims(lines, rows, meet, published, "rtmo_s", "eager")
+    here = table.set_index("the paper says").here
+    assert (here.drop("by TensorRT in FP16 RTMO is faster from two people on") == "true").all()
+    alone = claims.rtmo_claims(*lines_of(rtmo_s_eager=(200, 4)), meet[:0], published, "rtmo_s", "eager")
+    assert alone.here.tolist() == ["not run", "false", "not run", "not run"]
 
 
 def test_bottom_up_methods_group_the_people_that_were_rendered():

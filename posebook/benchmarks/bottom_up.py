@@ -12,11 +12,12 @@ import numpy as np
 from torch import Tensor
 
 from posebook.benchmarks.rendered import part_maps, rendered, side_by_side, tag_maps
-from posebook.benchmarks.timing import Clock, Method, Scene
+from posebook.benchmarks.timing import Method, Scene
 from posekit.data.drawn.scenes import Scenes
 from posekit.data.transforms import normalise
 from posekit.layouts import COCO
 from posekit.models.associative_embedding import flip_test
+from posekit.poses import Poses
 
 PEOPLE = 40  # drawn people of whom scenes are put together
 
@@ -45,33 +46,41 @@ def openpose_method(model, scenes: dict[int, list[Scene]], device: str = "cpu", 
 
 
 def _method(model, forward: Callable, render: Callable, scenes: dict, device: str, seed: int, **options) -> Method:
+    def outputs_for(scene: Scene, number: int) -> dict[str, Tensor]:
+        size = scene.image.shape[0]
+
+        def grouped(outputs: dict[str, Tensor]) -> Poses:
+            return model.decode(outputs, [[size, size]])[0]  # by the quick grouping: the people are the same
+
+        drawn = rendered_people(
+            lambda points, rng: render(points, size, rng), grouped, len(scene.boxes), size, number, seed
+        )
+        return {name: value.to(device) for name, value in drawn.items()}
+
+    maps = {id(scene): outputs_for(scene, i) for images in scenes.values() for i, scene in enumerate(images)}
+
+    def network(scene: Scene, _) -> dict[str, Tensor]:
+        return forward(normalise(scene.image[None], model.input.mean, model.input.std, device))
+
+    def people(scene: Scene, _) -> Poses:
+        poses = model.decode(maps[id(scene)], [list(scene.image.shape[1::-1])], **options)[0]
+        if len(poses) != len(scene.boxes):
+            raise RuntimeError(f"{len(scene.boxes)} people were rendered and {len(poses)} came out")
+        return poses
+
+    return {"F": network, "P": people}
+
+
+def rendered_people(render: Callable, grouped: Callable, count: int, size: int, number: int = 0, seed: int = 0):
+    """Outputs for `count` drawn people side by side, of which the grouping finds as many; see `rendered`.
+
+    number: of several scenes with as many people.
+    """
     drawn = Scenes(style="people", seed=seed, count=PEOPLE, size=512, people=(1, 1), workers=1)
-    people = [np.asarray(drawn.target(i)["keypoints"][0], float) for i in range(PEOPLE)]
-    maps: dict[int, tuple[dict[str, Tensor], int]] = {}  # id of a scene -> rendered outputs, people
-    for count, images in scenes.items():
-        for number, scene in enumerate(images):
-            size = scene.image.shape[0]
 
-            def arranged(attempt: int, count=count, size=size) -> np.ndarray:
-                rng = np.random.default_rng((seed, count, attempt))
-                return side_by_side([people[i] for i in rng.choice(PEOPLE, count, replace=False)], size, rng)
+    def arranged(attempt: int) -> np.ndarray:
+        rng = np.random.default_rng((seed, count, attempt))
+        chosen = rng.choice(PEOPLE, count, replace=False)
+        return side_by_side([np.asarray(drawn.target(i)["keypoints"][0], float) for i in chosen], size, rng)
 
-            def decode(outputs: dict[str, Tensor], size=size):
-                return model.decode(outputs, [[size, size]], **options)[0]
-
-            def drawn_maps(keypoints: np.ndarray, rng: np.random.Generator, size=size) -> dict[str, Tensor]:
-                return render(keypoints, size, rng)
-
-            outputs = rendered(drawn_maps, decode, count, arranged, seed + 1000 * number)
-            maps[id(scene)] = {name: value.to(device) for name, value in outputs.items()}, count
-
-    def run(scene: Scene, clock: Clock) -> None:
-        forward(normalise(scene.image[None], model.input.mean, model.input.std, device))
-        clock.lap("F")
-        outputs, count = maps[id(scene)]
-        poses = model.decode(outputs, [list(scene.image.shape[1::-1])], **options)[0]
-        clock.lap("P")
-        if len(poses) != count:
-            raise RuntimeError(f"{count} people were rendered and {len(poses)} came out")
-
-    return run
+    return rendered(render, grouped, count, arranged, seed + 1000 * number)

@@ -1,4 +1,5 @@
-"""What RTMO costs (Lu et al. 2023): time against people (Figure 3), with and without P3 (Table 4), at the tiny scale.
+"""What RTMO and the systems of its Figure 3 cost (Lu et al. 2023): time against people, with and without P3 (Table 4),
+at the tiny scale.
 
 The protocol is that of `timing`, with random weights. Who is found is pinned: of n people each gets five candidates
 above the score threshold, of which suppression leaves one, so n survivors reach the coordinate classifier in every
@@ -14,16 +15,18 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
 
 from posebook.benchmarks import timing
-from posebook.benchmarks.systems import drawn_scenes, poet_method, same_number
-from posebook.benchmarks.timing import Clock, Method, Scene, Speed
+from posebook.benchmarks.systems import drawn_scenes, poet_method, same_number, top_down_method
+from posebook.benchmarks.timing import Method, Scene, Speed, Stage
 from posekit import models
 from posekit.data.transforms import normalise
 from posekit.export import export
+from posekit.poses import Poses
 from posekit.runners import needed, openvino_core
 
 FASTER = {"onnxruntime": 1.3, "openvino": 1.3, "openvino_bf16": 2.0}  # than eager, at least
@@ -31,14 +34,17 @@ FEATURES = ((4, 5), (3, 4, 5))  # Table 4
 TINY_FEATURES = ((3, 4), (4, 5), (3, 4, 5))  # rtmo_tiny's own, then Table 4's
 SOME = 4  # people where their number is not the question
 SPOTS = 4  # people stand on a grid of 4 x 4 spots
-REACH = 0.3  # a pinned box reaches so far beyond its cell, in pictures: neighbours of a cell fall to suppression
+REACH = 0.3  # a pinned box reaches so far beyond its cell, in images: neighbours of a cell fall to suppression
 
 
-def speed_rows(model, sizes, people, repeats=30, warmup=3, budget_s=None, threads=1, scenes=2, seed=0) -> Speed:
+def speed_rows(
+    model, sizes, people, repeats=30, warmup=3, budget_s=None, threads=1, scenes=2, seed=0, baselines=()
+) -> Speed:
     """Three studies on this machine's CPU; the rows have a column `study`, the lines are those of "people".
 
-    "people": `model` in every backend that is there, on pictures with 0 to 13 people. "features": RTMO of each of
-    `sizes` and rtmo_tiny with two and three feature maps, by ONNX Runtime. "tiny": rtmo_tiny and poet_tiny.
+    "people": `model` in every backend that is there, and `baselines` by PyTorch (see there), on images with 0 to 13
+    people. "features": RTMO of each of `sizes` and rtmo_tiny with two and three feature maps, by ONNX Runtime. "tiny":
+    rtmo_tiny and poet_tiny.
 
     Args: budget_s: seconds for the first two studies together, half each; see `timing.measure` for it and the others.
     """
@@ -47,9 +53,12 @@ def speed_rows(model, sizes, people, repeats=30, warmup=3, budget_s=None, thread
     with tempfile.TemporaryDirectory() as folder:
         network = built(model, seed)
         drawn = drawn_scenes(people, scenes, network.input.size, seed)
-        methods = backends(network, model, Path(folder), threads)
+        methods = backends(network, model, Path(folder), threads) | baseline_methods(baselines, seed)
         for method, same in itertools.product(methods.values(), drawn.values()):
-            method(same[0], Clock())  # OpenVINO prepares itself anew for every number of people that it meets
+            timing.run_through(
+                method, same[0]
+            )  # OpenVINO prepares itself anew for every number of people that it meets
+        systems = list(methods)
         raw = {"people": timing.measure(methods, drawn, repeats, warmup, budget_s=half, **options)}
         drawn = drawn_scenes((SOME,), scenes, 128, seed)
         tiny, large = feature_methods(("tiny",), Path(folder), threads), feature_methods(sizes, Path(folder), threads)
@@ -66,9 +75,10 @@ def speed_rows(model, sizes, people, repeats=30, warmup=3, budget_s=None, thread
     rows = {study: timing.summary(table, clock) for study, table in raw.items()}
     settings = {"model": model, "weights": "random", "clock": clock, "threads": threads, "batch": 1}
     settings |= {"size": network.input.size, "candidates per person": 5, "flip test": False, "device": "cpu"}
+    settings |= {"crops": "one batch", "precision": "float32 unless named"}
     settings |= {"rounds": int(raw["people"]["round"].max()) + 1, "seed": seed, "torch": torch.__version__}
     settings |= {name: version(name) for name in ("onnxruntime", "openvino")}
-    lines = timing.fit_lines(raw["people"], clock, seed)
+    lines = timing.in_order(timing.fit_lines(raw["people"], clock, seed), systems)
     joined = (pd.concat([t.assign(study=s) for s, t in tables.items()], ignore_index=True) for tables in (rows, raw))
     return Speed(*joined, lines, settings)
 
@@ -103,33 +113,58 @@ def feature_methods(sizes: tuple[str, ...], folder: Path, threads: int) -> dict[
     return found
 
 
+def baseline_methods(names, seed: int = 0) -> dict[str, Method]:
+    """`name`_eager -> method: RTMPose behind RTMDet (both tiny for rtmpose_tiny), and one-stage models of a grid."""
+    found = {}
+    for name in names:
+        if name.startswith("rtmpose"):
+            detector = built("rtmdet_tiny" if name.endswith("tiny") else "rtmdet_nano", seed)
+            found[f"{name}_eager"] = top_down_method(built(name, seed), detector_stage(detector))
+        else:
+            found[f"{name}_eager"] = eager_method(built(name, seed))
+    return found
+
+
+def detector_stage(network) -> Stage:
+    """A detector on the image, resized to its input; its boxes are pinned, and whoever follows takes the scene's."""
+    method = eager_method(network)
+
+    def detect(scene: Scene, _) -> Poses:
+        small = Scene(cv2.resize(scene.image, (network.input.size,) * 2, interpolation=cv2.INTER_AREA), scene.boxes)
+        return method["P"](small, method["F"](small, None))
+
+    return detect
+
+
 def eager_method(network) -> Method:
-    """PyTorch as it stands, nothing fused."""
+    """PyTorch as it stands, nothing fused: RTMO, YOLOX-Pose and RTMDet."""
 
-    def run(scene: Scene, clock: Clock) -> None:
-        outputs = network(normalise(scene.image[None], network.input.mean, network.input.std))
-        clock.lap("F")
+    def forward(scene: Scene, _) -> dict[str, torch.Tensor]:
+        return network(normalise(scene.image[None], network.input.mean, network.input.std))
+
+    def people(scene: Scene, outputs: dict[str, torch.Tensor]) -> Poses:
         scores, boxes = map(torch.from_numpy, pins(network.input.size, network.features, len(scene.boxes)))
-        outputs["cls_logits"] = torch.logit(scores.clamp(min=1e-4))[None]
-        outputs["boxes"] = outputs["boxes"] + boxes
-        found = network.decode(outputs, torch.tensor([scene.image.shape[1::-1]]))[0]
-        clock.lap("P")
+        pinned = {"cls_logits": torch.logit(scores.clamp(min=1e-4))[None], "boxes": outputs["boxes"] + boxes}
+        if "obj_logits" in outputs:  # YOLOX-Pose multiplies both
+            pinned["obj_logits"] = torch.full_like(outputs["obj_logits"], 9.0)
+        found = network.decode(outputs | pinned, torch.tensor([scene.image.shape[1::-1]]))[0]
         same_number(len(found), len(scene.boxes))
+        return found
 
-    return run
+    return {"F": forward, "P": people}
 
 
 def graph_method(runner, network) -> Method:
     """`runner`: dict of arrays -> dets (1, n, 5), of a graph by `pinned_graph`."""
 
-    def run(scene: Scene, clock: Clock) -> None:
-        picture = np.ascontiguousarray(scene.image[:, :, ::-1].transpose(2, 0, 1), np.float32)[None]
+    def run(scene: Scene, _) -> np.ndarray:
+        pixels = np.ascontiguousarray(scene.image[:, :, ::-1].transpose(2, 0, 1), np.float32)[None]
         scores, boxes = pins(network.input.size, network.features, len(scene.boxes))
-        found = runner({"input": picture, "pinned_scores": scores[None, None], "pinned_boxes": boxes[None]})
-        clock.lap("G")
+        found = runner({"input": pixels, "pinned_scores": scores[None, None], "pinned_boxes": boxes[None]})
         same_number(found.shape[1], len(scene.boxes))
+        return found
 
-    return run
+    return {"G": run}
 
 
 @functools.cache
@@ -152,7 +187,7 @@ def pins(size: int, features: tuple[int, ...], people: int) -> tuple[np.ndarray,
 
 
 def count_cells(size: int, features: tuple[int, ...]) -> int:
-    """N of a square picture."""
+    """N of a square image."""
     return sum((size // 2**level) ** 2 for level in features)
 
 

@@ -1,28 +1,26 @@
-"""The methods of POET's speed comparison (Fig. 1) as `timing.measure` runs them, and `speed_rows`, which does.
+"""The methods of POET's speed comparison (Fig. 1) as `timing.measure` runs them.
 
 All weights are random: for fixed input shapes a dense network costs the same with any weights. What weights would
-decide is pinned: how many queries are people (POET), how many proposals and boxes the detector finds (Mask R-CNN).
+decide is pinned: how many queries are people (POET), how many proposals and boxes the detector finds (Mask R-CNN), and
+what bottom-up networks put out (`bottom_up.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
-from posebook.benchmarks import timing
-from posebook.benchmarks.timing import Clock, Method, Scene, Speed
-from posekit import models
+from posebook.benchmarks.timing import Method, Scene, Stage
 from posekit.data.crops import box_matrices, crop_people
 from posekit.data.drawn.scenes import Scenes
 from posekit.data.transforms import invert, normalise
 from posekit.layouts import COCO
-from posekit.models.simple_baseline import simple_baseline_r50
-from posekit.poses import join
+from posekit.poses import Poses, join
 from posekit.topdown import merge_crops
-
-POET, TOP_DOWN_GT_BOXES, TOP_DOWN_DETECTOR = "poet_r50", "simple_baseline_r50", "mask_rcnn_simple_baseline_r50"
 
 
 def same_number(found: int, pinned: int) -> None:
@@ -30,52 +28,77 @@ def same_number(found: int, pinned: int) -> None:
         raise RuntimeError(f"{pinned} people were pinned and {found} came out")
 
 
-def poet_method(model, device: str = "cpu", threshold: float = 0.5) -> Method:
-    """POET: F = normalisation and forward, P = decoding and choice of people; n queries are pinned."""
-    model = model.eval().to(device)
+def poet_method(model, device: str = "cpu", threshold: float = 0.5, forward: Callable | None = None) -> Method:
+    """POET: F = normalisation and forward, P = decoding and choice of people; n queries are pinned.
 
-    def run(scene: Scene, clock: Clock) -> None:
-        images = normalise(scene.image[None], model.input.mean, model.input.std, device)
-        outputs = model(images)
-        clock.lap("F")
-        n = min(len(scene.boxes), outputs["logits"].shape[2])
-        outputs["logits"] = outputs["logits"].clone()
-        outputs["logits"][-1] = torch.tensor([-9.0, -9.0, 9.0], device=device)
-        outputs["logits"][-1, 0, :n] = torch.tensor([-9.0, 9.0, -9.0], device=device)
-        poses = model.decode(outputs, torch.tensor([scene.image.shape[1::-1]]))[0]
-        found = poses.select(poses.scores >= threshold)
-        clock.lap("P")
-        same_number(len(found), n)
-
-    return run
-
-
-def top_down_method(model, detector=None, device: str = "cpu", batched: bool = True) -> Method:
-    """SimpleBaseline on the scene's boxes: D = detector, if any; C = crops, normalised; T = network; P = decoding.
-
-    `batched`: all crops of a picture at once; else one forward pass per person.
+    `forward`: the network in another form, such as `cuda_graph` makes.
     """
     model = model.eval().to(device)
 
-    def run(scene: Scene, clock: Clock) -> None:
-        if detector is not None:
-            picture = torch.from_numpy(scene.image).permute(2, 0, 1).float().div(255).to(device)
-            detector(picture, torch.from_numpy(scene.boxes).to(device))
-            clock.lap("D")
-        if len(scene.boxes):
-            matrices = box_matrices(scene.boxes, model.crop_size)
-            crops = crop_people(scene.image, matrices, model.crop_size)
-            crops = normalise(crops, model.input.mean, model.input.std, device)
-            clock.lap("C")
-            chunks = [crops] if batched else crops.split(1)
-            maps = torch.cat([model(chunk)["heatmaps"] for chunk in chunks])
-            clock.lap("T")
-            poses = join(model.decode({"heatmaps": maps}, torch.tensor([model.crop_size] * len(crops))))
-            back, areas, ones = invert(matrices), (scene.boxes[:, 2:] - scene.boxes[:, :2]).prod(1), np.ones(len(crops))
-            merge_crops(poses, back, scene.boxes, ones, areas, COCO.sigmas, None)
-            clock.lap("P")
+    def network(scene: Scene, _) -> dict[str, Tensor]:
+        return (forward or model)(normalise(scene.image[None], model.input.mean, model.input.std, device))
 
-    return run
+    def people(scene: Scene, outputs: dict[str, Tensor]) -> Poses:
+        logits = outputs["logits"].clone()
+        n = min(len(scene.boxes), logits.shape[2])
+        logits[-1] = torch.tensor([-9.0, -9.0, 9.0], device=device)
+        logits[-1, 0, :n] = torch.tensor([-9.0, 9.0, -9.0], device=device)
+        poses = model.decode(outputs | {"logits": logits}, torch.tensor([scene.image.shape[1::-1]]))[0]
+        found = poses.select(poses.scores >= threshold)
+        same_number(len(found), n)
+        return found
+
+    return {"F": network, "P": people}
+
+
+def cuda_graph(model, example: Tensor) -> Callable[[Tensor], Any]:
+    """`model` for inputs shaped as `example`, recorded once on the GPU and replayed: no launches from Python.
+
+    What it returns is overwritten by the next call.
+    """
+    given, stream = example.clone(), torch.cuda.Stream()
+    with torch.inference_mode():
+        with torch.cuda.stream(stream):  # libraries choose their kernels before the recording
+            for _ in range(3):
+                model(given)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            outputs = model(given)
+
+    def replay(images: Tensor) -> Any:
+        given.copy_(images)
+        graph.replay()
+        return outputs
+
+    return replay
+
+
+def top_down_method(model, detector: Stage | None = None, device: str = "cpu", batched: bool = True) -> Method:
+    """A pose network on the scene's boxes: D = detector, if any; C = crops, normalised; T = network; P = decoding.
+
+    `batched`: all crops of an image at once; else one forward pass per person.
+    """
+    model = model.eval().to(device)
+    size = model.crop_size
+
+    def crops(scene: Scene, _) -> Tensor | None:
+        if not len(scene.boxes):
+            return None
+        pixels = crop_people(scene.image, box_matrices(scene.boxes, size), size)
+        return normalise(pixels, model.input.mean, model.input.std, device)
+
+    def network(scene: Scene, crops: Tensor) -> dict[str, Tensor]:
+        outputs = [model(chunk) for chunk in ([crops] if batched else crops.split(1))]
+        return {name: torch.cat([one[name] for one in outputs]) for name in outputs[0]}
+
+    def people(scene: Scene, outputs: dict[str, Tensor]) -> Poses:
+        boxes, n = scene.boxes, len(scene.boxes)
+        poses = join(model.decode(outputs, torch.tensor([size] * n)))
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+        return merge_crops(poses, invert(box_matrices(boxes, size)), boxes, np.ones(n), areas, COCO.sigmas, None)
+
+    return ({"D": detector} if detector else {}) | {"C": crops, "T": network, "P": people}
 
 
 class PinnedMaskRCNN:
@@ -99,12 +122,15 @@ class PinnedMaskRCNN:
         self.proposals = torch.tensor(boxes, dtype=torch.float32, device=device)
 
     @torch.inference_mode()
-    def __call__(self, picture: Tensor, boxes: Tensor) -> list[dict[str, Tensor]]:
-        """picture (3, H, W) in [0, 1], boxes (n, 4) pixels of it -> torchvision's detections."""
+    def __call__(self, scene: Scene, _=None) -> list[dict[str, Tensor]]:
+        """torchvision's detections: the boxes of the scene, with masks."""
         from torchvision.models.detection.roi_heads import maskrcnn_inference
         from torchvision.models.detection.transform import resize_boxes
 
         net, heads = self.network, self.network.roi_heads
+        device = self.proposals.device
+        picture = torch.from_numpy(scene.image).permute(2, 0, 1).float().div(255).to(device)
+        boxes = torch.from_numpy(scene.boxes).to(device)
         whole = [tuple(picture.shape[1:])]
         images, _ = net.transform([picture])
         features = net.backbone(images.tensors)
@@ -120,36 +146,10 @@ class PinnedMaskRCNN:
         return net.transform.postprocess([result], images.image_sizes, whole)
 
 
-def speed_rows(people, scenes=5, size=512, batched=True, seed=0, threads=1, device="cpu", **protocol) -> Speed:
-    """Figure 1: POET-R50, SimpleBaseline-R50 with given boxes, and the same behind Mask R-CNN; all weights are random.
-
-    Args:
-        people: numbers of people; scenes: different images for each; size: of the drawn images, size x size.
-        batched: see `top_down_method`. protocol: repeats, warmup, budget_s of `timing.measure`.
-    """
-    drawn = drawn_scenes(people, scenes, size, seed)
-    torch.manual_seed(seed)
-    crops = simple_baseline_r50()
-    methods = {
-        POET: poet_method(models.build("poet_r50"), device),
-        TOP_DOWN_GT_BOXES: top_down_method(crops, None, device, batched),
-        TOP_DOWN_DETECTOR: top_down_method(crops, PinnedMaskRCNN(size, device=device, seed=seed), device, batched),
-    }
-    raw = timing.measure(methods, drawn, seed=seed, threads=threads, device=device, **protocol)
-    clock = timing.choose_clock(raw, threads) if device == "cpu" else "wall"
-    meet = timing.crossing(raw, POET, TOP_DOWN_GT_BOXES, clock, seed)
-    settings = {"weights": "random", "clock": clock, "threads": threads, "device": device, "precision": "float32"}
-    settings |= {"batch": 1, "size": size, "crops": "one batch" if batched else "one by one", "proposals": 1000}
-    settings |= {"flip test": False, "rounds": int(raw["round"].max()) + 1, "seed": seed, "torch": torch.__version__}
-    rows = timing.summary(raw, clock)
-    rows = pd.concat([rows[rows.method == name] for name in methods], ignore_index=True)
-    return Speed(rows, raw, timing.fit_lines(raw, clock, seed), settings, meet)
-
-
 def drawn_scenes(people: tuple[int, ...], count: int, size: int, seed: int) -> dict[int, list[Scene]]:
-    """`count` drawn pictures for every number of people n, from seed + n.
+    """`count` drawn images for every number of people n, from seed + n.
 
-    For n = 0 the picture shows one person all the same: what is in a picture does not change what it costs.
+    For n = 0 the image shows one person all the same: what is in an image does not change what it costs.
     """
     result = {}
     for n in people:

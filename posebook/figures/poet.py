@@ -43,7 +43,7 @@ def fig01_speed(data: pd.DataFrame, device: str = ""):
     """
     total = data[data.part == "total"]
     methods = list(dict.fromkeys(total.method))
-    fig = style.figure(style.DOUBLE, 2.9)
+    fig = style.figure(style.DOUBLE, 1.4 + 0.5 * len(methods))
     left, right = fig.subplots(1, 2, width_ratios=(1.25, 1))
     ends = []
     for method in methods:
@@ -58,7 +58,7 @@ def fig01_speed(data: pd.DataFrame, device: str = ""):
     left.set_xlim(-0.3, total.people.max() + 0.3)
     style.whole_ticks(left)
     style.plain_log(left)
-    style.panel(left, "a", "speed: median, quartiles" + (f" ({device})" if device else ""))
+    style.panel(left, "a", "median, quartiles" + (f" ({device})" if device else ""))
     style.direct_labels(left, ends, 21, 6.3)  # a legend inside would hide lines of a crowded plot
     people = [int(n) for n in sorted(total.people.unique())]
     counts = sorted({min(people, key=lambda n: abs(n - wanted)) for wanted in SHOWN})
@@ -86,7 +86,9 @@ def _time_parts(ax, data: pd.DataFrame, methods: list[str], counts: list[int]) -
     ax.grid(False, axis="y")
     handles = [ax.barh(0, 0, color=PARTS[part][1], label=PARTS[part][0]) for part in used]
     look = {"fontsize": 6, "handlelength": 1, "handletextpad": 0.4, "columnspacing": 0.8}
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.4, -0.17), ncols=3, **look)
+    ax.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.4, -0.49 / ax.figure.get_figheight()), ncols=3, **look
+    )
 
 
 @style.styled

@@ -6,6 +6,7 @@ Numbers of drawn people and of COCO or CrowdPose never share an axis.
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from posebook.figures import style
 
@@ -24,12 +25,20 @@ FAMILIES = {  # of Table 1, with their colours; all others are grey
     "PETR": "#009E73",
     "CID": "#E69F00",
 }
+SHAPES = {"t": "v", "s": "o", "m": "s", "l": "D"}  # marker and width of line by the size of a model
+WIDTHS = {"t": 0.8, "s": 1.2, "m": 1.6, "l": 2.0}
 CLOCKS = {"V100 ONNXRuntime": "o", "V100": "o", "V100 PyTorch": "^", "PETR's paper": "s"}
 
 
 def family(method: str) -> str:
     """Such as "RTMO-s" -> "RTMO"; methods outside `FAMILIES` are "others"."""
     return next((name for name in FAMILIES if method.startswith(name)), "others")
+
+
+def split(method: str) -> tuple[str, str]:
+    """Such as "rtmo_s_openvino_bf16" -> ("rtmo_s", "openvino_bf16")."""
+    backend = max((name for name in BACKENDS if method.endswith(f"_{name}")), key=len)
+    return method.removesuffix(f"_{backend}"), backend
 
 
 @style.styled
@@ -111,38 +120,94 @@ def _our_points(ax, ours: pd.DataFrame) -> None:
 
 
 @style.styled
-def fig03_latency(rows: pd.DataFrame, model: str, device: str, claim: float):
-    """Figure 3, first version: (a) time against the number of people; (b) in per cent of an empty image.
+def fig03_latency(
+    rows: pd.DataFrame,
+    model: str,
+    device: str,
+    claim: float,
+    published: pd.Series | None = None,
+    backend: str = "eager",
+):
+    """Figure 3: by one backend (a) time of all systems against the number of people and (b) published AP against that
+    time; RTMO in every backend, (c) time and (d) per cent of an empty image. Without other systems (c) and (d) alone.
 
-    Args: rows: method (`model`_`backend`), people, part, median_ms, q25, q75. claim: per cent, what the paper reports
-        for more than ten people.
+    Args:
+        rows: method (model_backend), people, part, median_ms, q25, q75; `model`: of (c) and (d).
+        claim: per cent, what the paper reports for more than ten people.
+        published: model -> AP on COCO val2017, per cent; backend: of (a) and (b), a key of `BACKENDS`.
     """
-    fig = style.figure(style.DOUBLE, 2.7)
-    left, right = fig.subplots(1, 2, width_ratios=(1.15, 1))
-    total = rows[rows.part == "total"]
+    total = rows[rows.part == "total"].assign(ms=lambda table: table.median_ms)
+    own = [name for name in BACKENDS if f"{model}_{name}" in set(total.method)]
+    systems = [name for name in dict.fromkeys(total.method) if name.endswith(f"_{backend}")]
+    height = 5.6 if len(systems) > 1 else 2.7
+    fig = style.figure(style.DOUBLE, height)
+    axes = fig.subplots(1 + (len(systems) > 1), 2, squeeze=False, width_ratios=(1.15, 1))
+    letters = iter("abcd")
+    if len(systems) > 1:
+        times = {name.removesuffix(f"_{backend}"): total[total.method == name].set_index("people") for name in systems}
+        _systems(axes[0, 0], times)
+        style.panel(axes[0, 0], next(letters), f"{BACKENDS[backend][0]} ({device})")
+        _accuracy(axes[0, 1], times, pd.Series(dtype=float) if published is None else published)
+        style.panel(axes[0, 1], next(letters), "AP as published, time as here")
+    left, right = axes[-1]
     ends, added = [], []
-    for method in total.method.unique():
-        times = total[total.method == method].sort_values("people")
-        other = (style.label(method), style.GREY, "-", "o")
-        name, ink, line, marker = BACKENDS.get(method.removeprefix(f"{model}_"), other)
-        left.plot(times.people, times.median_ms, line, marker=marker, color=ink, ms=3)
+    for key in own:
+        times = total[total.method == f"{model}_{key}"].sort_values("people")
+        name, ink, line, marker = BACKENDS[key]
+        left.plot(times.people, times.ms, line, marker=marker, color=ink, ms=3)
         left.fill_between(times.people, times.q25, times.q75, color=ink, alpha=0.2, lw=0)
-        ends.append((times.median_ms.iloc[-1], f"{name}, {times.median_ms.iloc[-1]:.3g} ms", ink))
-        share = 100 * (times.median_ms / times.median_ms.iloc[0] - 1)
+        ends.append((times.ms.iloc[-1], f"{name}, {times.ms.iloc[-1]:.3g} ms", ink))
+        share = 100 * (times.ms / times.ms.iloc[0] - 1)
         right.plot(times.people, share, line, marker=marker, color=ink, ms=3)
         added.append((share.iloc[-1], f"{share.iloc[-1]:+.1f} %", ink))
-    for ax in (left, right):
+    for ax in axes[:, 0].tolist() + [right]:
         ax.set(xlabel="people in the image", xlim=(-0.3, total.people.max() + 0.3))
         style.whole_ticks(ax)
-    left.set(ylabel="ms per image", ylim=(0, 1.12 * total.q75.max()))
+    left.set(ylabel="ms per image", ylim=(0, 1.12 * total[total.method.str.startswith(f"{model}_")].q75.max()))
     right.set(ylabel="more than the empty image, per cent")
     low, high = right.get_ylim()
     right.set_ylim(min(low, -5), max(high, 5))
     right.axhline(0, color="#444444", lw=0.6)
     right.axhline(claim, color=style.GREY, ls=(0, (1, 1.5)), lw=0.9)
     style.inside(right, 0.03, 0.04, f"dotted: paper, RTMO-l on a V100, {claim:g} %")
-    style.panel(left, "a", f"{model}: median, quartiles ({device})")
-    style.panel(right, "b", "what people add")
+    style.panel(
+        left, next(letters), f"{style.label(model)}: median, quartiles" + (f" ({device})" if height < 5 else "")
+    )
+    style.panel(right, next(letters), "what people add")
     style.direct_labels(left, ends, size=6.2)
     style.direct_labels(right, added, size=6.2)
     return fig
+
+
+def _systems(ax, times: dict[str, pd.DataFrame]) -> None:
+    """Panel a of Figure 3: a line per system; sizes of a family share a colour, the larger the thicker."""
+    ends = []
+    for model, one in times.items():
+        one, look = one.sort_index(), {"color": style.colour(model), "lw": WIDTHS.get(model[-1], 1.0)}
+        ax.plot(one.index, one.ms, SHAPES.get(model[-1], "o") + "-", ms=3, **look)
+        ends.append((one.ms.iloc[-1], style.label(model).replace(" + ", " +\n"), look["color"]))
+    ax.set(ylabel="ms per image", ylim=(0, 1.05 * max(one.ms.max() for one in times.values())))
+    style.direct_labels(ax, ends, 15, 6.2)
+
+
+def _accuracy(ax, times: dict[str, pd.DataFrame], published: pd.Series) -> None:
+    """Panel b: AP against time; two-stage systems move to the right with people, whose numbers stand at the points."""
+    known = [model for model in times if model in published.index]
+    if not known:
+        style.inside(ax, 0.5, 0.5, "no AP is published for these models", ha="center")
+    for model in known:
+        one, ink, ap = times[model].sort_index(), style.colour(model), published[model]
+        moves = one.ms.iloc[-1] > 1.2 * one.ms.iloc[0]
+        people = [n for n in one.index if n] if moves else [one.index[0]]
+        people = sorted({people[0], people[len(people) // 2], people[-1]})
+        ax.plot(one.ms[people], [ap] * len(people), SHAPES.get(model[-1], "o") + "-", color=ink, ms=3.5, lw=0.8)
+        for n in people if moves else ():
+            style.beside(ax, (one.ms[n], ap), (0, 4), str(n), fontsize=5.6, color=ink, ha="center")
+        at = (one.ms[people[0]], ap)
+        style.beside(ax, at, (0, -9), style.label(model).partition(" + ")[0], fontsize=6, color=ink, ha="center")
+    ax.set(xscale="log", xlabel="ms per image (log)", ylabel="AP on COCO val2017, per cent (published)")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.margins(0.14, 0.16)
+    style.inside(ax, 0.02, 0.96, "numbers at points: people")

@@ -37,10 +37,12 @@ MODEL_COLOURS = {
     "vitpose": "#009E73",
     "mae": "#005C43",
     "ae": "#CC79A7",
+    "ae_hrnet": "#8B3A62",
     "openpose": "#000000",
     "simple_baseline": "#E69F00",
     "mask_rcnn": "#8A5F00",
     "yolox": "#7F7F7F",
+    "rtmpose": "#6A51A3",
 }
 MODEL_LABELS = {
     "poet_tiny": "poet_tiny (learned queries)",
@@ -48,7 +50,15 @@ MODEL_LABELS = {
     "poet_r50": "POET-R50",
     "poet_dc5_r50": "POET-DC5-R50",
     "simple_baseline_r50": "SimpleBaseline-R50, boxes given",
+    "simple_baseline_r50_loop": "SimpleBaseline-R50, crop by crop",
     "mask_rcnn_simple_baseline_r50": "Mask R-CNN + SimpleBaseline-R50",
+    "ae_r50_stride4": "AE+R50",
+    "ae_r50_stride4_fast": "AE+R50, fast grouping",
+    "ae_hrnet_w32": "AE+HRNet-W32",
+    "openpose_coco": "OpenPose",
+    **{f"rtmo_{size}": f"RTMO-{size}" for size in "tsml"},
+    **{f"yolox_pose_{size}": f"YOLOX-Pose-{size}" for size in "tsml"},
+    **{f"rtmpose_{size}": f"RTMPose-{size} + RTMDet-nano" for size in "tsml"},
 }
 TRUTH = "#D55E00"  # ground truth beside predictions
 GREY = "#6E6E6E"
