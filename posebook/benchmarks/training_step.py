@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+import time
 
 import numpy as np
 import pandas as pd
 import torch
 
-from posebook.benchmarks.timing import Clock
 from posekit import models
 from posekit.data import open_dataset
 from posekit.data.augment import Augment
@@ -25,6 +25,19 @@ POET = {  # images, pixels, augmentation, steps, largest share of matching + los
     "poet_tiny_proposals": (16, 128, "scenes", 15, 1.0),
 }
 RTMO_SHARE = 0.10
+
+
+class Clock:
+    """CPU seconds of the parts of one step, `laps`; CPU time adds up all threads."""
+
+    def __init__(self) -> None:
+        self.laps, self.last = [], time.process_time()
+
+    def lap(self, part: str) -> None:
+        """The time since the last lap belonged to `part`."""
+        now = time.process_time()
+        self.laps.append((part, now - self.last))
+        self.last = now
 
 
 def poet_step() -> list[str]:
@@ -91,7 +104,7 @@ def rtmo_step(images: int = 8, pixels: int = 640, people: int = 30, steps: int =
 
 def _report(title: str, clocks: list[Clock], parts: list[str], limit: float) -> list[str]:
     """Print the median of every part; a sentence when `parts` together take more than `limit` of the step."""
-    laps = pd.DataFrame([(i, part, cpu) for i, clock in enumerate(clocks) for part, _, cpu in clock.laps])
+    laps = pd.DataFrame([(i, part, cpu) for i, clock in enumerate(clocks) for part, cpu in clock.laps])
     ms = 1000 * laps.groupby([0, 1], sort=False)[2].sum().groupby(level=1, sort=False).median()
     share = ms[parts].sum() / ms.sum()
     print(f"{title}, median of {len(clocks)} steps, {torch.get_num_threads()} thread(s)")
