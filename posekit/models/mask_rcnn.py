@@ -34,9 +34,8 @@ class PersonDetector:
         if network is None:
             from torchvision.models.detection import maskrcnn_resnet50_fpn
 
-            options = {"weights_backbone": None} if weights is None else {}
-            options |= {"min_size": size[0], "max_size": size[1], "box_score_thresh": threshold}
-            network = maskrcnn_resnet50_fpn(weights=weights, **options)
+            options = {"min_size": size[0], "max_size": size[1], "box_score_thresh": threshold}
+            network = maskrcnn_resnet50_fpn(weights=weights, weights_backbone=None, **options)
         self.network, self.threshold, self.device = network.eval().to(device), threshold, device
 
     @torch.inference_mode()
