@@ -19,6 +19,7 @@ NAMES = {
     "rtmo_step": ("training_step", "rtmo_step"),
     "scoring": ("scoring", "scoring"),
     "sizes": ("sizes", "sizes"),
+    "weights": ("weights", "shipped_weights"),
 }
 
 
