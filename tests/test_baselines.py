@@ -303,9 +303,12 @@ def test_boxes_are_scored_as_coco_scores_them():
     assert set(evaluate_boxes(data.ground_truth, []).values()) == {0.0}
 
 
-@pytest.mark.parametrize("name", ["rtmdet_tiny", "ae_tiny", "rtmpose_tiny"])
-def test_a_baseline_trains_and_is_evaluated(name, tmp_path):
-    made = recipe(name, steps=2, images=32, val_images=4, warmup=1)
+@pytest.mark.parametrize(
+    ("name", "dataset"),
+    [("rtmdet_tiny", "people"), ("ae_tiny", "crowd"), ("rtmpose_tiny", "people"), ("yolox_pose_tiny", "crowd")],
+)
+def test_a_baseline_trains_and_is_evaluated(name, dataset, tmp_path):
+    made = recipe(name, dataset=dataset, steps=2, images=32, val_images=4, warmup=1)
     train(made, tmp_path / "run", report=lambda _: None)
     metrics = evaluate_run(tmp_path / "run", report=lambda _: None)
     assert 0 <= metrics["AP"] <= 1 and metrics["images"] == 4
