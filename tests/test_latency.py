@@ -42,6 +42,8 @@ def test_every_method_and_count_once_a_round_in_a_new_order():
     orders = {tuple(zip(run.method, run.people, strict=True)) for _, run in total.groupby("round")}
     assert len(orders) > 1
     assert set(raw.part) == {"F", "P", "total"} and set(total.scene) == {0, 1}
+    often = timing.measure(methods, {1: [scene(1)]}, repeats=2, warmup=0, often={"b": 3})
+    assert often[often.part == "total"].method.value_counts().to_dict() == {"a": 2, "b": 6}
     again = timing.measure(methods, scenes, repeats=3, warmup=0, seed=5)
     columns = ["method", "people", "scene", "round", "position", "part"]
     assert again[columns].equals(raw[columns])

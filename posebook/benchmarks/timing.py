@@ -10,9 +10,10 @@ reading and resizing it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,15 @@ def cpu_ms(calls: dict[Any, Callable[[], Any]], rounds: int = 7, repeat: int = 1
 
 
 def measure(
-    methods: dict[str, Method], scenes: dict, repeats=30, warmup=10, seed=0, budget_s=None, threads=1, device="cpu"
+    methods: dict[str, Method],
+    scenes: dict,
+    repeats: int = 30,
+    warmup: int = 10,
+    seed: int = 0,
+    budget_s: float | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    often: Mapping[str, int] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """Time every method on scenes of every number of people.
 
@@ -111,6 +120,7 @@ def measure(
         scenes: people -> images; round r takes image r modulo their number.
         repeats: rounds; a round runs each method once per number of people, in a new random order, and then its stages
             one by one (of a method of one stage there is the total alone).
+        often: methods that run several times in a round, for narrower intervals -> how many times.
         warmup: untimed runs of each method before the first round, on the scene with most people.
         budget_s: no new round starts after this many seconds of wall time (one round always runs).
         threads: of torch, restored afterwards.
@@ -122,7 +132,7 @@ def measure(
         raise ValueError("measure needs at least one method, one number of people and one repeat")
     rng, before, begin = np.random.default_rng(seed), torch.get_num_threads(), time.perf_counter()
     torch.set_num_threads(threads)
-    rows, cells = [], [(name, people) for name in methods for people in scenes]
+    rows, cells = [], [(name, people) for name in methods for people in scenes for _ in range(often.get(name, 1))]
     try:
         with torch.inference_mode():
             for method in methods.values():
