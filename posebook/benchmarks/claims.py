@@ -20,6 +20,7 @@ from posebook.benchmarks.poet_speed import (
     TOP_DOWN_GT_BOXES,
 )
 from posebook.benchmarks.sizes import PUBLISHED
+from posebook.figures.rtmo import BACKENDS, split
 from posebook.figures.style import label
 from posebook.tables import NOT_RUN
 from posebook.verdicts import TOO_LITTLE, slope
@@ -130,12 +131,12 @@ def rtmo_claims(
         table.append(not_run(said, "RTMPose behind RTMDet-nano"))
     own = [name for name in line.index if name.startswith(f"{model}_")]
     shapes = [is_shape(line.loc[name], "flat") for name in own]
-    shares = [f"{name.removeprefix(f'{model}_')} {13 * line.b_ms[name] / line.a_ms[name]:+.1%}" for name in own]
-    holds = None if None in shapes else all(shapes)
+    shares = [f"{BACKENDS[split(name)[1]][0]} {13 * line.b_ms[name] / line.a_ms[name]:+.1%}" for name in own]
+    holds = False if False in shapes else None if None in shapes else True
     why = "ten people add more than 5 % in one of the backends"
     table.append(judged("what people add to RTMO is marginal", holds, "13 people add: " + ", ".join(shares), why))
     said = "by ONNX Runtime RTMO is as fast as RTMPose at around four people"
-    named = f" (here: by {backend})" if backend != "onnxruntime" else ""
+    named = f" (here: {BACKENDS[backend][0]})" if backend != "onnxruntime" else ""
     for row in meet.itertuples():
         low, high = AROUND_FOUR
         one, other = (label(name.removesuffix(f"_{backend}")) for name in (row.one, row.other))
