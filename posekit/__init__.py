@@ -17,7 +17,7 @@ def __getattr__(name: str):
 
         return Predictor
     if name == "load":
-        from posekit.training.weights import load
+        from posekit.runners import load
 
         return load
     raise AttributeError(f"posekit has no attribute {name!r}; it has {', '.join(__all__)} and its modules")

@@ -13,8 +13,8 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class InputSpec:
     """What a model takes: RGB, `(pixel / 255 - mean) / std`.
 
-    `fit="letterbox"`: longest side to `size`, padded to a square; `fit="shortest"`: shortest side to `size`, longest
-    at most `longest`, batches padded at the bottom and on the right.
+    `fit="letterbox"`: longest side to `size`, padded to a square; `size` of an exported graph may be (height, width).
+    `fit="shortest"`: shortest side to `size`, longest at most `longest`, batches padded at the bottom and on the right.
 
     Of a letterbox: `pad` is the grey value (0 to 255) that fills the padding; None marks it in the padding mask
     instead. `align`: the image touches the "topleft" corner or lies in the "centre" (that needs a `pad`).
@@ -28,7 +28,7 @@ class InputSpec:
     their keypoints lie half a pixel lower.
     """
 
-    size: int
+    size: int | tuple[int, int]
     fit: str = "letterbox"
     longest: int = 1333
     mean: tuple[float, ...] = IMAGENET[0]

@@ -1,4 +1,4 @@
-"""Exported RTMO against the model itself, on ONNX Runtime and OpenVINO: people, nobody, batches, any size."""
+"""Exported RTMO, in the form of published files, against the model itself: people, nobody, batches, any size."""
 
 import functools
 import json
@@ -9,12 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from posekit.export import expected, export, rows
+from posekit.export import export
+from posekit.export.rtmo import expected, rows
 from posekit.inference import Predictor
 from posekit.models.coordinate_classifier import classifier
-from posekit.models.poet import poet_tiny
+from posekit.models.masked_autoencoder import mae_tiny
 from posekit.models.rtmo import rtmo_tiny
-from posekit.runners import Exported, OnnxRunner, OpenVinoRunner
+from posekit.runners import Exported, Session, load
 
 onnx = pytest.importorskip("onnx", reason="exporting needs the package onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="running exports needs the package onnxruntime")
@@ -74,7 +75,11 @@ def onnx_run(path, images):
 
 
 def openvino_run(path, images):
-    return OpenVinoRunner(path).network.run(bgr(images))
+    return load("rtmo_tiny", path, backend="openvino").session.run([bgr(images)])
+
+
+def opened(path, backend="onnxruntime", threshold=0.0, **options):
+    return Predictor(load("rtmo_tiny", path, backend=backend, **options), threshold=threshold)
 
 
 def agree(poses, dets, keypoints, tolerance=1e-3):
@@ -111,9 +116,9 @@ def test_the_graph_finds_what_the_model_finds(case, tmp_path):
     if case == "wide":
         pytest.importorskip("openvino", reason="the comparison with OpenVINO needs the package openvino")
         agree(poses[:1], *onnx_run(path, images[:1]))
-        network = OpenVinoRunner(path).network
+        session = load("rtmo_tiny", path, backend="openvino").session
         for count in (3, 1):
-            agree(poses[:count], *network.run(bgr(images[:count])))
+            agree(poses[:count], *session.run([bgr(images[:count])]))
 
 
 def test_nobody_anywhere(tmp_path):
@@ -141,7 +146,7 @@ def test_one_picture_at_a_time(tmp_path):
     assert onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
     agree(found(model, images[:1]), *onnx_run(path, images[:1]))
     pictures = [x.permute(1, 2, 0).to(torch.uint8).numpy() for x in images]
-    assert [len(p) for p in OnnxRunner(path)(pictures, batch_size=8)] == [len(p) for p in found(model, images.floor())]
+    assert [len(p) for p in opened(path)(pictures)] == [len(p) for p in found(model, images.floor())]
 
 
 def test_the_contract_of_published_files(tmp_path):
@@ -195,25 +200,25 @@ except ModuleNotFoundError:
 needs_openvino = pytest.mark.skipif(not OPENVINO, reason="the package openvino is missing")
 
 
-@pytest.mark.parametrize("kind", [OnnxRunner, pytest.param(OpenVinoRunner, marks=needs_openvino)])
-def test_a_runner_is_a_predictor(kind, wide):
+@pytest.mark.parametrize("backend", ["onnxruntime", pytest.param("openvino", marks=needs_openvino)])
+def test_a_predictor_takes_a_graph(backend, wide):
     model, path = wide
     wanted = Predictor(model, size=(96, 160))(PICTURES)
     assert sum(map(len, wanted)) > 5
-    runner = kind(path)
-    for poses in (runner(PICTURES), runner(PICTURES, batch_size=3), [runner(picture) for picture in PICTURES]):
+    predictor = opened(path, backend)
+    for poses in (predictor(PICTURES), predictor(PICTURES, 1), [predictor(picture) for picture in PICTURES]):
         for ours, theirs in zip(poses, wanted, strict=True):
             np.testing.assert_allclose(ours.keypoints, theirs.keypoints, atol=1e-3)
             np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1e-3)
             np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
-    strict = kind(path, threshold=0.3)(PICTURES)
+    strict = opened(path, backend, threshold=0.3)(PICTURES)
     assert [len(p) for p in strict] == [(p.scores >= 0.3).sum() for p in wanted]
 
 
 @needs_openvino
 def test_bf16_keeps_pixels_out_of_its_arithmetic(wide):
     model, path = wide
-    wanted, poses = Predictor(model, size=(96, 160))(PICTURES), OpenVinoRunner(path, "bf16")(PICTURES)
+    wanted, poses = Predictor(model, size=(96, 160))(PICTURES), opened(path, "openvino", precision="bf16")(PICTURES)
     assert abs(sum(map(len, poses)) - sum(map(len, wanted))) <= 3
     for ours, theirs in zip(poses, wanted, strict=True):
         nearest = np.abs(ours.boxes[:, None] - theirs.boxes).max(-1).min(0)
@@ -223,23 +228,24 @@ def test_bf16_keeps_pixels_out_of_its_arithmetic(wide):
 def test_files_of_others_are_read_as_published_ones(wide, tmp_path):
     model, path = wide
     graph = onnx.load(path)
-    assert json.loads(graph.metadata_props[0].value)["pad"] == 114
+    assert json.loads(graph.metadata_props[0].value)["input"]["pad"] == 114
     del graph.metadata_props[:]
     other = tmp_path / "other.onnx"
     onnx.save(graph, other)
-    theirs, ours = OnnxRunner(other)(PICTURES[1]), OnnxRunner(path)(PICTURES[1])
+    theirs, ours = (opened(each)(PICTURES[1]) for each in (other, path))
     assert len(ours)  # others number pixels by their middles: what they find lies half a pixel of the picture lower
     np.testing.assert_allclose(theirs.keypoints, ours.keypoints - 0.5, atol=1e-4)
     np.testing.assert_allclose(theirs.boxes, ours.boxes - 0.5, atol=1e-4)
     if OPENVINO:
         with pytest.raises(ValueError, match="use f32"):
-            OpenVinoRunner(other, "bf16")
+            opened(other, "openvino", precision="bf16")
 
 
 def test_rows_of_zeros_are_nobody_and_boxes_end_at_the_border():
     dets = np.zeros((1, 3, 5), np.float32)
     dets[0, 0] = -9, 2, 500, 40, 0.7
-    network = Exported(lambda x: (dets, np.zeros((1, 3, 17, 3), np.float32)), [None, 3, 64, 96], 17, None)
+    found, outputs = [dets, np.zeros((1, 3, 17, 3), np.float32)], {"dets": [], "keypoints": [None, None, 17, 3]}
+    network = Exported(Session(lambda arrays: found, {"input": [None, 3, 64, 96]}, outputs, None), rtmo_tiny())
     (poses,) = network.decode(network(torch.zeros(1, 3, 64, 96)), torch.tensor([[96, 64]]))
     assert poses.boxes.tolist() == [[0, 2.5, 96, 40.5]] and (poses.keypoints == 0.5).all()
 
@@ -248,16 +254,26 @@ def test_bad_input_is_told_in_a_sentence(wide, tmp_path, monkeypatch):
     model, path = wide
     with pytest.raises(ValueError, match="multiples of 32, not 100 x 96"):
         export(model, tmp_path / "model.onnx", (100, 96))
-    with pytest.raises(ValueError, match="only RTMO can be exported, not POET"):
-        export(poet_tiny(), tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="MaskedAutoencoder finds no poses"):
+        export(mae_tiny(), tmp_path / "model.onnx")
     with pytest.raises(FileNotFoundError, match="no exported model at .*nothing.onnx"):
-        OnnxRunner(tmp_path / "nothing.onnx")
-    with pytest.raises(ValueError, match="'f16'; choose one of f32, bf16"):
-        OpenVinoRunner(path, "f16")
+        opened(tmp_path / "nothing.onnx")
+    for options, sentence in (
+        ({"backend": "openvino", "precision": "f16"}, "'f16'; choose one of f32, bf16"),
+        ({"precision": "bf16"}, "bf16 needs backend='openvino'"),
+        ({"backend": "tensorrt"}, "'tensorrt'; choose one of torch, onnxruntime, openvino"),
+        ({"backend": "torch"}, "an exported graph; give backend='onnxruntime'"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            opened(path, **options)
+    with pytest.raises(ValueError, match="exported RTMO and poet_tiny is a POET"):
+        load("poet_tiny", path, backend="onnxruntime")
+    with pytest.raises(ValueError, match="sees 96 x 160 pixels .* not 64 x 64: export one of that size"):
+        Predictor(load("rtmo_tiny", path, backend="onnxruntime"), size=64)(PICTURES)
     for name, use in {
         "onnx": lambda: export(model, tmp_path / "model.onnx"),
-        "onnxruntime": lambda: OnnxRunner(path),
-        "openvino": lambda: OpenVinoRunner(path),
+        "onnxruntime": lambda: opened(path),
+        "openvino": lambda: opened(path, "openvino"),
     }.items():
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(ModuleNotFoundError, match=rf"package {name}: pip install 'posekit\[export\]'"):

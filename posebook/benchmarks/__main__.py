@@ -14,6 +14,7 @@ NAMES = {
     "grouping": ("grouping", "grouping"),
     "loader": ("data", "loader"),
     "poet": ("poet_speed", "poet"),
+    "poet_inference": ("poet_inference", "poet_inference"),
     "poet_step": ("training_step", "poet_step"),
     "rtmo": ("rtmo_speed", "backend_speed"),
     "rtmo_step": ("training_step", "rtmo_step"),

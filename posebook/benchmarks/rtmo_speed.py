@@ -25,9 +25,9 @@ from posebook.benchmarks.systems import drawn_scenes, poet_method, same_number, 
 from posebook.benchmarks.timing import Method, Scene, Speed, Stage
 from posekit import models
 from posekit.data.transforms import normalise
-from posekit.export import export
+from posekit.export import export, needed
 from posekit.poses import Poses
-from posekit.runners import needed, openvino_core
+from posekit.runners import openvino_core
 
 FASTER = {"onnxruntime": 1.3, "openvino": 1.3, "openvino_bf16": 2.0}  # than eager, at least
 FEATURES = ((4, 5), (3, 4, 5))  # Table 4
@@ -97,9 +97,14 @@ def backends(network, name: str, folder: Path, threads: int) -> dict[str, Method
         "onnxruntime": graph_method(onnxruntime_runner(path, threads), network),
         "openvino": graph_method(openvino_runner(path, threads), network),
     }
-    if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if bf16_here():
         found["openvino_bf16"] = graph_method(openvino_runner(path, threads, "bf16"), network)
     return {f"{name}_{backend}": method for backend, method in found.items()}
+
+
+def bf16_here() -> bool:
+    """Whether this CPU has instructions for bfloat16; without them it is slower than float32."""
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def feature_methods(sizes: tuple[str, ...], folder: Path, threads: int) -> dict[str, Method]:

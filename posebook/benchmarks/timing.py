@@ -90,8 +90,10 @@ def timed(call: Callable[[], Any], device: str = "cpu") -> tuple[Any, float, flo
     return result, 1000 * wall, 1000 * cpu, first.elapsed_time(last) if on_gpu else np.nan
 
 
-def cpu_ms(calls: dict[Any, Callable[[], Any]], rounds: int = 7, repeat: int = 1, warmup: int = 1) -> dict[Any, float]:
-    """Median CPU milliseconds of each call, over rounds of `repeat` runs; `warmup` rounds before are not counted."""
+def cpu_times(
+    calls: dict[Any, Callable[[], Any]], rounds: int = 7, repeat: int = 1, warmup: int = 1
+) -> dict[Any, np.ndarray]:
+    """CPU milliseconds of each call (rounds,), each over `repeat` runs; `warmup` rounds before are not counted."""
     times: dict[Any, list[float]] = {name: [] for name in calls}
     for turn in range(warmup + rounds):
         for name, call in calls.items():
@@ -100,7 +102,12 @@ def cpu_ms(calls: dict[Any, Callable[[], Any]], rounds: int = 7, repeat: int = 1
                 call()
             if turn >= warmup:
                 times[name].append(1000 * (time.process_time() - begin) / repeat)
-    return {name: float(np.median(values)) for name, values in times.items()}
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def cpu_ms(calls: dict[Any, Callable[[], Any]], *args, **options) -> dict[Any, float]:
+    """The medians of `cpu_times`."""
+    return {name: float(np.median(values)) for name, values in cpu_times(calls, *args, **options).items()}
 
 
 def measure(

@@ -77,7 +77,7 @@ def rtmo_step(images: int = 8, pixels: int = 640, people: int = 30, steps: int =
     model = models.build("rtmo_s").train().to(memory_format=torch.channels_last)
     criterion = RtmoCriterion(model.classifier, COCO.sigmas, stage=2, auxiliary=True)
     batch = torch.rand(images, 3, pixels, pixels).contiguous(memory_format=torch.channels_last)
-    targets, clocks = _crowd(images, pixels, people), []
+    targets, clocks = crowd(images, pixels, people), []
     assign = criterion.assign
 
     def timed_assign(*inputs):
@@ -114,7 +114,7 @@ def _report(title: str, clocks: list[Clock], parts: list[str], limit: float) -> 
     return [f"{title}: {' + '.join(parts)} take more than {100 * limit:.0f} % of the step"] if share > limit else []
 
 
-def _crowd(images: int, pixels: int, people: int) -> list[dict[str, torch.Tensor]]:
+def crowd(images: int, pixels: int, people: int) -> list[dict[str, torch.Tensor]]:
     """Targets with `people` spread over the images: boxes of an eighth to a half of the image, joints inside."""
     targets = []
     for count in map(len, np.array_split(np.arange(people), images)):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
 from posekit.models.backbones import Residual, ResNet50, TinyResNet
+from posekit.models.fusion import fused
 from posekit.models.tag_grouping import Grouping, group
 from posekit.models.vitpose_heads import decoder_for
 from posekit.poses import Poses, boxes_around
@@ -34,6 +35,8 @@ class AssociativeEmbedding(nn.Module):
         higher: HigherHRNet's second scale, see `HigherHead`.
         grouping: how `decode` finds people.
     """
+
+    fuse = fused
 
     def __init__(
         self,

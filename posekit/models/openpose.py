@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
 from posekit.models.backbones import convolution
+from posekit.models.fusion import fused
 from posekit.models.part_affinity import LIMBS, PARTS, TO_COCO, assemble
 from posekit.poses import Poses
 
@@ -28,6 +29,7 @@ class OpenPose(nn.Module):
         width, kernel, depth: of the convolutions of the later stages; first: (channels, 1 x 1 channels) of the first.
     """
 
+    fuse = fused
     stride = 8
 
     def __init__(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
 from posekit.models.backbones import ResNet50, TinyResNet
+from posekit.models.fusion import fused
 from posekit.models.proposals import DenseHead, Proposals
 from posekit.models.transformer import Maps, Transformer, image_position, sine_position
 from posekit.poses import Poses
@@ -46,6 +47,8 @@ class POET(nn.Module):
     `proposals=True` replaces the learned queries by ones chosen from the encoder's tokens: an extension, not the paper.
     `transformer`: further arguments of `Transformer`.
     """
+
+    fuse = fused
 
     def __init__(
         self,
@@ -106,26 +109,35 @@ class POET(nn.Module):
             queries = self.query_embed.weight.expand(batch, -1, -1)
             start = queries if self.wiring == "paper" else torch.zeros_like(queries)
             states = self.transformer.decode(start, queries, memory, position, mask, decoder_maps)
-            # differs from paper: the released code passes all numbers through a sigmoid, the text does not say so
-            outputs = {"logits": self.class_embed(states), "pose": self.kpt_embed(states).sigmoid()}
+            with torch.autocast(images.device.type, enabled=False):  # bf16 has no room for pixels
+                states = states.to(self.class_embed.weight.dtype)
+                # differs from paper: the released code passes all numbers through a sigmoid, the text does not say so
+                outputs = {"logits": self.class_embed(states), "pose": self.kpt_embed(states).sigmoid()}
         if attention:
             outputs["encoder_attention"], outputs["decoder_attention"] = map(torch.stack, (encoder_maps, decoder_maps))
             outputs["feature_size"] = torch.tensor([h, w])
         return outputs
 
-    @torch.no_grad()
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor, layer: int = -1) -> list[Poses]:
-        """Poses of one decoder layer, Q per image, best first; no threshold and no suppression, as in the paper.
-
-        image_sizes (B, 2) = (width, height): the keypoints come out in pixels of a image of that size.
-        """
+    def people(self, outputs: dict[str, Tensor], layer: int = -1) -> dict[str, Tensor]:
+        """What one decoder layer says of the queries: `scores` (B, Q), `visibility` (B, Q, K), and relative to the
+        image's size `keypoints` (B, Q, K, 2) and `centers` (B, Q, 2). An exported graph ends here."""
         logits, pose = outputs["logits"][layer].float(), outputs["pose"][layer].float()
         # differs from the released code: there the score is the larger of classes 0 and 1, and a row of class 0 is not
         # counted by COCO; here every row is a person, scored by class 1
         scores = logits.softmax(-1)[..., 1]
         centers, keypoints, visibility = split_pose(pose)
-        size = torch.as_tensor(image_sizes, dtype=torch.float32, device=pose.device)[:, None]
-        arrays = (keypoints * size[:, :, None], visibility, scores, centers * size)
+        return {"keypoints": keypoints, "visibility": visibility, "scores": scores, "centers": centers}
+
+    @torch.no_grad()
+    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor, layer: int = -1) -> list[Poses]:
+        """Poses of one decoder layer, Q per image, best first; no threshold and no suppression, as in the paper.
+
+        outputs: of `forward`, or of `people`. image_sizes (B, 2) = (width, height): the keypoints come out in pixels of
+        an image of that size.
+        """
+        found = outputs if "keypoints" in outputs else self.people(outputs, layer)
+        size = torch.as_tensor(image_sizes, dtype=torch.float32, device=found["scores"].device)[:, None]
+        arrays = (found["keypoints"] * size[:, :, None], found["visibility"], found["scores"], found["centers"] * size)
         result = []
         for points, seen, score, center in zip(*(array.cpu().numpy() for array in arrays), strict=True):
             poses = Poses(points, seen, score, centers=center)

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
+from posekit.models.fusion import fused
 from posekit.models.pyramid import Pyramid
 from posekit.models.rtmo import check_sides, survivors
-from posekit.models.rtmo_pyramid import ConvBN, SpatialPyramid, fuse_batch_norms, set_norms
+from posekit.models.rtmo_pyramid import ConvBN, SpatialPyramid, set_norms
 from posekit.poses import Poses
 
 STRIDES = (8, 16, 32)
@@ -130,6 +131,7 @@ class DetectionHead(nn.Module):
 class RTMDet(nn.Module):
     """A person detector; it finds no keypoints (K = 0): its `Poses` are boxes and scores."""
 
+    fuse = fused
     num_keypoints = 0
     features = (3, 4, 5)  # levels of the pyramid that predict: level l has stride 2 ** l
 
@@ -182,10 +184,6 @@ class RTMDet(nn.Module):
         counts = image.bincount(minlength=len(scores)).tolist()
         rows = zip(*(x.cpu().split(counts) for x in (scores[image, cell], box)), strict=True)
         return [Poses.of_boxes(box.numpy(), score.numpy()) for score, box in rows]
-
-    def fuse(self) -> nn.Module:
-        """A copy for deployment, batch norms folded into convolutions, same results."""
-        return fuse_batch_norms(self).requires_grad_(False)
 
 
 def corner_priors(height: int, width: int, device: torch.device | None = None) -> Tensor:

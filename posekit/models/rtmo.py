@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from posekit.input_spec import InputSpec
 from posekit.models.backbones import ResNet50Pyramid
 from posekit.models.coordinate_classifier import classifier
+from posekit.models.fusion import fused
 from posekit.models.rtmo_pyramid import (
     ConvBN,
     CSPDarknet,
     HybridEncoder,
-    RepVGG,
     csp_darknet,
-    fuse_batch_norms,
     set_norms,
 )
 from posekit.poses import Poses, from_pixel_index
@@ -94,6 +93,8 @@ class RTMO(nn.Module):
     `decoding`: "dcc", "cc+dba", "cc" or "regression" (Table 3). `features`: pyramid levels with a head (Table 4), level
     l has stride 2 ** l. `width`: channels of each half of the neck's output; `bins`: of the x and the y axis.
     """
+
+    fuse = fused
 
     def __init__(
         self,
@@ -198,14 +199,6 @@ class RTMO(nn.Module):
             return poses
         parts = {name: value.float().cpu().split(counts) for name, value in people.items() if name != "keypoints"}
         return poses, [{name: part[i].numpy() for name, part in parts.items()} for i in range(len(counts))]
-
-    def fuse(self) -> nn.Module:
-        """A copy for deployment: batch norms and RepVGG branches folded into convolutions, same results."""
-        fused = fuse_batch_norms(self)
-        for module in fused.modules():
-            if isinstance(module, RepVGG):
-                module.fuse()
-        return fused.requires_grad_(False)
 
 
 def check_sides(model: str, height: int, width: int) -> None:

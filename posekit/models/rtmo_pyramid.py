@@ -8,14 +8,11 @@ published RTMO weights. Legend: B images, C channels, D channels of the neck, S 
 
 from __future__ import annotations
 
-import copy
-from itertools import pairwise
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from posekit.models.transformer import Attention
 
@@ -214,7 +211,7 @@ class FusionBlock(nn.Module):
 
 
 class RepVGG(nn.Module):
-    """A 3 x 3 and a 1 x 1 convolution side by side, one 3 x 3 convolution after `fuse`; SiLU."""
+    """A 3 x 3 and a 1 x 1 convolution side by side, one 3 x 3 convolution after `merge_branches`; SiLU."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -226,8 +223,8 @@ class RepVGG(nn.Module):
         return F.silu(y if self.branch_1x1 is None else y + self.branch_1x1(x))
 
     @torch.no_grad()
-    def fuse(self) -> None:
-        """Add the 1 x 1 branch to the middle of the 3 x 3 one; both must be without batch norm (`RTMO.fuse`)."""
+    def merge_branches(self) -> None:
+        """Add the 1 x 1 branch to the middle of the 3 x 3 one; both must be without batch norm (`fusion.fused`)."""
         large, small = self.branch_3x3.conv, self.branch_1x1.conv
         large.weight[:, :, 1, 1] += small.weight[:, :, 0, 0]
         large.bias += small.bias
@@ -248,21 +245,6 @@ def grid_position(h: int, w: int, dim: int, device: torch.device | None = None) 
     y, x = (torch.arange(n, device=device)[:, None] / period for n in (h, w))
     y, x = (torch.cat([angle.cos(), angle.sin()], 1) for angle in (y, x))
     return torch.cat([y[:, None].expand(h, w, -1), x[None].expand(h, w, -1)], 2).flatten(0, 1)
-
-
-def fuse_batch_norms(module: M) -> M:
-    """A copy of the module, in evaluation mode, in which every batch norm is part of the layer before it.
-
-    A batch norm belongs to the convolution or linear layer that was registered just before it in the same module.
-    """
-    module = copy.deepcopy(module).eval()
-    for parent in module.modules():
-        for (name, layer), (norm_name, norm) in pairwise(list(parent.named_children())):
-            if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and isinstance(layer, nn.Linear | nn.Conv2d):
-                fuse = fuse_conv_bn_eval if isinstance(layer, nn.Conv2d) else fuse_linear_bn_eval
-                setattr(parent, name, fuse(layer, norm))
-                setattr(parent, norm_name, nn.Identity())
-    return module
 
 
 def set_norms(module: M, momentum: float = 0.1, eps: float | None = None) -> M:

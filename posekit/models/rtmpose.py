@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
 from posekit.models.backbones import TinyResNet
+from posekit.models.fusion import fused
 from posekit.models.simcc import SimccHead, decode_bins
 from posekit.poses import Poses, from_pixel_index
 
@@ -22,6 +23,8 @@ RESCORE = 0.2  # keypoints above this value count in a person's score
 
 class RTMPose(nn.Module):
     """See the module's docstring. `crop_size` = (width, height); `dim`: channels of a keypoint's token."""
+
+    fuse = fused
 
     def __init__(
         self, backbone: nn.Module, *, num_keypoints: int = 17, crop_size: tuple[int, int] = (192, 256), dim: int = 256

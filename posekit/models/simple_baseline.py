@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
 from posekit.models.backbones import ResNet50, TinyResNet
+from posekit.models.fusion import fused
 from posekit.models.heatmap_decoding import crop_poses
 from posekit.models.vitpose_heads import decoder_for
 from posekit.poses import Poses
@@ -18,6 +19,8 @@ from posekit.poses import Poses
 
 class SimpleBaseline(nn.Module):
     """See the module's docstring. `crop_size` = (width, height); `doublings`: deconvolutions of `filters` channels."""
+
+    fuse = fused
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
+from posekit.models.fusion import fused
 from posekit.models.heatmap_decoding import crop_poses, flip_merge
 from posekit.models.vit import SIZES, ViT, sine_positions
 from posekit.models.vitpose_heads import decoder_for
@@ -32,6 +33,8 @@ class ViTPose(nn.Module):
         filters: channels inside the classic decoder.
         freeze: arguments of `ViT.freeze`; backbone: further arguments of `ViT`.
     """
+
+    fuse = fused
 
     def __init__(
         self,

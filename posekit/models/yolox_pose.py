@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from posekit.input_spec import InputSpec
+from posekit.models.fusion import fused
 from posekit.models.pyramid import Pyramid
 from posekit.models.rtmdet import STRIDES, corner_priors
 from posekit.models.rtmo import GREY, RAW, SIZES, check_sides, decode_boxes, survivors
-from posekit.models.rtmo_pyramid import ConvBN, CSPDarknet, CSPLayer, csp_darknet, fuse_batch_norms, set_norms
+from posekit.models.rtmo_pyramid import ConvBN, CSPDarknet, CSPLayer, csp_darknet, set_norms
 from posekit.poses import Poses, from_pixel_index
 
 
@@ -57,6 +58,8 @@ class YOLOXPose(nn.Module):
     """See the module's docstring. `width`: channels of the neck's levels; `depth`: blocks of its layers."""
 
     features = (3, 4, 5)  # levels of the pyramid that predict: level l has stride 2 ** l
+
+    fuse = fused
 
     def __init__(
         self, backbone: CSPDarknet, *, input: InputSpec, num_keypoints: int = 17, width: int = 128, depth: int = 1
@@ -124,10 +127,6 @@ class YOLOXPose(nn.Module):
         counts = image.bincount(minlength=len(scores)).tolist()
         arrays = zip(*(x.cpu().split(counts) for x in people), strict=True)
         return [Poses(*(x.float().numpy() for x in group)) for group in arrays]
-
-    def fuse(self) -> nn.Module:
-        """A copy for deployment, batch norms folded into convolutions, same results."""
-        return fuse_batch_norms(self).requires_grad_(False)
 
 
 def yolox_pose(size: str = "s", **overrides) -> YOLOXPose:

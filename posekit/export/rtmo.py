@@ -1,4 +1,4 @@
-"""RTMO as one ONNX file, suppression and coordinate classifier included, in the form of published exports.
+"""RTMO for deployment, suppression and coordinate classifier included, in the form of published exports.
 
 `input` float32 (B, 3, H, W), blue green red from 0 to 255, grey 114 around the image. `dets` (B, N, 5): a person's
 box x0 y0 x1 y1 and score; `keypoints` (B, N, K, 3): x, y and the probability that the joint can be seen. N is the
@@ -15,95 +15,62 @@ alone, so people cost next to nothing.
 
 from __future__ import annotations
 
-import io
-import json
 import math
-import warnings
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from posekit.files import replacing
-from posekit.models.rtmo import COARSEST, RTMO, decode_boxes
-from posekit.runners import FACTS, needed
+from posekit.models.rtmo import RTMO, decode_boxes
 
 OUTPUTS = ("dets", "keypoints")
-OPSET = 17  # before 16, tracing has no words for norms along an axis
-
-
-def export(
-    model: RTMO,
-    path: str | Path,
-    size: int | tuple[int, int] | None = None,
-    *,
-    dynamic_batch: bool = True,
-    score_threshold: float = 0.1,
-    nms_iou: float = 0.65,
-    max_people: int = 50,
-) -> Path:
-    """Write the model to `path`, weights included; returns the path.
-
-    `size`: side of a square or (height, width) in pixels, default: the model's own. `dynamic_batch=False` fixes B at 1.
-    Thresholds are those of `RTMO.decode`, and at most `max_people` are found per image.
-
-    Raises:
-        ValueError: a size that is not a multiple of 32, a model that is not an RTMO or that has no grey to fill padding
-            with.
-        ModuleNotFoundError: the package `onnx` is missing.
-    """
-    if not isinstance(model, RTMO):
-        raise ValueError(f"only RTMO can be exported, not {type(model).__name__}")
-    size = model.input.size if size is None else size
-    height, width = (size, size) if isinstance(size, int) else size
-    if height % COARSEST or width % COARSEST or min(height, width) < COARSEST:
-        raise ValueError(f"RTMO needs a height and width that are multiples of {COARSEST}, not {height} x {width}")
-    if model.input.pad is None:
-        raise ValueError("an export has no padding mask; give the model's Input a grey, pad=114")
-    onnx = needed("onnx")
-
-    network = Deployed(model, (height, width), dynamic_batch, (max_people, nms_iou, score_threshold))
-    people = {0: "batch", 1: "people"} if dynamic_batch else {1: "people"}
-    axes = {name: people for name in OUTPUTS} | ({"input": {0: "batch"}} if dynamic_batch else {})
-    traced, example = io.BytesIO(), torch.zeros(2 if dynamic_batch else 1, 3, height, width)
-    with warnings.catch_warnings():  # sizes that tracing takes for constants are constants
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        # Traced, not captured: capturing needs the shapes of everything behind the suppression, which nobody knows
-        names = {"input_names": ["input"], "output_names": list(OUTPUTS), "dynamic_axes": axes}
-        torch.onnx.export(network, (example,), traced, dynamo=False, opset_version=OPSET, **names)
-    graph = onnx.load_from_string(traced.getvalue())
-    see, cut = model.input, seam(graph.graph.node)
-    facts = {"pad": see.pad, "align": see.align, "centre": see.pixel_centre, "seam": cut}
-    onnx.helper.set_model_props(graph, {FACTS: json.dumps(facts)})
-    onnx.checker.check_model(graph)
-    with replacing(path) as file:
-        file.write(graph.SerializeToString())
-    return Path(path)
 
 
 class Deployed(nn.Module):
     """A copy of an RTMO that does what the module's docstring says, for images of one size (height, width).
 
-    `limits`: of the suppression, most people per image, IoU and score.
+    `dynamic_batch=False` fixes B at 1. Thresholds are those of `RTMO.decode`; at most `max_people` are found per image.
     """
 
-    def __init__(self, model: RTMO, size: tuple[int, int], dynamic_batch: bool, limits: tuple) -> None:
+    def __init__(
+        self,
+        model: RTMO,
+        size: tuple[int, int],
+        *,
+        dynamic_batch: bool = True,
+        score_threshold: float = 0.1,
+        nms_iou: float = 0.65,
+        max_people: int = 50,
+    ) -> None:
         super().__init__()
         fused = model.fuse().cpu().float()
-        self.backbone, self.neck, self.head, self.classifier = fused.backbone, fused.neck, fused.head, fused.classifier
-        self.dynamic_batch, self.limits = dynamic_batch, limits
-        self.register_buffer("priors", fused.priors(*size))
+        self.backbone, self.neck, self.head = fused.backbone, fused.neck, fused.head
+        limits = (max_people, nms_iou, score_threshold)
+        self.people = People(fused.classifier, fused.priors(*size), dynamic_batch, limits)
         mean = 255 * torch.tensor(model.input.mean[::-1])
         self.register_buffer("mean", mean.view(3, 1, 1) if mean.any() else None)
         take_bytes(self.backbone, model.input.std)
+        batch = {0: "batch"} if dynamic_batch else {}
+        self.axes = {"input": batch} | dict.fromkeys(OUTPUTS, batch | {1: "people"})
+        self.batch = 2 if dynamic_batch else 1  # of the images that are traced
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """images (B, 3, H, W) -> dets (B, N, 5), keypoints (B, N, K, 3)."""
         # The mean cannot join the first convolution: zeros around the image are what it pads with
         maps = self.backbone(images if self.mean is None else images - self.mean)
-        raw = self.head(self.neck(maps), proxies=False)
+        return self.people(images, self.head(self.neck(maps), proxies=False))
+
+
+class People(nn.Module):
+    """Who is there: all that follows the dense network."""
+
+    def __init__(self, classifier: nn.Module, priors: Tensor, dynamic_batch: bool, limits: tuple) -> None:
+        super().__init__()
+        self.classifier, self.dynamic_batch, self.limits = classifier, dynamic_batch, limits
+        self.register_buffer("priors", priors)
+
+    def forward(self, images: Tensor, raw: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """images (B, 3, H, W), of which only B counts, and what the head says -> dets, keypoints."""
         centers, strides = self.priors[:, :2], self.priors[:, 2:]
         boxes, scores = decode_boxes(raw["bbox"], centers, strides), raw["cls"].sigmoid()
         found = Suppression.apply(boxes, scores.transpose(1, 2), *self.limits)
@@ -178,13 +145,6 @@ def rows(image_of: Tensor, images: Tensor) -> Tensor:
     counts = (image_of == images[:, None]).sum(1, keepdim=True)
     index = (torch.ones_like(image_of).cumsum(0) - 1)[None, : counts.max()]
     return torch.where(index < counts, index + counts.cumsum(0) - counts, -1)
-
-
-def seam(nodes) -> list[str]:
-    """The tensors that leave the dense network: what is behind them is about people and wants all 32 bits."""
-    dense = {name for node in nodes for name in node.output if node.name.startswith("/head/")}
-    dense -= {name for node in nodes for name in node.output if node.op_type == "Constant"}
-    return sorted({name for node in nodes for name in node.input if not node.name.startswith("/head/")} & dense)
 
 
 class Suppression(torch.autograd.Function):
