@@ -87,7 +87,9 @@ def load(
         model = models.build(name, **keypoints | overrides)
     if facts["model"] != type(model).__name__:
         raise ValueError(f"{weights} is an exported {facts['model']} and {name} is a {type(model).__name__}")
-    return Exported(session, model)
+    network = Exported(session, model)
+    model.input = network.input  # which decides how some decode
+    return network
 
 
 class Session(NamedTuple):

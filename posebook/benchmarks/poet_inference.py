@@ -61,7 +61,7 @@ def poet_inference(name: str = "poet_r50", size: int = 512, rounds: int = 9) -> 
     for backend, precision in (("onnxruntime", "f32"), ("openvino", "f32"), ("openvino", "bf16")):
         torch.manual_seed(0)
         called = backend if precision == "f32" else f"{backend}, bf16"
-        models[called] = posekit.load(name, backend=backend, precision=precision)
+        models[called] = posekit.load(name, backend=backend, precision=precision, size=size)
     images = torch.randn(1, 3, size, size)
     with torch.inference_mode():
         timed = {called: model for called, model in models.items() if bf16 or not called.endswith("bf16")}
@@ -124,7 +124,8 @@ def bf16_distances(name: str, count: int = 24) -> tuple[int, int, np.ndarray]:
 
 def training_ratio(name: str, size: int, rounds: int = 3) -> float:
     """How many times as fast a training step of two images is in bf16 as one of plain modules in f32."""
-    images, targets, criterion = torch.randn(2, 3, size, size), crowd(2, size, 6), PoetCriterion()
+    images, criterion = torch.randn(2, 3, size, size), PoetCriterion()
+    targets = [target | {"size": (size, size)} for target in crowd(2, size, 6)]
 
     def step(model: nn.Module, optimizer: torch.optim.Optimizer, bf16: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

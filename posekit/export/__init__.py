@@ -23,29 +23,20 @@ import torch
 from torch import Tensor, nn
 
 from posekit.export import rtmo
+from posekit.data.transforms import frame_of
 from posekit.files import replacing
 from posekit.input_spec import InputSpec
-from posekit.models.fusion import fused
+from posekit.models.fusion import PRECISE, fused
 from posekit.models.rtmo import RTMO, check_sides
+from posekit.protocols import PoseModel
 
 FACTS = "posekit"  # the name of our entry in a file's metadata
 OPSET = 17  # before 16, tracing has no words for norms along an axis
 LIMIT = 2**31  # bytes of a file in ONNX's format
 EXAMPLE = (64, 96)  # height and width of what is traced where any will do
-# Modules that, with all behind them, compute pixels, or maps that pixels are read of: 8 bits are too few for that
-PRECISE = {
-    "AssociativeEmbedding": ("/model/keypoint_head/final_layer/", "/model/higher/final_layer/"),
-    "POET": ("/model/class_embed/", "/model/kpt_embed/"),
-    "RTMDet": ("/model/head/rtm_",),
-    "RTMO": ("/people/",),
-    "RTMPose": ("/model/head/cls_",),
-    "SimpleBaseline": ("/model/keypoint_head/final_layer/",),
-    "ViTPose": ("/model/keypoint_head/final_layer/",),
-    "YOLOXPose": ("/model/head/out_",),
-}
 
 
-def export(model: nn.Module, path: str | Path, size: int | tuple[int, int] | None = None, **options) -> Path:
+def export(model: PoseModel, path: str | Path, size: int | tuple[int, int] | None = None, **options) -> Path:
     """Write the model to `path`; returns the path. Arguments and errors are those of `graph`."""
     data = graph(model, size, **options)
     with replacing(path) as file:
@@ -53,7 +44,7 @@ def export(model: nn.Module, path: str | Path, size: int | tuple[int, int] | Non
     return Path(path)
 
 
-def graph(model: nn.Module, size: int | tuple[int, int] | None = None, **options) -> bytes:
+def graph(model: PoseModel, size: int | tuple[int, int] | None = None, **options) -> bytes:
     """The model in ONNX's format.
 
     `size`: side of a square or (height, width) in pixels, default: the model's own. A model that fits the shorter side
@@ -71,13 +62,18 @@ def graph(model: nn.Module, size: int | tuple[int, int] | None = None, **options
     if sum(4 * parameter.numel() for parameter in model.parameters()) >= LIMIT:
         raise ValueError(f"the weights of this {name} are larger than 2 GB, more than a file in ONNX's format can hold")
     onnx, spec = needed("onnx"), graph_input(model, size)
+    width, height = frame_of(spec.size)
     if isinstance(model, RTMO):
-        network = rtmo.Deployed(model, spec.size, **options)
+        network = rtmo.Deployed(model, (height, width), **options)
         spec = replace(spec, mean=(0.0, 0.0, 0.0), std=(1 / 255,) * 3)
-        made = traced(onnx, network, {"input": torch.zeros(network.batch, 3, *spec.size)}, rtmo.OUTPUTS, network.axes)
+        arguments = {"input": torch.zeros(network.batch, 3, height, width)}
+        made = traced(onnx, network, arguments, rtmo.OUTPUTS, network.axes)
+        precise = ("/people/",)
     else:
         network, free = Raw(model, **options), spec.fit == "shortest"
-        images = torch.zeros(2, 3, *(model.crop_size[::-1] if spec.fit == "crop" else EXAMPLE if free else spec.size))
+        if spec.fit == "crop":
+            width, height = model.crop_size
+        images = torch.zeros(2, 3, *EXAMPLE) if free else torch.zeros(2, 3, height, width)
         arguments = {"images": images, "padding_mask": images[:, 0] > 0}
         sides = {2: "height", 3: "width"} if free else {}
         axes = {"images": {0: "batch"} | sides}
@@ -87,8 +83,9 @@ def graph(model: nn.Module, size: int | tuple[int, int] | None = None, **options
         for output, value in zip(network.names, values, strict=True):  # OpenPose's first axis is that of its stages
             axes[output] = {axis: "batch" for axis in (0, 1) if value.shape[axis] == len(images)}
         made = traced(onnx, network, arguments, network.names, axes)
+        precise = tuple(f"/model/{start.replace('.', '/')}" for start in PRECISE.get(name, ()))
     facts = {"model": name, "input": asdict(spec), "num_keypoints": model.num_keypoints}
-    facts["seam"] = seam(made.graph, PRECISE.get(name, ()))
+    facts["seam"] = seam(made.graph, precise)
     onnx.helper.set_model_props(made, {FACTS: json.dumps(facts)})
     onnx.checker.check_model(made)
     return made.SerializeToString()
@@ -106,7 +103,7 @@ def traced(onnx, network: nn.Module, arguments: dict[str, Tensor], outputs: Sequ
     return onnx.load_from_string(file.getvalue())
 
 
-def graph_input(model: nn.Module, size: int | tuple[int, int] | None) -> InputSpec:
+def graph_input(model: PoseModel, size: int | tuple[int, int] | None) -> InputSpec:
     """What a graph of the model sees: its crops, images of any size, or letterboxes of one (height, width)."""
     spec, name = model.input, type(model).__name__
     if spec.fit == "crop":
@@ -115,8 +112,7 @@ def graph_input(model: nn.Module, size: int | tuple[int, int] | None) -> InputSp
         return spec
     if spec.fit == "shortest" and size is None:
         return spec
-    size = spec.size if size is None else size
-    height, width = (size, size) if isinstance(size, int) else size
+    width, height = frame_of(spec.size if size is None else size)
     check_sides(name, max(height, 1), max(width, 1))
     if isinstance(model, RTMO) and spec.pad is None:
         raise ValueError("an exported RTMO has no padding mask; give the model's InputSpec a grey, pad=114")
@@ -145,7 +141,7 @@ def seam(made, precise: tuple[str, ...]) -> list[str]:
     dense, behind, cut = {images}, set(), set()
     for node in made.node:  # in the order of computation
         given = set(node.input)
-        if behind & given or precise and node.name.startswith(precise):
+        if behind & given or node.name.startswith(precise):
             behind.update(node.output)
             cut |= dense & given
         elif dense & given and node.op_type != "Shape":

@@ -6,14 +6,25 @@ Folding moves the last bits of every output, so no model is folded before someon
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from itertools import pairwise
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 M = TypeVar("M", bound=nn.Module)
+# How the names of modules begin that compute pixels, or maps of which pixels are read: 8 bits are too few for them
+PRECISE = {
+    "AssociativeEmbedding": ("keypoint_head.final_layer", "higher.final_layer"),
+    "POET": ("class_embed", "kpt_embed"),
+    "RTMDet": ("head.rtm_",),
+    "RTMPose": ("head.cls_",),
+    "SimpleBaseline": ("keypoint_head.final_layer",),
+    "ViTPose": ("keypoint_head.final_layer",),
+    "YOLOXPose": ("head.out_",),
+}
 
 
 def fused(model: M) -> M:
@@ -47,12 +58,17 @@ def fuse_batch_norms(module: M) -> M:
 
 
 def in_bf16(model: M) -> M:
-    """The model itself, which from now on computes in bfloat16 wherever torch's autocast deems that harmless."""
-    forward = model.forward
-
-    def run(images: torch.Tensor, *inputs, **options) -> dict[str, torch.Tensor]:
-        with torch.autocast(images.device.type, torch.bfloat16):
-            return forward(images, *inputs, **options)
-
-    model.forward = run
+    """The model itself, which from now on computes in bfloat16 what torch's autocast lets it, `PRECISE` parts not."""
+    for name, module in model.named_modules():
+        if name.startswith(PRECISE.get(type(model).__name__, ())):
+            module.forward = _autocast(module.forward, False)
+    model.forward = _autocast(model.forward, True)
     return model
+
+
+def _autocast(forward: Callable, enabled: bool) -> Callable:
+    def run(x: Tensor, *inputs, **options):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=enabled):
+            return forward(x if enabled else x.float(), *inputs, **options)
+
+    return run

@@ -109,10 +109,8 @@ class POET(nn.Module):
             queries = self.query_embed.weight.expand(batch, -1, -1)
             start = queries if self.wiring == "paper" else torch.zeros_like(queries)
             states = self.transformer.decode(start, queries, memory, position, mask, decoder_maps)
-            with torch.autocast(images.device.type, enabled=False):  # bf16 has no room for pixels
-                states = states.to(self.class_embed.weight.dtype)
-                # differs from paper: the released code passes all numbers through a sigmoid, the text does not say so
-                outputs = {"logits": self.class_embed(states), "pose": self.kpt_embed(states).sigmoid()}
+            # differs from paper: the released code passes all numbers through a sigmoid, the text does not say so
+            outputs = {"logits": self.class_embed(states), "pose": self.kpt_embed(states).sigmoid()}
         if attention:
             outputs["encoder_attention"], outputs["decoder_attention"] = map(torch.stack, (encoder_maps, decoder_maps))
             outputs["feature_size"] = torch.tensor([h, w])
