@@ -22,8 +22,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from posekit.export import rtmo
 from posekit.data.transforms import frame_of
+from posekit.export import rtmo
 from posekit.files import replacing
 from posekit.input_spec import InputSpec
 from posekit.models.fusion import PRECISE, fused
