@@ -201,7 +201,7 @@ def reliability(curve, model: str = "poet_tiny", dataset: str = "drawn people"):
     bins = curve.calibration
     right.bar((bins.low + bins.high) / 2, bins.count / max(bins.count.max(), 1), width=0.09, color="#DDDDDD", lw=0)
     right.plot(bins.predicted, bins.observed, "o-", ms=3.5, color=ink)
-    right.set(xlabel="predicted visibility", ylabel="share of joints that are seen")
+    right.set(xlabel="predicted visibility", ylabel="share of joints that are visible")
     style.panel(right, "b", f"calibration: error {bins.error:.3f}")
     for ax in (left, right):
         ax.plot((0, 1), (0, 1), color="#555555", lw=0.7, ls="--", zorder=1)
