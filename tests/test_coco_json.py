@@ -199,7 +199,23 @@ def test_files_that_are_no_annotations_end_in_a_sentence(tmp_path, text, sentenc
 def plain(data):
     """A normalised file as a file again."""
     listing = [{"id": one.id, "name": one.name, "keypoints": list(one.keypoints)} for one in data.categories]
-    return {"images": data.images, "annotations": data.annotations, "categories": listing}
+    columns = {
+        "id": data.ids,
+        "image_id": np.array([row["id"] for row in data.images], object)[data.image],
+        "category_id": np.array([one.id for one in data.categories])[data.kind],
+        "iscrowd": data.crowd.astype(int),
+        "num_keypoints": data.counted,
+        "keypoints": data.joints.reshape(len(data.ids), 3 * data.k),
+        "bbox": data.boxes,
+        "area": data.areas,
+    }
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*(c.tolist() for c in columns.values()), strict=True)]
+    for row in rows:  # -1 and NaN stand for what the file does not give
+        absent = {"num_keypoints": row["num_keypoints"] < 0, "bbox": np.isnan(row["bbox"]).any(), "area": np.isnan(row["area"])}
+        for name in absent:
+            if absent[name]:
+                del row[name]
+    return {"images": data.images, "annotations": rows, "categories": listing}
 
 
 MUTATIONS = {

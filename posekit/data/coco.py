@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -128,15 +129,15 @@ class CocoFolder:
         `keypoints` (n, K, 2) f32, `visibility` (n, K) uint8 in {0, 1, 2}, `boxes` (n, 4) f32 xyxy, `areas`
         (n,) f32, `ignore` (m, 4) f32 xyxy: crowd regions. People without a labelled joint are among the n.
         """
-        rows = self._people.get(self._images[i]["id"], [])
-        people = [row for row in rows if not row["iscrowd"]]
-        triples = np.array([row["keypoints"] for row in people], np.float32).reshape(len(people), len(self.layout), 3)
+        rows, file = self._rows[self._images[i]["id"]], self._file
+        boxes, crowd = _corners(file.boxes[rows]), file.crowd[rows]
+        joints = file.joints[rows][~crowd].astype(np.float32)
         return {
-            "keypoints": np.ascontiguousarray(triples[..., :2]),
-            "visibility": triples[..., 2].astype(np.uint8),
-            "boxes": _corners([row["bbox"] for row in people]),
-            "areas": np.array([row["area"] for row in people], np.float32),
-            "ignore": _corners([row["bbox"] for row in rows if row["iscrowd"]]),
+            "keypoints": np.ascontiguousarray(joints[..., :2]),
+            "visibility": joints[..., 2].astype(np.uint8),
+            "boxes": boxes[~crowd],
+            "areas": file.areas[rows][~crowd].astype(np.float32),
+            "ignore": boxes[crowd],
         }
 
     @property
@@ -146,8 +147,25 @@ class CocoFolder:
         Segmentations are left out: keypoint scoring does not use them, and they are most of the file.
         """
         images = [row for row in self._images if row["id"] not in self._unreadable]
-        rows = [row for image in images for row in self._people.get(image["id"], [])]
+        rows = [row for image in images for row in self._annotations[self._rows[image["id"]]]]
         return {"images": images, "annotations": rows, "categories": [self._category]}
+
+    @cached_property
+    def _annotations(self) -> list[dict]:
+        """The file's annotations as rows, all in one category."""
+        file, images = self._file, np.array([row["id"] for row in self._file.images])
+        columns = {
+            "id": file.ids,
+            "image_id": images[file.image],
+            "category_id": np.full(len(file.ids), self.category_id),
+            "iscrowd": file.crowd.astype(int),
+            "num_keypoints": file.counted,
+            "keypoints": file.joints.reshape(len(file.ids), 3 * file.k),
+            "bbox": file.boxes,
+            "area": file.areas,
+        }
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def skip(self, i: int, sentence: str) -> None:
         """Image i turned out to be unreadable: count it, and leave it out of the ground truth from now on."""
@@ -171,17 +189,13 @@ class CocoFolder:
             "keypoints": list(self.layout.keypoints),
             "skeleton": [[a + 1, b + 1] for a, b in self.layout.limbs],
         }
-        self._people: dict[int, list[dict]] = {}
-        labelled, seen = set(), False
-        for row in truth.annotations:
-            row["category_id"] = self.category_id
-            self._people.setdefault(row["image_id"], []).append(row)
-            if row["num_keypoints"] and not row["iscrowd"]:
-                labelled.add(row["image_id"])
-                seen = seen or 2 in row["keypoints"][2::3]
-        if labelled and not seen:
+        self._file = truth
+        edges = np.searchsorted(truth.image, np.arange(len(truth.images) + 1)).tolist()
+        self._rows = {row["id"]: slice(*ends) for row, ends in zip(truth.images, pairwise(edges), strict=True)}
+        labelled = (truth.counted > 0) & ~truth.crowd
+        if labelled.any() and not (truth.joints[labelled, :, 2] == 2).any():
             notes.append("no joint is marked v = 2 (seen): losses that train seen joints only find nothing")
-        return labelled
+        return {truth.images[i]["id"] for i in np.unique(truth.image[labelled])}
 
     def _check_files(self, outside: bool) -> None:
         """Every image is there (one listing of the folder) and lies in the folder; with on_error="skip", also that it
@@ -212,7 +226,7 @@ class CocoFolder:
             raise DataError(f"none of the pictures that {self.file} lists can be used: {self.skipped[-1]}")
 
 
-def _corners(boxes: list) -> np.ndarray:
+def _corners(boxes: np.ndarray) -> np.ndarray:
     """COCO's x, y, width, height -> (n, 4) float32 x0, y0, x1, y1."""
-    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    boxes = boxes.astype(np.float32)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

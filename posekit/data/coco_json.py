@@ -1,6 +1,6 @@
 """The reader of COCO keypoint JSON, whoever wrote it: a data folder, ground truth to score against, detections.
 
-`normalise` turns a file's content into rows of the types that COCO documents (cocodataset.org, "Data format"), keeps
+`normalise` turns a file's content into columns of the types that COCO documents (cocodataset.org, "Data format"), keeps
 the categories that have keypoints, and notes what it changed, left out or filled in. Where pycocotools defines a
 number, a normalised file has the same one. A file that is as documented is checked as a whole; the rows of any other
 are read one by one. Coordinates: pixels of the image. K keypoints.
@@ -8,6 +8,7 @@ are read one by one. Coordinates: pixels of the image. K keypoints.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import struct
@@ -22,7 +23,7 @@ import msgspec
 import numpy as np
 
 from posekit.data.coco_categories import Category, check_categories, choose_categories, read_categories
-from posekit.data.coco_rows import AnnotationReader
+from posekit.data.coco_rows import Annotation, AnnotationReader
 from posekit.data.coco_values import (
     FAR,
     Fault,
@@ -45,22 +46,11 @@ IMAGE_FIELDS = ("id", "file_name", "width", "height", "crowdIndex")
 _Image = TypedDict("_Image", dict.fromkeys(IMAGE_FIELDS, Any), total=False)
 
 
-class _Annotation(TypedDict, total=False):
-    id: int
-    image_id: int | str
-    category_id: int
-    keypoints: list[int | float]
-    area: float
-    bbox: list[float]
-    iscrowd: int
-    num_keypoints: int
-
-
 class TypedFile(msgspec.Struct):
-    """A file whose annotations have COCO's types; only the fields that posekit reads, no outlines."""
+    """A file whose annotations have COCO's types; only the fields that posekit reads."""
 
     images: list[_Image]
-    annotations: list[_Annotation]
+    annotations: list[Annotation]
     categories: Any = None
 
 
@@ -71,23 +61,27 @@ _decode_typed = msgspec.json.Decoder(TypedFile).decode
 class CocoFile:
     """A COCO keypoint file in COCO's own types.
 
-    `images`, `annotations`: rows with the fields that posekit reads; every annotation has `id`, `image_id`,
-    `category_id`, `iscrowd` and 3K numbers as `keypoints`. `categories`: those that are kept, all of one layout with
-    `k` keypoints; `listed`: all of the file. `faults`: a sentence for each row that had to be left out because it
-    cannot be read. Of the annotations: `joints` (n, K, 3) x, y and visibility; `boxes` (n, 4) x, y, width, height and
-    `areas` (n,), NaN where there is none.
+    `images`: rows with the fields that posekit reads. `categories`: those that are kept, all of one layout with `k`
+    keypoints; `listed`: all of the file. `faults`: a sentence for each row that had to be left out because it cannot
+    be read. Of its n annotations, by image: `ids` (n,); `image`, `kind` (n,) index into `images` and `categories`; `crowd` (n,)
+    bool; `counted` (n,) `num_keypoints`, -1 where there is none; `joints` (n, K, 3) x, y and visibility; `boxes` (n, 4)
+    x, y, width, height and `areas` (n,), NaN where there is none.
     """
 
     images: list[dict]
-    annotations: list[dict]
-    joints: np.ndarray
-    boxes: np.ndarray
-    areas: np.ndarray
     categories: list[Category]
     k: int
     listed: list[Category]
     faults: list[str]
     notes: Notes
+    ids: np.ndarray
+    image: np.ndarray
+    kind: np.ndarray
+    crowd: np.ndarray
+    counted: np.ndarray
+    joints: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
 
 
 def load(path: str | Path) -> Any:
@@ -152,100 +146,124 @@ def normalise(
         data = msgspec.convert(data, TypedFile) if isinstance(data, dict) else data
     except MISFIT:
         pass  # row by row
+    typed = isinstance(data, TypedFile)
     images, rows, listed = parts(data, where)
     listed = read_categories(listed, where, notes, strict=complete)
-    entries = [
-        _Entry(row, place, _category_of(row, notes)) for place, row in enumerate(rows, 1) if isinstance(row, dict)
-    ]
-    used = Counter(one.category for one in entries if one.category is not None and one.row.get("keypoints") is not None)
+    entries = rows if typed else _entries(rows, where, notes, faults)
+    used = Counter(one.category_id for one in entries if one.category_id is not None and one.keypoints is not None)
     kept = choose_categories(listed, used, category, where, complete)
     images, bad = _images(images, where, complete, notes, faults)
-    for place, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            faults.append(f"{where}: annotation number {place} of the file is {described(row)}, not an object")
     which = "the only one" if len(kept) == 1 else "the one that is kept"
-    for entry in entries if complete or len(kept) == 1 else ():
-        if entry.category is None and entry.row.get("category_id") is None:
-            if entry.row.get("keypoints") or len(listed) < 2:
-                notes.place, entry.category = entry, kept[0].id
-                notes.count(f"{{n}} annotation{{s}} {{have}} no category: {which} is taken")
-    check_categories((one.category for one in entries), kept, listed, where, notes, "annotations")
+    for entry in entries if not typed and (complete or len(kept) == 1) else ():
+        if entry.row.get("category_id") is None and (entry.keypoints or len(listed) < 2):
+            notes.place, entry.category_id = entry, kept[0].id
+            notes.count(f"{{n}} annotation{{s}} {{have}} no category: {which} is taken")
+    check_categories((one.category_id for one in entries), kept, listed, where, notes, "annotations")
     if len(kept) > 1 and complete:
         notes.say(f"categories {named(kept)} have the same keypoints and are read as one")
-    own = {one.id for one in kept}
-    entries = [one for one in entries if one.category in own]
-    k = len(layout or (kept[0].keypoints if complete else ())) or most_keypoints(one.row for one in entries)
-    ids = ImageIds(row["id"] for row in images)
-    annotations = [one.row for one in entries]
-    columns = _documented(annotations, ids, k, complete, need) if isinstance(data, TypedFile) and not bad else None
+    kinds = {one.id: i for i, one in enumerate(kept)}
+    entries = [one for one in entries if one.category_id in kinds]
+    k = len(layout or (kept[0].keypoints if complete else ())) or most_keypoints(one.keypoints for one in entries)
+    places = {row["id"]: i for i, row in enumerate(images)}
+    columns = _documented(entries, places, kinds, k, complete, need) if typed and not bad else None
     if columns is None:
+        if typed:
+            entries = [_Entry(msgspec.to_builtins(row), 0, "annotation", row.category_id) for row in entries]
         of = f" of layout '{layout.name}'" if layout else ""
-        annotations = _read_each(entries, AnnotationReader(complete, ids, k, of, need, notes), bad, where, faults)
+        reader = AnnotationReader(complete, ImageIds(places), k, of, need, notes)
+        annotations = _read_each(entries, reader, bad, where, faults)
         _number_anew(annotations, notes)
-        columns = _columns(annotations, k)
-    joints, boxes, areas = columns
-    return CocoFile(images, annotations, joints, boxes, areas, kept, k, listed, faults, notes)
+        columns = _columns(annotations, places, kinds, k)
+    by_image = np.argsort(columns["image"], kind="stable")
+    columns = {name: column[by_image] for name, column in columns.items()}
+    return CocoFile(images, kept, k, listed, faults, notes, **columns)
 
 
-@dataclass
-class _Entry:
-    """An annotation of a file, its place, counted from 1, and its category. `str` is what a sentence calls it."""
+class _Entry(msgspec.Struct):
+    """An image or annotation of a file, its place, counted from 1, and its category. `str` is what a sentence calls it."""
 
-    row: dict
+    row: Any
     place: int
-    category: int | None
+    what: str
+    category_id: int | None = None
+
+    @property
+    def keypoints(self) -> Any:
+        return self.row.get("keypoints")
 
     def __str__(self) -> str:
-        if self.row.get("id") is None:
-            return f"annotation number {self.place} of the file"
-        return f"annotation {short(self.row['id'])} (image {short(self.row.get('image_id', '?'))})"
+        if not isinstance(self.row, dict) or self.row.get("id") is None:
+            return f"{self.what} number {self.place} of the file"
+        image = f" (image {short(self.row.get('image_id', '?'))})" if self.what == "annotation" else ""
+        return f"{self.what} {short(self.row['id'])}{image}"
 
 
-def _category_of(row: dict, notes: Notes) -> int | None:
-    try:
-        return None if row.get("category_id") is None else whole(row["category_id"], "category_id", notes)
-    except Fault:
-        return None
+def _entries(rows: list, where: str, notes: Notes, faults: list[str]) -> list[_Entry]:
+    """The annotations that are objects, with the category of those that have one; the others are `faults`."""
+    entries = []
+    for place, row in enumerate(rows, 1):
+        notes.place = entry = _Entry(row, place, "annotation")
+        if not isinstance(row, dict):
+            faults.append(f"{where}: {entry} is {described(row)}, not an object")
+            continue
+        if row.get("category_id") is not None:
+            with contextlib.suppress(Fault):
+                entry.category_id = whole(row["category_id"], "category_id", notes)
+        entries.append(entry)
+    return entries
 
 
-def most_keypoints(rows: Iterable) -> int:
-    """The number of keypoints that most rows have; 0 if none has any."""
-    lists = (as_list(row.get("keypoints")) for row in rows if isinstance(row, dict))
-    sizes = Counter(len(one) * (3 if as_list(one[0]) is not None else 1) for one in lists if one)
+def most_keypoints(lists: Iterable) -> int:
+    """The number of keypoints that most lists hold; 0 if none holds any."""
+    lists = [one for one in map(as_list, lists) if one]
+    sizes = Counter(len(one) * (1 if type(one[0]) is float or as_list(one[0]) is None else 3) for one in lists)
     return next((size // 3 for size, _ in sizes.most_common() if size % 3 == 0), 0)
 
 
-def pack_keypoints(keypoints: list[list], k: int) -> np.ndarray:
-    """(n, K, 3) x, y and third number of flat lists of 3K numbers. Raises struct.error: another number of numbers."""
-    packed = b"".join(starmap(struct.Struct(f"{3 * k}d").pack, keypoints))  # twice as fast as np.fromiter
-    return np.frombuffer(packed).reshape(len(keypoints), k, 3)
+def pack(lists: list, *shape: int) -> np.ndarray:
+    """(n, *shape) from n flat lists of numbers. Raises struct.error: a list of another number of numbers."""
+    packed = b"".join(starmap(struct.Struct(f"{math.prod(shape)}d").pack, lists))  # twice as fast as np.fromiter
+    return np.frombuffer(packed).reshape(len(lists), *shape)
 
 
-def _columns(rows: list[dict], k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`joints`, `boxes` and `areas` of `CocoFile`. Raises what typed readers raise, for rows of other types."""
-    boxes = np.array([row.get("bbox", (math.nan,) * 4) for row in rows], float).reshape(len(rows), 4)
-    joints = pack_keypoints([row["keypoints"] for row in rows], k)
-    return joints, boxes, np.array([row.get("area", math.nan) for row in rows], float)
+def _columns(rows: list[Annotation], places: dict, kinds: dict[int, int], k: int) -> dict[str, np.ndarray]:
+    """The columns of `CocoFile`; places: image id -> index, kinds: category id -> index.
+
+    Raises:
+        KeyError: an image that is not listed. struct.error, OverflowError: what no column holds.
+    """
+    return {
+        "ids": np.array([row.id for row in rows], np.int64),
+        "image": np.array([places[row.image_id] for row in rows], np.int64),
+        "kind": np.array([kinds[row.category_id] for row in rows], np.int64),
+        "crowd": np.array([row.iscrowd for row in rows], bool),
+        "counted": np.array([row.num_keypoints for row in rows], np.int64),
+        "joints": pack([row.keypoints for row in rows], k, 3),
+        "boxes": pack([row.bbox for row in rows], 4),
+        "areas": np.array([row.area for row in rows], float),
+    }
 
 
-def _documented(rows: list[dict], ids: ImageIds, k: int, complete: bool, need: str) -> tuple | None:
+def _documented(rows: list[Annotation], places: dict, kinds: dict, k: int, complete: bool, need: str) -> dict | None:
     """The columns of rows of COCO's types if they also hold what it documents, so that to read them one by one would
     change nothing; else None."""
     try:
-        joints, boxes, areas = columns = _columns(rows, k)
-        images, crowds, _ = ({row[name] for row in rows} for name in ("image_id", "iscrowd", "category_id"))
-        numbers = np.array([(row["id"], row.get("num_keypoints", -1)) for row in rows], np.int64).reshape(-1, 2)
-    except (KeyError, ValueError, *MISFIT):
+        columns = _columns(rows, places, kinds, k)
+    except (KeyError, *MISFIT):
         return None
-    needed = columns if complete or need == "area" else columns[:2]
-    sound = [*((np.abs(values) < FAR).all() for values in needed), len(np.unique(numbers[:, 0])) == len(rows)]
+    ids, counted, joints, boxes, areas = (columns[name] for name in ("ids", "counted", "joints", "boxes", "areas"))
+    needed = (joints, boxes, areas) if complete or need == "area" else (joints, boxes)
+    sound = [*((np.abs(values) < FAR).all() for values in needed), len(np.unique(ids)) == len(ids)]
     if complete:
-        sound += [(boxes[:, 2:] > 0).all(), (areas > 0).all(), np.isin(joints[..., 2], (0, 1, 2)).all()]
-        sound += [(numbers[:, 1] == (joints[..., 2] > 0).sum(1)).all()]
-    return columns if all(sound) and crowds <= {0, 1} and images <= ids.known.keys() else None
+        flags = joints[..., 2]
+        sound += [(boxes[:, 2:] > 0).all(), (areas > 0).all(), ((flags == 0) | (flags == 1) | (flags == 2)).all()]
+        sound += [(counted == (flags > 0).sum(1)).all()]
+    return columns if all(sound) else None
 
 
-def _read_each(entries: list[_Entry], reader: AnnotationReader, bad: set, where: str, faults: list[str]) -> list[dict]:
+def _read_each(
+    entries: list[_Entry], reader: AnnotationReader, bad: set, where: str, faults: list[str]
+) -> list[Annotation]:
     """The annotations that can be read, but for those of `bad` images; the others are `faults`."""
     annotations = []
     for entry in entries:
@@ -254,12 +272,12 @@ def _read_each(entries: list[_Entry], reader: AnnotationReader, bad: set, where:
             continue
         reader.notes.place = entry
         try:
-            made = reader.read(entry.row)
+            made = reader.read(entry.row, entry.category_id)
         except Fault as fault:
             faults.append(f"{where}: {entry} {fault}")
             continue
         if made is not None:
-            annotations.append(made | {"category_id": entry.category})
+            annotations.append(made)
     return annotations
 
 
@@ -267,13 +285,12 @@ def _images(rows: list, where: str, complete: bool, notes: Notes, faults: list[s
     """(the images that can be used, ids of the others). Raises ValueError: two have the same id."""
     images, bad = {}, set()
     for place, row in enumerate(rows, 1):
-        known = isinstance(row, dict) and row.get("id") is not None
-        notes.place = f"image {short(row['id'])}" if known else f"image number {place} of the file"
+        notes.place = entry = _Entry(row, place, "image")
         try:
             made = _image(row, complete, notes)
         except Fault as fault:
-            faults.append(f"{where}: {notes.place} {fault}")
-            if known and isinstance(row["id"], int | float | str):
+            faults.append(f"{where}: {entry} {fault}")
+            if isinstance(row, dict) and isinstance(row.get("id"), int | float | str):
                 bad.add(row["id"])
             continue
         first = images.setdefault(made["id"], made)
@@ -288,6 +305,7 @@ def _images(rows: list, where: str, complete: bool, notes: Notes, faults: list[s
 
 
 def _image(row: Any, complete: bool, notes: Notes) -> dict:
+    """The fields of an image that posekit reads, in COCO's types. Raises Fault."""
     if not isinstance(row, dict):
         raise Fault(f"is {described(row)}, not an object")
     made = {field: row[field] for field in IMAGE_FIELDS if row.get(field) is not None}
@@ -309,11 +327,11 @@ def _image(row: Any, complete: bool, notes: Notes) -> dict:
     return made
 
 
-def _number_anew(rows: list[dict], notes: Notes) -> None:
+def _number_anew(rows: list[Annotation], notes: Notes) -> None:
     """Annotation ids are whole numbers that differ; ids that are not are replaced, all of them, by 1, 2, 3 ..."""
     trial = Notes()
     try:
-        ids = [whole(row.get("id"), "id", trial) for row in rows]
+        ids = [whole(row.id, "id", trial) for row in rows]
     except Fault as fault:
         why = f"an annotation {fault}"
     else:
@@ -324,4 +342,4 @@ def _number_anew(rows: list[dict], notes: Notes) -> None:
         notes.say(f"{why}: the annotations are numbered anew, 1, 2, 3 ...")
         ids = range(1, len(rows) + 1)
     for row, one in zip(rows, ids, strict=True):
-        row["id"] = one
+        row.id = one

@@ -4,13 +4,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from posekit.data.coco_categories import Category
 from posekit.data.coco_values import FAR, Fault, ImageIds, Notes, as_list, described, finite, named, number, whole
 from posekit.data.crowdpose import AREA_OF_BOX
+
+
+class Annotation(msgspec.Struct, gc=False, omit_defaults=True):
+    """A person in COCO's types, -1 and NaN where the file gives none; other fields, as outlines, are skipped unread."""
+
+    id: int
+    image_id: int | str
+    category_id: int
+    keypoints: list[float]
+    iscrowd: Literal[0, 1]
+    num_keypoints: int = -1
+    bbox: tuple[float, float, float, float] = (math.nan,) * 4
+    area: float = math.nan
 
 
 @dataclass
@@ -24,8 +40,8 @@ class AnnotationReader:
     need: str
     notes: Notes
 
-    def read(self, row: dict) -> dict | None:
-        """The row's fields in COCO's types, or None: it holds nothing. Raises Fault."""
+    def read(self, row: dict, category_id: int) -> Annotation | None:
+        """The row in COCO's types, but for its id, or None: it holds nothing. Raises Fault."""
         notes, image_id = self.notes, self.ids.find(row.get("image_id"), self.notes)
         if image_id is None:
             if self.complete:
@@ -49,9 +65,9 @@ class AnnotationReader:
             raise Fault(
                 f"has no '{self.need}', which OKS needs: open the file as a data set, which fills it in, or write it"
             )
-        made = {"id": row.get("id"), "image_id": image_id, "iscrowd": int(crowd), "num_keypoints": count}
-        optional = {"bbox": box, "area": area}
-        return made | {"keypoints": keypoints} | {name: value for name, value in optional.items() if value is not None}
+        optional = {"num_keypoints": count, "bbox": box, "area": area}
+        given = {name: value for name, value in optional.items() if value is not None}
+        return Annotation(row.get("id"), image_id, category_id, keypoints, int(crowd), **given)
 
     def _filled_in(self, keypoints: list, box: list | None, area: float | None) -> tuple[list, float]:
         """Box and area, also where the file has none of any size."""
@@ -79,7 +95,7 @@ class AnnotationReader:
             values = [value for joint in joints for value in joint]
         flags = values[2::3]
         if self.complete and not set(flags) <= {0, 1, 2}:
-            raise Fault(f"has visibility flags {sorted(set(flags))[:5]}; COCO knows 0, 1 and 2")
+            raise Fault(f"has visibility flags [{named(f'{flag:g}' for flag in sorted(set(flags)))}]; COCO knows 0, 1 and 2")
         return values, sum(flag > 0 for flag in flags)
 
     def _joint(self, x: Any, y: Any, flag: Any, where: str) -> tuple[float, float, float]:

@@ -72,7 +72,7 @@ def read_json(path: Path) -> dict:
         _, rows, _ = parts(data, str(path))
     except ValueError as error:
         raise DataError(str(error)) from None
-    if not any(isinstance(row, dict) and row.get("keypoints") for row in rows):
+    if not any(getattr(row, "keypoints", None) or isinstance(row, dict) and row.get("keypoints") for row in rows):
         raise DataError(
             f"{path} lacks 'keypoints': none of its {len(rows)} annotations has them "
             "(COCO's file of that kind is named person_keypoints_*.json)"

@@ -159,14 +159,13 @@ def score(
     limits = np.array([[0, 1e10], [32**2 * area_scale, 96**2 * area_scale], [96**2 * area_scale, 1e10]])
     ignored_people = people.ignore | beyond(people.areas, limits)
     match = match_people(people, found, sigmas, ignored_people)
-    a, t, d = np.nonzero(match >= 0)
-    far = beyond(found.areas, limits)
-    ignored = np.repeat(far[:, None], len(THRESHOLDS), axis=1)  # unmatched: by the detection's own area
-    ignored[a, t, d] = ignored_people[a, match[a, t, d]]  # matched: as the person
-    nobody = people.ids == 0
-    if (nobody & ~people.ignore).any():
+    far = beyond(found.areas, limits)[:, None]
+    # Matched: as the person; unmatched: by the detection's own area. -1 takes what is appended.
+    as_person = [np.append(one, False)[who] for one, who in zip(ignored_people, match, strict=True)]
+    ignored = np.where(match >= 0, as_person, far)
+    if (people.ids == 0).any():
         # pycocotools marks a detection as matched by writing down the annotation's id, so 0 reads as unmatched.
-        ignored[a, t, d] |= nobody[match[a, t, d]] & far[a, d]
+        ignored |= np.append(people.ids == 0, False)[match] & far
     notes = people.notes.lines()
     result = Result(people, found, match, ignored, ignored_people, sigmas, source, area_scale, notes)
     if people.crowd_index is not None:

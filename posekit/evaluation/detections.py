@@ -14,8 +14,8 @@ import mmap
 import re
 import struct
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ import msgspec
 import numpy as np
 
 from posekit.data.coco_categories import check_categories
-from posekit.data.coco_json import BYTE_ORDER_MARK, MISFIT, load, most_keypoints, pack_keypoints
+from posekit.data.coco_json import BYTE_ORDER_MARK, MISFIT, load, most_keypoints, pack
 from posekit.data.coco_rows import as_rows, normalise_rows
 from posekit.data.coco_values import ImageIds, named
 from posekit.evaluation.ground_truth import GroundTruth
+from posekit.evaluation.oks import extent
 
 PIECE = 1 << 16  # bytes
 ROW_END = re.compile(rb"\}\s*(,)\s*\{")
@@ -51,22 +52,29 @@ class Detections:
     """Detections of the categories that are scored.
 
     `row` (D,) says where each stood in the input; `image` (D,) index into the ground truth's `image_ids`;
-    `keypoints` (D, K, 2) pixels; `scores` (D,); `boxes` (D, 4) x0, y0, x1, y1 around all K keypoints; `areas`
-    (D,) pixels^2 of these boxes (or of the rows' own `bbox` if the first row has one: pycocotools' rule).
+    `scores` (D,); `boxes` (D, 4) x0, y0, x1, y1 pixels around all K keypoints; `areas` (D,) pixels^2 of these boxes (or
+    of the rows' own `bbox` if the first row has one: pycocotools' rule). `poses` (N, K, 2): pixels, the keypoints of
+    the whole input, which are most of it and are not copied when detections are selected.
     """
 
     row: np.ndarray
     image: np.ndarray
-    keypoints: np.ndarray
     scores: np.ndarray
     boxes: np.ndarray
     areas: np.ndarray
+    poses: np.ndarray
 
     def __len__(self) -> int:
         return len(self.scores)
 
+    @property
+    def keypoints(self) -> np.ndarray:
+        """(D, K, 2) pixels."""
+        return self.poses[self.row]
+
     def select(self, index) -> Detections:
-        return Detections(*(getattr(self, column.name)[index] for column in fields(self)))
+        columns = (column[index] for column in (self.row, self.image, self.scores, self.boxes, self.areas))
+        return Detections(*columns, self.poses)
 
 
 def read_detections(detections, people: GroundTruth) -> Detections:
@@ -86,6 +94,56 @@ def read_detections(detections, people: GroundTruth) -> Detections:
     return read(detections, k, where, people).detections(where)
 
 
+class _Columns:
+    """Detections of any image and category, read piece by piece.
+
+    Ids become numbers: those of the people's images and categories are their index, others follow. No number or list
+    outlives its piece: one that did would keep the memory around it from serving the next piece.
+    """
+
+    def __init__(self, people: GroundTruth) -> None:
+        self.people = people
+        self.image, self.kind, self.scores, self.xy, self.areas = [], [], [], [], []
+        known = people.image_ids[: people.images], [one.id for one in people.categories]
+        self.images, self.kinds = (defaultdict(None, {one: i for i, one in enumerate(ids)}) for ids in known)
+        self.images.default_factory, self.kinds.default_factory = self.images.__len__, self.kinds.__len__
+
+    def add(self, image_ids: Iterable, kinds: Iterable, scores, xy: np.ndarray, areas=None) -> None:
+        """D detections with scores (D,) and keypoints (D, K, 2); areas (D,) of their own boxes, if they have any."""
+        self.image += map(self.images.__getitem__, image_ids)
+        self.kind += map(self.kinds.__getitem__, kinds)
+        self.scores.append(np.array(scores, float))
+        self.xy.append(np.ascontiguousarray(xy))
+        self.areas += [] if areas is None else [np.array(areas, float)]
+
+    def detections(self, where: str) -> Detections:
+        """Those of the people's images and categories. Raises ValueError, see `read_detections`."""
+        people, image_ids, kinds = self.people, list(self.images), list(self.kinds)
+        image, kind = np.array(self.image, np.int64), np.array(self.kind, np.int64)
+        scores, xy = np.concatenate(self.scores), np.concatenate(self.xy)
+        ids, people.notes.place = ImageIds(people.known), "a row"
+        others = {one: ids.find(one, people.notes) for one in image_ids[people.images :]}
+        if unknown := [one for one, own in others.items() if own is None]:
+            unknown = named(sorted(unknown, key=lambda one: (len(str(one)), str(one))))
+            raise ValueError(f"{where}: image {unknown} not in the ground truth: of another data set or split?")
+        boxes = extent(xy) if xy.size else np.zeros((len(xy), 4))
+        finite = np.isfinite(scores) & np.isfinite(boxes).all(1)
+        if not finite.all():
+            bad = int(np.argmin(finite))
+            name = image_ids[image[bad]]
+            raise ValueError(f"{where}: row {bad} (image {name}) holds a keypoint or score that is not finite")
+        index = np.array([*range(people.images), *(self.images.get(own, -1) for own in others.values())], np.int64)
+        image, scored = index[image], kind < len(people.categories)
+        if not scored.all():
+            check_categories([kinds[i] for i in kind], people.categories, people.listed, where, people.notes)
+        with np.errstate(over="ignore"):  # a box 1e200 pixels wide
+            own = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        areas = np.concatenate(self.areas) if self.areas else own
+        found = Detections(np.arange(len(xy)), image + kind * people.images, scores, boxes, areas, xy)
+        wanted = scored & (image >= 0) & (image < people.images)
+        return found if wanted.all() else found.select(wanted)
+
+
 def _from_rows(detections, k: int | None, where: str, people: GroundTruth) -> _Columns:
     """From a file or list of rows: typed at once if they allow it, else normalised one by one."""
     if isinstance(detections, str | Path):
@@ -97,54 +155,9 @@ def _from_rows(detections, k: int | None, where: str, people: GroundTruth) -> _C
     try:
         return _from_records([msgspec.convert(rows, list[Row])], k, where, people)
     except MISFIT:
-        k = most_keypoints(rows) if k is None else k
+        k = most_keypoints(row.get("keypoints") for row in rows if isinstance(row, dict)) if k is None else k
     rows = normalise_rows(rows, where, ImageIds(people.known), people.categories, people.notes, k)
     return _from_records([msgspec.convert(rows, list[Row])], k, where, people)
-
-
-class _Columns:
-    """Detections as they are read, piece by piece, so that no Python object outlives its piece.
-
-    Ids become numbers on the way: those of the people's images and categories are their index, others follow.
-    """
-
-    def __init__(self, people: GroundTruth) -> None:
-        self.people, self.pieces = people, []
-        known = people.image_ids[: people.images], [one.id for one in people.categories]
-        self.images, self.kinds = (defaultdict(None, {one: i for i, one in enumerate(ids)}) for ids in known)
-        self.images.default_factory, self.kinds.default_factory = self.images.__len__, self.kinds.__len__
-
-    def add(self, image_ids: Sequence, kinds: Sequence, scores, xy: np.ndarray, areas=None) -> None:
-        """D detections with keypoints (D, K, 2). areas (D,): of the boxes unless they are there."""
-        ids = zip((self.images, self.kinds), (image_ids, kinds), strict=True)
-        columns = [np.fromiter(map(index.__getitem__, values), np.int64, len(xy)) for index, values in ids]
-        boxes = _boxes(xy)
-        if areas is None:
-            with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is reported at the end
-                areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        self.pieces.append((*columns, xy, np.array(scores, float), boxes, np.array(areas, float)))
-
-    def detections(self, where: str) -> Detections:
-        """Those of the people's images and categories. Raises ValueError, see `read_detections`."""
-        people, image_ids, kinds = self.people, list(self.images), list(self.kinds)
-        image, kind, xy, scores, boxes, areas = map(np.concatenate, zip(*self.pieces, strict=True))
-        ids, people.notes.place = ImageIds(people.known), "a row"
-        others = {one: ids.find(one, people.notes) for one in image_ids[people.images :]}
-        if unknown := [one for one, own in others.items() if own is None]:
-            unknown = named(sorted(unknown, key=lambda one: (len(str(one)), str(one))))
-            raise ValueError(f"{where}: image {unknown} not in the ground truth: of another data set or split?")
-        finite = np.isfinite(scores) & np.isfinite(boxes).all(1)
-        if not finite.all():
-            bad = int(np.argmin(finite))
-            name = image_ids[image[bad]]
-            raise ValueError(f"{where}: row {bad} (image {name}) holds a keypoint or score that is not finite")
-        index = np.array([*range(people.images), *(self.images.get(own, -1) for own in others.values())], np.int64)
-        image, scored = index[image], kind < len(people.categories)
-        if not scored.all():
-            check_categories([kinds[i] for i in kind], people.categories, people.listed, where, people.notes)
-        found = Detections(np.arange(len(xy)), image + kind * people.images, xy, scores, boxes, areas)
-        wanted = scored & (image >= 0) & (image < people.images)
-        return found if wanted.all() else found.select(wanted)
 
 
 def _pieces(path: str | Path) -> Iterator[memoryview | bytes]:
@@ -169,14 +182,15 @@ def _pieces(path: str | Path) -> Iterator[memoryview | bytes]:
 def _from_records(pieces: Iterable[list[Row]], k: int | None, where: str, people: GroundTruth) -> _Columns:
     columns, boxed = _Columns(people), False
     for rows in filter(None, pieces):
-        if not columns.pieces:
+        if not columns.xy:
             if not rows[0].bbox and rows[0].segmentation is not None:
                 raise ValueError(f"{where}: poses are not measured by 'segmentation': remove it from the rows")
             boxed, k = bool(rows[0].bbox), len(rows[0].keypoints) // 3 if k is None else k
-        image_ids, kinds, keypoints, scores, boxes, _ = zip(*map(msgspec.structs.astuple, rows), strict=True)
-        xy = np.ascontiguousarray(pack_keypoints(keypoints, k)[..., :2])
-        columns.add(image_ids, kinds, scores, xy, [_area(box) for box in boxes] if boxed else None)
-    if not columns.pieces:
+        joints = pack([row.keypoints for row in rows], k, 3)
+        ids, kinds = [row.image_id for row in rows], [row.category_id for row in rows]
+        areas = [_area(row.bbox) for row in rows] if boxed else None
+        columns.add(ids, kinds, [row.score for row in rows], joints[..., :2], areas)
+    if not columns.xy:
         columns.add([], [], [], np.zeros((0, k or 0, 2)))
     return columns
 
@@ -199,8 +213,8 @@ def _from_arrays(columns: dict, k: int | None, where: str, people: GroundTruth) 
         image_ids = np.asarray(columns["image_id"]).tolist()
         scores, keypoints = np.asarray(columns["score"], float), np.asarray(columns["keypoints"], float)
         n = len(image_ids)
-        odd = next((one for one in image_ids if not isinstance(one, int | str) or isinstance(one, bool)), None)
-        if odd is not None:
+        if not set(map(type, image_ids)) <= {int, str}:
+            odd = next(one for one in image_ids if type(one) not in (int, str))
             raise ValueError(f"an image_id is {odd!r}")
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: image_id, keypoints and score must be arrays of numbers: {error}") from None
@@ -212,18 +226,9 @@ def _from_arrays(columns: dict, k: int | None, where: str, people: GroundTruth) 
             f"{where}: {n} image ids need scores ({n},) and keypoints ({n}, {k or 'K'}, 2 or 3), "
             f"not {scores.shape} and {shape}"
         )
-    xy = np.ascontiguousarray(keypoints[..., :2])
     kinds = np.asarray(columns.get("category_id", np.full(n, people.categories[0].id))).tolist()
     if len(people.categories) > 1 and "category_id" not in columns or len(kinds) != n:
         raise ValueError(f"{where}: {n} detections need a category_id each, one of {named(people.categories)}")
     found = _Columns(people)
-    found.add(image_ids, kinds, scores, xy)
+    found.add(image_ids, kinds, scores, keypoints[..., :2])
     return found
-
-
-def _boxes(xy: np.ndarray) -> np.ndarray:
-    """(n, 4) box around all K keypoints (n, K, 2); not finite if one of them is not."""
-    if not xy.size:
-        return np.zeros((len(xy), 4))
-    by_joint = xy.transpose(1, 2, 0).copy()  # numpy is ten times as fast at a minimum over the first axis
-    return np.concatenate([by_joint.min(0), by_joint.max(0)]).T

@@ -86,29 +86,23 @@ def read_ground_truth(
     if not chosen <= known:
         raise ValueError(f"image_ids: {named(chosen - known)} not among the {len(known)} images of {where}")
     order = sorted(chosen, key=lambda one: (isinstance(one, str), one))
-    image_of = {image_id: i for i, image_id in enumerate(order)}
-    category_of = {one.id: len(order) * place for place, one in enumerate(file.categories)}
-    rows = [(i, row) for i, row in enumerate(file.annotations) if row["image_id"] in image_of]
-    image = np.array([image_of[row["image_id"]] + category_of[row["category_id"]] for _, row in rows], np.int64)
-    by_image = np.argsort(image, kind="stable")
-    rows = [rows[i] for i in by_image.tolist()]
-    places = np.array([i for i, _ in rows], np.int64)
-    joints, boxes = file.joints[places], file.boxes[places]
-    crowd = np.array([row["iscrowd"] for _, row in rows], bool)
-    visibility = joints[..., 2]
+    place_of = {image_id: i for i, image_id in enumerate(order)}
+    places = np.array([place_of.get(row["id"], -1) for row in file.images], np.int64)[file.image]
+    image = places + len(order) * file.kind
+    rows = np.flatnonzero(places >= 0)
+    rows = rows[np.argsort(image[rows], kind="stable")]
+    visibility, crowd, counted, boxes = file.joints[rows, :, 2], file.crowd[rows], file.counted[rows], file.boxes[rows]
     # Whom to ignore is decided by the field, as in pycocotools, even where it contradicts the keypoints. CrowdPose's
     # field leaves out head and neck; xtcocotools, the source of the published numbers, goes by the keypoints.
-    labelled = (visibility > 0).any(1)
-    counted = np.array([-1 if row.get("num_keypoints") is None else row["num_keypoints"] for _, row in rows], np.int64)
-    empty = ~labelled if crowdpose else np.where(counted < 0, ~labelled, counted == 0)
+    empty = np.where((counted < 0) | crowdpose, ~(visibility > 0).any(1), counted == 0)
     people = GroundTruth(
         image_ids=order * len(file.categories),
         known=known,
-        image=image[by_image],
-        ids=np.array([row["id"] for _, row in rows], np.int64),
-        keypoints=np.ascontiguousarray(joints[..., :2]),
+        image=image[rows],
+        ids=file.ids[rows],
+        keypoints=np.ascontiguousarray(file.joints[rows, :, :2]),
         visibility=visibility,
-        areas=areas_of_boxes(boxes) if crowdpose else file.areas[places],
+        areas=areas_of_boxes(boxes) if crowdpose else file.areas[rows],
         boxes=boxes,
         crowd=crowd,
         ignore=crowd | empty,

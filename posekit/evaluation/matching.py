@@ -1,7 +1,8 @@
 """Which detection belongs to whom: COCO's greedy matching, as pycocotools does it.
 
-All area ranges and thresholds are matched at once, and images with the same number of people go through together; the
-only loop left runs over the rank of a detection: first the surest of every image, then the second, and so on.
+All images go through together, and each area range at each threshold is one bit of a number, so that all are matched
+at once. The only loop left runs over the rank of a detection and its choices: first the best of the surest detection of
+every image, then the second best, and so on.
 Shapes: A = 3 area ranges, T = 10 thresholds, D detections, G people, P pairs. Coordinates: pixels of the image.
 """
 
@@ -11,43 +12,53 @@ import numpy as np
 
 from posekit.evaluation.detections import Detections
 from posekit.evaluation.ground_truth import GroundTruth
-from posekit.evaluation.oks import doubled, oks_pairs
+from posekit.evaluation.oks import doubled, extent, oks_pairs
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of OKS
 
 
 def best_of_images(found: Detections, max_detections: int) -> np.ndarray:
     """Order of the detections: by image, surest first (ties: as given), so many of each image at most."""
-    order = np.lexsort((-found.scores, found.image))
-    image = found.image[order]
-    return order[np.arange(len(order)) - np.searchsorted(image, image) < max_detections]
+    order = np.argsort(-found.scores, kind="stable")
+    image = found.image[order].astype(np.min_scalar_type(found.image.max(initial=0)))  # numpy sorts 16 bits in one pass
+    order = order[np.argsort(image, kind="stable")]
+    return order[places(found.image[order]) < max_detections]
+
+
+def places(groups: np.ndarray) -> np.ndarray:
+    """Place, from 0, of each element within its group; elements of a group stand side by side."""
+    first = np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1))
+    return np.arange(len(groups)) - np.repeat(first, np.diff(first, append=len(groups)))
 
 
 def similarity_of(people: GroundTruth, found: Detections, sigmas, d_index, g_index) -> np.ndarray:
     """(P,) OKS of the pairs (d_index, g_index)."""
     labelled, bounds = people.visibility > 0, doubled(people.boxes)
-    return oks_pairs(found.keypoints, people.keypoints, labelled, people.areas, sigmas, bounds, d_index, g_index)
+    rows = found.row[d_index]
+    return oks_pairs(found.poses, people.keypoints, labelled, people.areas, sigmas, bounds, rows, g_index)
 
 
-def _close(people: GroundTruth, found: Detections, sigmas, d_index, g_index) -> np.ndarray:
-    """Indices of the pairs that can reach OKS 0.5.
+def _candidates(people: GroundTruth, found: Detections, sigmas) -> tuple[np.ndarray, np.ndarray]:
+    """(detections (P,), people (P,)): the pairs of each image that can reach OKS 0.5, by detection.
 
     No joint is nearer than the gap between the box of the detection and that of the person's labelled joints:
     OKS is at most exp(-gap^2 / (2 area k^2)) with the largest k. In a photograph most pairs end here.
     """
-    seen = (people.visibility > 0)[..., None]
-    bounds = doubled(people.boxes)
-    nobody = ~seen.any((1, 2))
-    low = np.where(seen, people.keypoints, np.inf).min(1, initial=np.inf)
-    high = np.where(seen, people.keypoints, -np.inf).max(1, initial=-np.inf)
-    low[nobody], high[nobody] = bounds[nobody, :2], bounds[nobody, 2:]
-    gap = np.zeros(len(d_index))
+    n_people = np.bincount(people.image, minlength=len(people.image_ids))
+    company = n_people[found.image]  # people in a detection's image
+    first = (np.cumsum(n_people) - n_people)[found.image] - (np.cumsum(company) - company)
+    d = np.repeat(np.arange(len(found)), company)
+    g = np.arange(len(d)) + np.repeat(first, company)
+    labelled = people.visibility > 0
+    around = np.where(labelled.any(1)[:, None], extent(people.keypoints, labelled), doubled(people.boxes))
+    gap = np.zeros(len(d))
     for axis in (0, 1):
-        before = low[g_index, axis] - found.boxes[d_index, axis + 2]
-        after = found.boxes[d_index, axis] - high[g_index, axis]
+        before = around[:, axis].take(g) - found.boxes[:, axis + 2].take(d)
+        after = found.boxes[:, axis].take(d) - around[:, axis + 2].take(g)
         gap += np.maximum(np.maximum(before, after), 0) ** 2
     reach = 1.4 * (people.areas + np.spacing(1)) * (2 * np.max(sigmas, initial=0)) ** 2  # exp(-0.7) < 0.5
-    return np.flatnonzero((gap <= reach[g_index]) | (people.areas[g_index] < 0))
+    close = np.flatnonzero(gap <= np.where(people.areas < 0, np.inf, reach).take(g))
+    return d[close], g[close]
 
 
 def match_people(people: GroundTruth, found: Detections, sigmas, ignored_people) -> np.ndarray:
@@ -56,38 +67,30 @@ def match_people(people: GroundTruth, found: Detections, sigmas, ignored_people)
     A detection takes the free person with the highest OKS >= threshold (ties: the later annotation) among
     those that count; only if there is none, among the ignored ones. A crowd stays free whoever takes it.
     """
-    n_people = np.bincount(people.image, minlength=len(people.image_ids))
-    person0 = np.cumsum(n_people) - n_people
-    company = n_people[found.image]  # people in a detection's image
-    pair0 = np.cumsum(company) - company
-    d_index = np.repeat(np.arange(len(found)), company)
-    g_index = np.arange(len(d_index)) - np.repeat(pair0 - person0[found.image], company)
-    close = _close(people, found, sigmas, d_index, g_index)
-    similarity = np.zeros(len(d_index))
-    similarity[close] = similarity_of(people, found, sigmas, d_index[close], g_index[close])
+    d, g = _candidates(people, found, sigmas)
+    similarity = similarity_of(people, found, sigmas, d, g)
     reached = np.searchsorted(np.minimum(THRESHOLDS, 1 - 1e-10), similarity, side="right")  # so many thresholds
-    rank = np.arange(len(found)) - np.searchsorted(found.image, found.image)
-    match = np.full((len(ignored_people), len(THRESHOLDS), len(found)), -1, np.int32)
-    possible = np.zeros(len(found), bool)
-    possible[d_index[reached > 0]] = True
-    for n in np.unique(company[possible]):
-        here = np.flatnonzero(possible & (company == n))
-        bucket, image = np.unique(found.image[here], return_inverse=True)
-        members = person0[bucket][:, None] + np.arange(n)  # (N, n)
-        crowd = people.crowd[members]
-        head_start = np.where(ignored_people[:, members], 1, n + 1)[:, None]  # those that count come first
-        free = np.ones((len(ignored_people), len(THRESHOLDS), len(bucket), n), bool)
-        for r in np.unique(rank[here]):
-            turn = np.flatnonzero(rank[here] == r)
-            i, d = image[turn], here[turn]
-            pairs = pair0[d][:, None] + np.arange(n)
-            # Places 0..n-1 stand in for OKS: a stable sort gives the later one of equals the higher place.
-            place = np.argsort(np.argsort(similarity[pairs], axis=1, kind="stable"), axis=1)
-            able = free[:, :, i] & (reached[pairs] > np.arange(len(THRESHOLDS))[:, None, None])
-            value = able * (place + head_start[:, :, i])
-            best = value.argmax(3)
-            a, t, j = np.nonzero(np.take_along_axis(value, best[..., None], 3)[..., 0])
-            g = best[a, t, j]
-            match[a, t, d[j]] = members[i[j], g]
-            free[a, t, i[j], g] = crowd[i[j], g]
-    return match
+    # Bit a T + t of a number: area range a, threshold t. A pair is a choice of its detection where the person counts
+    # and, after all of these, one where the person is ignored.
+    ranges = 1 << len(THRESHOLDS) * np.arange(len(ignored_people))
+    counts, passed = ~ignored_people.T @ ranges, (1 << reached) - 1
+    bits = np.concatenate([passed * counts[g], passed * (ranges.sum() - counts[g])])
+    d, g, similarity = (np.tile(column, 2) for column in (d, g, similarity))
+    choices = np.flatnonzero(bits)
+    order = np.lexsort((-g[choices], -similarity[choices], choices >= len(bits) // 2, d[choices]))
+    bits, d, g = (column[choices[order]] for column in (bits, d, g))
+    first = np.flatnonzero(np.diff(d, prepend=-1))
+    rank = np.repeat(places(found.image[d[first]]), np.diff(first, append=len(d)))
+    turns = np.lexsort((places(d), rank))
+    edges = np.flatnonzero(np.diff(rank[turns]) | np.diff(places(d)[turns])) + 1
+    free, left = np.full(len(people), -1), np.full(len(found), -1)
+    for turn in np.split(turns, edges):  # every image at most once
+        detection, person = d[turn], g[turn]
+        bits[turn] &= free[person] & left[detection]
+        left[detection] ^= bits[turn]
+        free[person] ^= np.where(people.crowd[person], 0, bits[turn])
+    match = np.full((len(ignored_people) * len(THRESHOLDS), len(found)), -1, np.int32)
+    for bit, row in enumerate(match):
+        taken = np.flatnonzero((bits & 1 << bit) != 0)
+        row[d[taken]] = g[taken]
+    return match.reshape(len(ignored_people), len(THRESHOLDS), len(found))

@@ -26,25 +26,27 @@ def accumulate(people, found, match, ignored, ignored_people, images=None) -> tu
     Of several categories the mean over those where somebody counts, as in pycocotools.
     """
     category = np.arange(len(people.image_ids)) // max(people.images, 1)
-    chosen = np.ones(len(category), bool) if images is None else images
-    columns = people, found, match, ignored, ignored_people
-    tables = [_one_category(*columns, chosen & (category == c)) for c in range(len(people.categories))]
+    category[slice(0) if images is None else ~images] = -1
+    hit = (match >= 0) & ~ignored
+    if (people.ids == 0).any():
+        hit &= people.ids[match] != 0  # pycocotools' reading of id 0, see `coco.score`
+    order = np.argsort(-found.scores, kind="stable")
+    tables = []
+    for c in range(len(people.categories)):
+        mine = order[category[found.image[order]] == c]
+        count = (~ignored_people & (category[people.image] == c)).sum(1)
+        tables.append(_one_category(hit.take(mine, -1), ignored.take(mine, -1), count))
     precision, recall = (np.ma.masked_equal(table, -1).mean(0).filled(-1) for table in zip(*tables, strict=True))
     return precision, recall
 
 
-def _one_category(people, found, match, ignored, ignored_people, images) -> tuple[np.ndarray, np.ndarray]:
+def _one_category(hit, ignored, people) -> tuple[np.ndarray, np.ndarray]:
+    """From detections (A, T, D), surest first: whether each found somebody, or is not counted; people (A,) to find."""
     precision = -np.ones((len(THRESHOLDS), len(RECALLS), len(AREAS)))
     recall = -np.ones((len(THRESHOLDS), len(AREAS)))
-    order = np.argsort(-found.scores, kind="stable")
-    order = order[images[found.image[order]]]
-    wanted, hit = ~ignored_people & images[people.image], match >= 0
-    if (people.ids == 0).any():
-        hit &= people.ids[match] != 0  # pycocotools' reading of id 0, see `evaluate`
-    for a, count in enumerate(wanted.sum(1)):
+    for a, count in enumerate(people):
         for t in range(len(THRESHOLDS) if count else 0):
-            counted = order[~ignored[a, t, order]]
-            place = np.flatnonzero(hit[a, t, counted]) + 1  # of the 1st, 2nd ... hit among the detections that count
+            place = np.cumsum(~ignored[a, t])[hit[a, t]]  # of the 1st, 2nd ... hit among the detections that count
             hits = np.arange(1, len(place) + 1)
             # Precision is highest at a hit, so the best from here on is a maximum over the hits that follow.
             best = np.maximum.accumulate((hits / (place + np.spacing(1)))[::-1])[::-1]
