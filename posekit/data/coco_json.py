@@ -308,13 +308,14 @@ def _image(row: Any, complete: bool, notes: Notes) -> dict:
     """The fields of an image that posekit reads, in COCO's types. Raises Fault."""
     if not isinstance(row, dict):
         raise Fault(f"is {described(row)}, not an object")
-    made = {field: row[field] for field in IMAGE_FIELDS if row.get(field) is not None}
-    if lacking := [field for field in (IMAGE_FIELDS[:4] if complete else ("id",)) if field not in made]:
+    fields = IMAGE_FIELDS if complete else ("id", "crowdIndex")
+    made = {field: row[field] for field in fields if row.get(field) is not None}
+    if lacking := [field for field in fields[:-1] if field not in made]:
         raise Fault(f"lacks '{lacking[0]}'")
-    for field in ("id", "width", "height") if complete else ("id",):
-        if complete or not isinstance(row[field], str):
-            made[field] = whole(row[field], field, notes)
+    if complete or not isinstance(row["id"], str):
+        made["id"] = whole(row["id"], "id", notes)
     if complete:
+        made |= {field: whole(row[field], field, notes) for field in ("width", "height")}
         if min(made["width"], made["height"]) < 1:
             raise Fault(f"is {made['width']} x {made['height']} pixels large in the file")
         file = row["file_name"]

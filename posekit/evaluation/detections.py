@@ -29,7 +29,7 @@ from posekit.data.coco_values import ImageIds, named
 from posekit.evaluation.ground_truth import GroundTruth
 from posekit.evaluation.oks import extent
 
-PIECE = 1 << 16  # bytes
+PIECE = 1 << 15  # bytes
 ROW_END = re.compile(rb"\}\s*(,)\s*\{")
 
 
@@ -190,6 +190,7 @@ def _from_records(pieces: Iterable[list[Row]], k: int | None, where: str, people
         ids, kinds = [row.image_id for row in rows], [row.category_id for row in rows]
         areas = [_area(row.bbox) for row in rows] if boxed else None
         columns.add(ids, kinds, [row.score for row in rows], joints[..., :2], areas)
+        del rows, ids  # their memory, still in the cache, serves the next piece
     if not columns.xy:
         columns.add([], [], [], np.zeros((0, k or 0, 2)))
     return columns
