@@ -124,7 +124,7 @@ def test_a_picture_outside_the_folder_needs_leave(tmp_path):
     for name in (str(secret), "../../secret.png", "link.png"):
         data["images"][0]["file_name"] = name
         (root / "people.json").write_text(json.dumps(data))
-        with pytest.raises(DataError, match="image 1: its picture '.*' lies outside '.*data'.*outside=True"):
+        with pytest.raises(DataError, match="image 1: its file '.*' lies outside '.*data'.*outside=True"):
             CocoFolder(root)
         assert CocoFolder(root, outside=True).image(0).shape == (H, W, 3)
     for name in (str(root / "images" / "1.png"), "../images/1.png", "images\\1.png"):
@@ -211,7 +211,11 @@ def plain(data):
     }
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*(c.tolist() for c in columns.values()), strict=True)]
     for row in rows:  # -1 and NaN stand for what the file does not give
-        absent = {"num_keypoints": row["num_keypoints"] < 0, "bbox": np.isnan(row["bbox"]).any(), "area": np.isnan(row["area"])}
+        absent = {
+            "num_keypoints": row["num_keypoints"] < 0,
+            "bbox": np.isnan(row["bbox"]).any(),
+            "area": np.isnan(row["area"]),
+        }
         for name in absent:
             if absent[name]:
                 del row[name]

@@ -15,7 +15,6 @@ from posekit.data.drawn.scenes import Scenes
 from posekit.data.images import DataError
 from posekit.evaluation import evaluate
 from posekit.evaluation.centers import true_centers
-from posekit.evaluation.run_tables import result_rows
 from posekit.files import relative, save_tensors, write_json
 from posekit.poses import Poses
 from posekit.provenance import provenance
@@ -169,15 +168,6 @@ def test_centres_are_compared_as_the_model_was_trained(visible, words):
     assert metrics["centers"]["mean"] < 1e-6 and metrics["centers"]["of"] == words
     assert np.allclose(tables["matches.csv"][["dx", "dy"]].dropna(), 0, atol=1e-5)
     assert score(data, list(range(5)), [poses], other[visible])[0]["centers"]["mean"] > 1e-3
-
-
-def test_the_rows_are_those_of_poses():
-    data = Scenes(seed=5, count=2, size=128)
-    poses = perfect(data)
-    wanted = [row for i, p in enumerate(poses) for row in p.to_coco(i, category_id=3)]
-    made = result_rows(poses, [0, 1], category_id=3)
-    assert [r["keypoints"] for r in made] == [pytest.approx(r["keypoints"], abs=1e-9) for r in wanted]
-    assert [(r["image_id"], r["category_id"]) for r in made] == [(r["image_id"], 3) for r in wanted]
 
 
 def test_a_model_without_layers_is_one_layer(photos):

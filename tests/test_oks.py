@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO as Annotations
 from pycocotools.cocoeval import COCOeval
 
-from posekit.evaluation import match_people, oks, oks_per_joint
+from posekit.evaluation import match_people, oks
 from posekit.layouts import COCO
 
 SIGMAS = COCO.sigmas
@@ -84,16 +84,6 @@ def test_nobody_labelled_is_measured_from_the_doubled_box():
     assert oks(inside - (9, 0), gt, np.zeros((1, 2)), [800.0], [0.1, 0.1], boxes)[0, 0] < 1
     with pytest.raises(ValueError, match="person 0 has no labelled keypoint.*boxes_gt"):
         oks(inside, gt, np.zeros((1, 2)), [800.0], [0.1, 0.1])
-
-
-def test_per_joint_averages_to_the_pair():
-    rng = np.random.default_rng(0)
-    gt, visibility = rng.random((6, 17, 2)) * 100, rng.choice(3, (6, 17))
-    dt, areas = gt + rng.normal(0, 4, gt.shape), rng.random(6) * 9000 + 100
-    joints = oks_per_joint(dt, gt, visibility, areas, SIGMAS)
-    assert (np.isnan(joints) == (visibility == 0)).all()
-    pairs = np.diag(oks(dt, gt, visibility, areas, SIGMAS))
-    np.testing.assert_allclose(np.nanmean(joints, 1), pairs, atol=1e-12)
 
 
 def test_pairing_finds_a_permutation_and_prefers_the_surer_of_equals():

@@ -136,7 +136,7 @@ def test_images_of_which_none_can_be_decoded_end_in_a_sentence(tmp_path, family)
         data = bytearray(path.read_bytes())
         data[45:60] = bytes(15)  # the header says what it should
         path.write_bytes(bytes(data))
-    with pytest.raises(DataError, match="no image of .*photos could be read|none of the pictures"):
+    with pytest.raises(DataError, match="no image of .*photos could be read|none of the images"):
         train(small(family, folder, on_error="skip"), tmp_path / "run", report=print)
 
 

@@ -207,11 +207,11 @@ class CocoFolder:
             path = self.path(i)
             if row["file_name"] not in present:
                 if not os.path.isfile(path):
-                    self._problem(f"image {row['id']}: there is no picture '{path}'")
+                    self._problem(f"image {row['id']}: there is no file '{path}'")
                     continue
                 if not outside and not is_inside(path, [self.root, self.folder]):
                     self._problem(
-                        f"image {row['id']}: its picture '{path}' lies outside '{self.root}': "
+                        f"image {row['id']}: its file '{path}' lies outside '{self.root}': "
                         "move it there, or allow it with outside=True"
                     )
                     continue
@@ -223,7 +223,7 @@ class CocoFolder:
                 self._problem(str(error))
         self._images = keep
         if not keep:
-            raise DataError(f"none of the pictures that {self.file} lists can be used: {self.skipped[-1]}")
+            raise DataError(f"none of the images that {self.file} lists can be used: {self.skipped[-1]}")
 
 
 def _corners(boxes: np.ndarray) -> np.ndarray:

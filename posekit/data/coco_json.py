@@ -63,9 +63,9 @@ class CocoFile:
 
     `images`: rows with the fields that posekit reads. `categories`: those that are kept, all of one layout with `k`
     keypoints; `listed`: all of the file. `faults`: a sentence for each row that had to be left out because it cannot
-    be read. Of its n annotations, by image: `ids` (n,); `image`, `kind` (n,) index into `images` and `categories`; `crowd` (n,)
-    bool; `counted` (n,) `num_keypoints`, -1 where there is none; `joints` (n, K, 3) x, y and visibility; `boxes` (n, 4)
-    x, y, width, height and `areas` (n,), NaN where there is none.
+    be read. Of its n annotations, by image: `ids` (n,); `image`, `kind` (n,) index into `images` and `categories`;
+    `crowd` (n,) bool; `counted` (n,) `num_keypoints`, -1 where there is none; `joints` (n, K, 3) x, y and visibility;
+    `boxes` (n, 4) x, y, width, height and `areas` (n,), NaN where there is none.
     """
 
     images: list[dict]
@@ -180,7 +180,7 @@ def normalise(
 
 
 class _Entry(msgspec.Struct):
-    """An image or annotation of a file, its place, counted from 1, and its category. `str` is what a sentence calls it."""
+    """An image or annotation of a file and its place, counted from 1. `str` is what a sentence calls it."""
 
     row: Any
     place: int

@@ -95,7 +95,9 @@ class AnnotationReader:
             values = [value for joint in joints for value in joint]
         flags = values[2::3]
         if self.complete and not set(flags) <= {0, 1, 2}:
-            raise Fault(f"has visibility flags [{named(f'{flag:g}' for flag in sorted(set(flags)))}]; COCO knows 0, 1 and 2")
+            raise Fault(
+                f"has visibility flags [{named(f'{flag:g}' for flag in sorted(set(flags)))}]; COCO knows 0, 1 and 2"
+            )
         return values, sum(flag > 0 for flag in flags)
 
     def _joint(self, x: Any, y: Any, flag: Any, where: str) -> tuple[float, float, float]:
@@ -188,17 +190,8 @@ def _detection(row: Any, needed: tuple, ids: ImageIds, kept: Sequence, k: int, n
     return made
 
 
-def as_rows(content: Any, where: str) -> list:
-    """The list of rows of a results file. Raises ValueError: something else."""
-    rows = as_list(content)
-    if rows is None:
-        fields, kind = "image_id, category_id, score, keypoints or bbox", type(content).__name__
-        raise ValueError(f"{where}: detections must be a list of rows ({fields}), not one {kind}")
-    return rows
-
-
 def normalise_rows(
-    rows: list,
+    content: Any,
     where: str,
     ids: ImageIds,
     kept: Sequence[Category],
@@ -211,8 +204,12 @@ def normalise_rows(
     keypoints that a row must have; without it needs a `bbox`.
 
     Raises:
-        ValueError: a row that cannot be read; the sentence names its place, counted from 0.
+        ValueError: no list of rows, or a row that cannot be read; the sentence names its place, counted from 0.
     """
+    rows = as_list(content)
+    if rows is None:
+        fields, kind = "image_id, category_id, score, keypoints or bbox", type(content).__name__
+        raise ValueError(f"{where}: detections must be a list of rows ({fields}), not one {kind}")
     boxed = k is None or bool(rows and isinstance(rows[0], dict) and rows[0].get("bbox"))
     needed = ("image_id", "score", *(["keypoints"] if k is not None else []), *(["bbox"] if boxed else []))
     made = []

@@ -69,8 +69,3 @@ def band_of(index: np.ndarray, borders: tuple[float, float] = BORDERS) -> np.nda
     if not 0 < borders[0] < borders[1]:
         raise ValueError(f"bands {tuple(borders)} must be two rising numbers above 0, for example {BORDERS}")
     return np.digitize(index, borders)
-
-
-def areas_of_boxes(boxes: np.ndarray) -> np.ndarray:
-    """(n,) areas that CrowdPose's scorer takes for boxes (n, 4) x, y, w, h."""
-    return boxes[:, 3] * boxes[:, 2] * AREA_OF_BOX

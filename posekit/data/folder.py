@@ -133,7 +133,7 @@ def find_images(root: Path, split: str, given: str | Path | None, rows: list[dic
         for folder in (root / given, Path(given)):
             if folder.is_dir():
                 return folder
-        raise DataError(f"there is no picture folder '{given}' in '{root}'")
+        raise DataError(f"there is no folder of images '{given}' in '{root}'")
     usual = [f"{split}2017", f"images/{split}2017", f"images/{split}", "images", split, f"{split}2014", "."]
     folders = [root / name for name in usual if (root / name).is_dir()]
     if file.parent not in (root, root / "annotations") and root in file.parents:  # train/, valid/ of their own

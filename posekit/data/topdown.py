@@ -19,7 +19,7 @@ import numpy as np
 
 from posekit.data.coco_categories import Category, check_categories
 from posekit.data.coco_json import load
-from posekit.data.coco_rows import as_rows, normalise_rows
+from posekit.data.coco_rows import normalise_rows
 from posekit.data.coco_values import ImageIds, Notes
 from posekit.data.crops import box_faults
 from posekit.data.images import DataError, read_or_skip
@@ -204,8 +204,7 @@ def read_detections(path: str | Path, dataset: PoseDataset, notes: Notes) -> lis
     except ValueError as error:
         raise DataError(f"'{path}' is not a COCO detections file: {error}") from None
     try:
-        rows = as_rows(content, where)
-        rows = normalise_rows(rows, where, ImageIds(dataset.ids), person, notes)
+        rows = normalise_rows(content, where, ImageIds(dataset.ids), person, notes)
         check_categories([row["category_id"] for row in rows], person, person, where, notes)
     except ValueError as error:
         raise DataError(str(error)) from None

@@ -17,8 +17,7 @@ from posekit.data.coco_values import named
 from posekit.data.crowdpose import BANDS, BORDERS, band_of
 from posekit.evaluation.detections import Detections, read_detections
 from posekit.evaluation.ground_truth import GroundTruth, read_ground_truth
-from posekit.evaluation.matching import THRESHOLDS, best_of_images, match_people, similarity_of
-from posekit.evaluation.oks import oks_per_joint
+from posekit.evaluation.matching import best_of_images, match_people, similarity_of
 from posekit.evaluation.precision import AREAS, accumulate, beyond, summary, threshold_place
 from posekit.layouts import sigmas_for
 
@@ -158,14 +157,11 @@ def score(
     found = found.select(best_of_images(found, max_detections))
     limits = np.array([[0, 1e10], [32**2 * area_scale, 96**2 * area_scale], [96**2 * area_scale, 1e10]])
     ignored_people = people.ignore | beyond(people.areas, limits)
-    match = match_people(people, found, sigmas, ignored_people)
-    far = beyond(found.areas, limits)[:, None]
-    # Matched: as the person; unmatched: by the detection's own area. -1 takes what is appended.
-    as_person = [np.append(one, False)[who] for one, who in zip(ignored_people, match, strict=True)]
-    ignored = np.where(match >= 0, as_person, far)
+    far = beyond(found.areas, limits)
+    match, ignored = match_people(people, found, sigmas, ignored_people, far)
     if (people.ids == 0).any():
         # pycocotools marks a detection as matched by writing down the annotation's id, so 0 reads as unmatched.
-        ignored |= np.append(people.ids == 0, False)[match] & far
+        ignored |= np.append(people.ids == 0, False)[match] & far[:, None]
     notes = people.notes.lines()
     result = Result(people, found, match, ignored, ignored_people, sigmas, source, area_scale, notes)
     if people.crowd_index is not None:
@@ -198,19 +194,15 @@ def per_joint_oks(result: Result, threshold: float = 0.5) -> np.ndarray:
     """(K,) mean similarity of each joint over the people found at `threshold`; NaN if never labelled."""
     pairs, people = result.matches(threshold), result.people
     person = pairs.person.to_numpy()
-    joints = oks_per_joint(
-        result.detections.keypoints[pairs.detection.to_numpy()],
-        people.keypoints[person],
-        people.visibility[person],
-        people.areas[person],
-        result.sigmas,
-    )
-    labelled = (~np.isnan(joints)).sum(0)
-    return np.where(labelled > 0, np.nansum(joints, 0) / np.maximum(labelled, 1), np.nan)
+    offset = result.detections.keypoints[pairs.detection.to_numpy()] - people.keypoints[person]
+    error = (offset**2).sum(2) / (2 * result.sigmas) ** 2 / (people.areas[person, None] + np.spacing(1)) / 2
+    labelled = people.visibility[person] > 0
+    total = np.where(labelled, np.exp(-error), 0).sum(0)
+    return np.where(labelled.any(0), total / np.maximum(labelled.sum(0), 1), np.nan)
 
 
 def _sigmas(sigmas, people: GroundTruth, found: Detections) -> tuple[np.ndarray, str]:
-    k = people.keypoints.shape[1] if len(people) else found.keypoints.shape[1]
+    k = people.keypoints.shape[1] if len(people) else found.poses.shape[1]
     if sigmas is not None:
         sigmas = np.asarray(sigmas, float)
         if sigmas.ndim != 1 or (k and len(sigmas) != k):

@@ -15,7 +15,7 @@ import re
 import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ import numpy as np
 
 from posekit.data.coco_categories import check_categories
 from posekit.data.coco_json import BYTE_ORDER_MARK, MISFIT, load, most_keypoints, pack
-from posekit.data.coco_rows import as_rows, normalise_rows
-from posekit.data.coco_values import ImageIds, named
+from posekit.data.coco_rows import normalise_rows
+from posekit.data.coco_values import ImageIds, as_list, named
 from posekit.evaluation.ground_truth import GroundTruth
 from posekit.evaluation.oks import extent
 
@@ -73,8 +73,8 @@ class Detections:
         return self.poses[self.row]
 
     def select(self, index) -> Detections:
-        columns = (column[index] for column in (self.row, self.image, self.scores, self.boxes, self.areas))
-        return Detections(*columns, self.poses)
+        names = ("row", "image", "scores", "boxes", "areas")
+        return replace(self, **{name: getattr(self, name)[index] for name in names})
 
 
 def read_detections(detections, people: GroundTruth) -> Detections:
@@ -151,12 +151,12 @@ def _from_rows(detections, k: int | None, where: str, people: GroundTruth) -> _C
             return _from_records(map(decode_rows, _pieces(detections)), k, where, people)
         except MISFIT:  # also where a piece ends within a nested object or a text: no bracket closes it
             detections = load(detections)
-    rows = as_rows(detections, where)
     try:
-        return _from_records([msgspec.convert(rows, list[Row])], k, where, people)
+        return _from_records([msgspec.convert(detections, list[Row])], k, where, people)
     except MISFIT:
+        rows = as_list(detections) or []
         k = most_keypoints(row.get("keypoints") for row in rows if isinstance(row, dict)) if k is None else k
-    rows = normalise_rows(rows, where, ImageIds(people.known), people.categories, people.notes, k)
+    rows = normalise_rows(detections, where, ImageIds(people.known), people.categories, people.notes, k)
     return _from_records([msgspec.convert(rows, list[Row])], k, where, people)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from posekit.data.coco_categories import Category
 from posekit.data.coco_json import load, normalise, parts
 from posekit.data.coco_values import Notes, named
-from posekit.data.crowdpose import areas_of_boxes, crowd_index, has_crowd_index
+from posekit.data.crowdpose import AREA_OF_BOX, crowd_index, has_crowd_index
 
 
 @dataclass
@@ -102,7 +102,7 @@ def read_ground_truth(
         ids=file.ids[rows],
         keypoints=np.ascontiguousarray(file.joints[rows, :, :2]),
         visibility=visibility,
-        areas=areas_of_boxes(boxes) if crowdpose else file.areas[rows],
+        areas=boxes[:, 3] * boxes[:, 2] * AREA_OF_BOX if crowdpose else file.areas[rows],
         boxes=boxes,
         crowd=crowd,
         ignore=crowd | empty,

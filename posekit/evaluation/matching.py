@@ -61,11 +61,12 @@ def _candidates(people: GroundTruth, found: Detections, sigmas) -> tuple[np.ndar
     return d[close], g[close]
 
 
-def match_people(people: GroundTruth, found: Detections, sigmas, ignored_people) -> np.ndarray:
-    """Greedy matching, surest detection first: (A, T, D) index of the person, or -1.
+def match_people(people: GroundTruth, found: Detections, sigmas, ignored_people, far) -> tuple[np.ndarray, np.ndarray]:
+    """Greedy matching, surest detection first: (A, T, D) index of the person, or -1, and (A, T, D) bool: not counted.
 
     A detection takes the free person with the highest OKS >= threshold (ties: the later annotation) among
-    those that count; only if there is none, among the ignored ones. A crowd stays free whoever takes it.
+    those that count; only if there is none, among the ignored ones. A crowd stays free whoever takes it. A detection
+    counts as its person does (`ignored_people` (A, G)), without one by its own area (`far` (A, D): out of range).
     """
     d, g = _candidates(people, found, sigmas)
     similarity = similarity_of(people, found, sigmas, d, g)
@@ -89,8 +90,10 @@ def match_people(people: GroundTruth, found: Detections, sigmas, ignored_people)
         bits[turn] &= free[person] & left[detection]
         left[detection] ^= bits[turn]
         free[person] ^= np.where(people.crowd[person], 0, bits[turn])
-    match = np.full((len(ignored_people) * len(THRESHOLDS), len(found)), -1, np.int32)
-    for bit, row in enumerate(match):
+    match = np.full((len(ignored_people), len(THRESHOLDS), len(found)), -1, np.int32)
+    ignored = np.repeat(far[:, None], len(THRESHOLDS), axis=1)
+    for bit, (a, t) in enumerate(np.ndindex(match.shape[:2])):
         taken = np.flatnonzero((bits & 1 << bit) != 0)
-        row[d[taken]] = g[taken]
-    return match.reshape(len(ignored_people), len(THRESHOLDS), len(found))
+        match[a, t, d[taken]] = g[taken]
+        ignored[a, t, d[taken]] = ignored_people[a, g[taken]]
+    return match, ignored

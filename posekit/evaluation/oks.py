@@ -76,19 +76,6 @@ def oks_pairs(dt, gt, labelled, areas, sigmas, bounds, d_index, g_index) -> np.n
     return similarity
 
 
-def oks_per_joint(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas) -> np.ndarray:
-    """(N, K) similarity per joint of N matched pairs, in [0, 1]; NaN where the joint is not labelled.
-
-    All arguments have one row per pair: keypoints (N, K, 2) pixels, visibility_gt (N, K), areas (N,). The
-    mean over a row's labelled joints is the pair's OKS.
-    """
-    dt, gt, labelled, areas, sigmas = _checked(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas)
-    if len(dt) != len(gt):
-        raise ValueError(f"matched pairs need as many predictions as people, not {len(dt)} and {len(gt)}")
-    error = ((dt - gt) ** 2).sum(2) / (2 * sigmas) ** 2 / (areas[:, None] + np.spacing(1)) / 2
-    return np.where(labelled, np.exp(-error), np.nan)
-
-
 def match_people(
     keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas, boxes_gt=None, scores=None, min_oks=0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What scoring a run leaves behind: COCO result rows, a row per paired person, a row per joint, a few numbers.
+"""What scoring a run leaves behind: the arrays that are scored, a row per paired person or joint, a few numbers.
 
 Legend: I images, K keypoints. Coordinates: pixels of the original images.
 """
@@ -24,25 +24,12 @@ def visibility_numbers(pairs: Pairs) -> dict:
 
 
 def columns(poses: list[Poses], ids: list[int]) -> dict[str, np.ndarray]:
-    """The poses of I images as the arrays that `evaluate` takes, rounded as in `predictions.json`."""
+    """The poses of I images as the arrays that `evaluate` takes, rounded as `Poses.to_coco` does."""
     return {
         "image_id": np.repeat(np.array(ids), [len(p) for p in poses]),
         "keypoints": np.round(np.concatenate([p.keypoints for p in poses]).astype(float), 3),
         "score": np.concatenate([p.scores for p in poses]).astype(float),
     }
-
-
-def result_rows(poses: list[Poses], ids: list[int], category_id: int = 1) -> list[dict]:
-    """COCO result rows, as `Poses.to_coco` makes them: the third number of a joint is its predicted visibility."""
-    found = columns(poses, ids)
-    seen = np.round(np.concatenate([p.visibility for p in poses]).astype(float), 3)
-    triples = np.concatenate([found["keypoints"], seen[..., None]], axis=2)
-    triples = triples.reshape(len(seen), 3 * seen.shape[1])
-    rows = zip(found["image_id"].tolist(), triples.tolist(), found["score"].tolist(), strict=True)
-    return [
-        {"image_id": image, "category_id": category_id, "keypoints": numbers, "score": score}
-        for image, numbers, score in rows
-    ]
 
 
 def annotation_ids(truth: dict) -> dict[int, list[int]]:

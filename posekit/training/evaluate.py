@@ -24,7 +24,7 @@ from posekit.data.transforms import decode, make_batch
 from posekit.evaluation import evaluate, evaluate_by_people, per_joint_oks
 from posekit.evaluation.centers import VISIBLE, compare_centers
 from posekit.evaluation.pairing import pair_people
-from posekit.evaluation.run_tables import annotation_ids, columns, joints, matches, result_rows, visibility_numbers
+from posekit.evaluation.run_tables import annotation_ids, columns, joints, matches, visibility_numbers
 from posekit.files import plain, read_json, relative, resolve, write_bytes, write_json
 from posekit.poses import Poses, drop_not_finite
 from posekit.protocols import PoseDataset
@@ -100,13 +100,12 @@ def evaluate_run(
         start = time.monotonic()
         seen, layers = forward(model.to(device), data, recipe, device, report, str(boxes))
         ids = [data.ids[i] for i in seen]
+        pairs = zip(layers[-1], ids, strict=True)
+        rows = [row for poses, image_id in pairs for row in rows_of(poses, image_id, data.category_id)]
         if model.num_keypoints:
             metrics, tables = score(data, seen, layers, recipe.loss_options.get("visible", "released"))
             results = {name: metrics[name] for name in tables["layers.csv"].columns[1:]}
-            rows = result_rows(layers[-1], ids, data.category_id)
         else:
-            pairs = zip(layers[-1], ids, strict=True)
-            rows = [row for poses, image_id in pairs for row in rows_of(poses, image_id, data.category_id)]
             results, tables = numbers_of(data, rows, detector=True), {}
             metrics = results | {"images": len(seen), "skipped_because": notes.left_out_of(data)}
         made["seconds"] = round(time.monotonic() - start, 3)
