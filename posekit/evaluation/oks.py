@@ -26,7 +26,19 @@ def oks(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas, boxes_gt=None)
     Raises:
         ValueError: shapes that do not fit, or a person without labelled keypoints when there are no boxes.
     """
-    dt, gt, labelled, areas, sigmas = _checked(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas)
+    sigmas = np.asarray(sigmas, float)
+    k = len(sigmas)
+    dt, gt, visibility, areas = (np.asarray(a) for a in (keypoints_dt, keypoints_gt, visibility_gt, areas))
+    if dt.ndim != 3 or gt.ndim != 3 or dt.shape[1:] != (k, 2) or gt.shape[1:] != (k, 2):
+        raise ValueError(
+            f"{k} sigmas need keypoints of shape (n, {k}, 2), not {dt.shape} (found) and {gt.shape} (people)"
+        )
+    if visibility.shape != gt.shape[:2] or areas.shape != (len(gt),):
+        raise ValueError(
+            f"{len(gt)} people need visibility {gt.shape[:2]} and areas ({len(gt)},), "
+            f"not {visibility.shape} and {areas.shape}"
+        )
+    dt, gt, labelled = dt.astype(float), gt.astype(float), visibility > 0
     if boxes_gt is not None:
         boxes = np.asarray(boxes_gt, float).reshape(len(gt), 4)
         bounds = doubled(np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1))
@@ -122,19 +134,3 @@ def _outside(points: np.ndarray, bounds: np.ndarray, k: int) -> np.ndarray:
     """(P, 2K) distance in x and y from points (P, 2K), x0 y0 x1 y1 ..., to bounds (P, 4); 0 inside."""
     low, high = (np.tile(corner, k) for corner in (bounds[:, :2], bounds[:, 2:]))
     return np.maximum(low - points, 0) + np.maximum(points - high, 0)
-
-
-def _checked(keypoints_dt, keypoints_gt, visibility_gt, areas, sigmas):
-    sigmas = np.asarray(sigmas, float)
-    k = len(sigmas)
-    dt, gt, visibility, areas = (np.asarray(a) for a in (keypoints_dt, keypoints_gt, visibility_gt, areas))
-    if dt.ndim != 3 or gt.ndim != 3 or dt.shape[1:] != (k, 2) or gt.shape[1:] != (k, 2):
-        raise ValueError(
-            f"{k} sigmas need keypoints of shape (n, {k}, 2), not {dt.shape} (found) and {gt.shape} (people)"
-        )
-    if visibility.shape != gt.shape[:2] or areas.shape != (len(gt),):
-        raise ValueError(
-            f"{len(gt)} people need visibility {gt.shape[:2]} and areas ({len(gt)},), "
-            f"not {visibility.shape} and {areas.shape}"
-        )
-    return dt.astype(float), gt.astype(float), visibility > 0, areas.astype(float), sigmas
