@@ -174,10 +174,13 @@ def test_every_backend_finds_the_pinned_people(tmp_path):
                 assert set(given) in ({"F", "P"}, {"G"})
     boxes = np.array([[10.0, 20, 60, 90]] * 3)
     with torch.inference_mode():
-        for name, method in rtmo_speed.baseline_methods(("rtmpose_tiny", "yolox_pose_tiny")).items():
-            for people in (0, 3):
-                given = run_through(method, Scene(image, boxes[:people]))
-                top_down = {"D", "C", "T", "P"} if people else {"D"}
-                assert set(given) == (top_down if "rtmpose" in name else {"F", "P"})
+        for backend in ("eager", "onnxruntime"):
+            names = ("rtmpose_tiny", "yolox_pose_tiny", "rtmo_tiny")
+            for name, method in rtmo_speed.baseline_methods(names, backend, tmp_path).items():
+                whole = {"G"} if name == "rtmo_tiny_onnxruntime" else {"F", "P"}
+                for people in (0, 3):
+                    top_down = {"D", "C", "T", "P"} if people else {"D"}
+                    given = run_through(method, Scene(image, boxes[:people]))
+                    assert set(given) == (top_down if "rtmpose" in name else whole)
     with pytest.raises(RuntimeError, match="3 people were pinned and 2 came out"):
         rtmo_speed.same_number(2, 3)

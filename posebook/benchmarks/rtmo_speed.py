@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from posebook.benchmarks import timing
 from posebook.benchmarks.systems import drawn_scenes, poet_method, same_number, top_down_method
@@ -27,7 +28,7 @@ from posekit import models
 from posekit.data.transforms import normalise
 from posekit.export import export, needed
 from posekit.poses import Poses
-from posekit.runners import openvino_core
+from posekit.runners import load, openvino_core
 
 FASTER = {"onnxruntime": 1.3, "openvino": 1.3, "openvino_bf16": 2.0}  # than eager, at least
 FEATURES = ((4, 5), (3, 4, 5))  # Table 4
@@ -42,8 +43,8 @@ def speed_rows(
 ) -> Speed:
     """Three studies on this machine's CPU; the rows have a column `study`, the lines are those of "people".
 
-    "people": `model` in every backend that is there, and `baselines` by PyTorch (see there), on images with 0 to 13
-    people. "features": RTMO of each of `sizes` and rtmo_tiny with two and three feature maps, by ONNX Runtime. "tiny":
+    "people": `model` in every backend that is there, `baselines` by PyTorch and ONNX Runtime, with 0 to 13 people.
+    "features": RTMO of each of `sizes` and rtmo_tiny with two and three feature maps, by ONNX Runtime. "tiny":
     rtmo_tiny and poet_tiny.
 
     Args: budget_s: seconds for the first two studies together, half each; see `timing.measure` for it and the others.
@@ -53,11 +54,11 @@ def speed_rows(
     with tempfile.TemporaryDirectory() as folder:
         network = built(model, seed)
         drawn = drawn_scenes(people, scenes, network.input.size, seed)
-        methods = backends(network, model, Path(folder), threads) | baseline_methods(baselines, seed)
+        methods = backends(network, model, Path(folder), threads)
+        for backend in ("eager", "onnxruntime"):
+            methods |= baseline_methods(baselines, backend, Path(folder), threads, seed)
         for method, same in itertools.product(methods.values(), drawn.values()):
-            timing.run_through(
-                method, same[0]
-            )  # OpenVINO prepares itself anew for every number of people that it meets
+            timing.run_through(method, same[0])  # OpenVINO prepares itself anew for every number of people
         systems = list(methods)
         raw = {"people": timing.measure(methods, drawn, repeats, warmup, budget_s=half, **options)}
         drawn = drawn_scenes((SOME,), scenes, 128, seed)
@@ -93,7 +94,7 @@ def backends(network, name: str, folder: Path, threads: int) -> dict[str, Method
     """`name`_`backend` -> method, for PyTorch, ONNX Runtime, OpenVINO and, where the CPU knows it, its bfloat16."""
     path = pinned_graph(network, folder / f"{name}.onnx")
     found = {
-        "eager": eager_method(network),
+        "eager": grid_method(network),
         "onnxruntime": graph_method(onnxruntime_runner(path, threads), network),
         "openvino": graph_method(openvino_runner(path, threads), network),
     }
@@ -118,37 +119,61 @@ def feature_methods(sizes: tuple[str, ...], folder: Path, threads: int) -> dict[
     return found
 
 
-def baseline_methods(names, seed: int = 0) -> dict[str, Method]:
-    """`name`_eager -> method: RTMPose behind RTMDet (both tiny for rtmpose_tiny), and one-stage models of a grid."""
+def baseline_methods(names, backend: str, folder: Path, threads: int = 1, seed: int = 0) -> dict[str, Method]:
+    """`name`_`backend` -> method: RTMPose behind RTMDet (both tiny for rtmpose_tiny), RTMO and YOLOX-Pose.
+
+    backend: "eager" or "onnxruntime", whose graphs end where the network does; RTMO's go on to the people.
+    """
+
+    def network(name: str) -> nn.Module:
+        model = built(name, seed)
+        if backend == "eager":
+            return model
+        torch.manual_seed(seed)
+        graph = load(name, backend=backend, threads=threads)
+        graph.features = getattr(model, "features", ())
+        return graph
+
     found = {}
     for name in names:
         if name.startswith("rtmpose"):
-            detector = built("rtmdet_tiny" if name.endswith("tiny") else "rtmdet_nano", seed)
-            found[f"{name}_eager"] = top_down_method(built(name, seed), detector_stage(detector))
+            detector = network("rtmdet_tiny" if name.endswith("tiny") else "rtmdet_nano")
+            method = top_down_method(network(name), detector_stage(detector))
+        elif name.startswith("rtmo") and backend != "eager":
+            model = built(name, seed)
+            path = pinned_graph(model, folder / f"{name}.onnx")
+            method = graph_method(onnxruntime_runner(path, threads), model)
         else:
-            found[f"{name}_eager"] = eager_method(built(name, seed))
+            method = grid_method(network(name))
+        found[f"{name}_{backend}"] = method
     return found
 
 
 def detector_stage(network) -> Stage:
     """A detector on the image, resized to its input; its boxes are pinned, and whoever follows takes the scene's."""
-    method = eager_method(network)
+    method, size = grid_method(network), (side(network),) * 2
 
     def detect(scene: Scene, _) -> Poses:
-        small = Scene(cv2.resize(scene.image, (network.input.size,) * 2, interpolation=cv2.INTER_AREA), scene.boxes)
+        small = Scene(cv2.resize(scene.image, size, interpolation=cv2.INTER_AREA), scene.boxes)
         return method["P"](small, method["F"](small, None))
 
     return detect
 
 
-def eager_method(network) -> Method:
-    """PyTorch as it stands, nothing fused: RTMO, YOLOX-Pose and RTMDet."""
+def side(network) -> int:
+    """Of the square that a network sees, px."""
+    size = network.input.size
+    return size if isinstance(size, int) else size[0]
+
+
+def grid_method(network) -> Method:
+    """RTMO, YOLOX-Pose and RTMDet by PyTorch, nothing fused, or a graph of the last two, decoded by PyTorch."""
 
     def forward(scene: Scene, _) -> dict[str, torch.Tensor]:
         return network(normalise(scene.image[None], network.input.mean, network.input.std))
 
     def people(scene: Scene, outputs: dict[str, torch.Tensor]) -> Poses:
-        scores, boxes = map(torch.from_numpy, pins(network.input.size, network.features, len(scene.boxes)))
+        scores, boxes = map(torch.from_numpy, pins(side(network), network.features, len(scene.boxes)))
         pinned = {"cls_logits": torch.logit(scores.clamp(min=1e-4))[None], "boxes": outputs["boxes"] + boxes}
         if "obj_logits" in outputs:  # YOLOX-Pose multiplies both
             pinned["obj_logits"] = torch.full_like(outputs["obj_logits"], 9.0)
