@@ -209,5 +209,5 @@ def _accuracy(ax, times: dict[str, pd.DataFrame], published: pd.Series) -> None:
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.margins(0.14, 0.16)
+    ax.margins(0.2, 0.16)
     style.inside(ax, 0.02, 0.96, "numbers at points: people")
