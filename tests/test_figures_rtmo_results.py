@@ -74,6 +74,8 @@ def test_the_papers_tables_agree_with_each_other_and_with_the_text(paper1):
     crowds = tables.read_paper("rtmo_table2").query("extra_data == 'no'").set_index("method")
     share = 100 * crowds.params_m["RTMO-s"] / crowds.params_m["DEKR"]
     assert round(share) == said["parameters of RTMO-s as a share of DEKR's"]
+    proposed = tables.read_paper("rtmo_table4").query("features == 'P4 P5'").set_index("method").AP
+    assert [published()[f"rtmo_{size}"] for size in "sml"] == [proposed[f"RTMO-{size}"] for size in "sml"]
     bands = tables.read_paper("rtmo_table2")
     assert (bands.APeasy > bands.APmedium).all() and (bands.APmedium > bands.APhard).all()
 
