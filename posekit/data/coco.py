@@ -207,7 +207,7 @@ class CocoFolder:
             path = self.path(i)
             if row["file_name"] not in present:
                 if not os.path.isfile(path):
-                    self._problem(f"image {row['id']}: there is no file '{path}'")
+                    self._problem(f"image {row['id']}: there is no image '{path}'")
                     continue
                 if not outside and not is_inside(path, [self.root, self.folder]):
                     self._problem(

@@ -51,13 +51,6 @@ class Visibility:
     auc: float
     calibration: Calibration
 
-    def __str__(self) -> str:
-        return (
-            f"{self.hidden_correct:.2%} of {self.hidden:,} non-visible joints below {self.threshold:g}, "
-            f"{self.visible_correct:.2%} of {self.visible:,} visible ones above; "
-            f"AUC {self.auc:.4f}, calibration error {self.calibration.error:.4f}"
-        )
-
 
 def compare_visibility(predicted, truth, threshold: float = 0.5, bins: int = 10) -> Visibility:
     """Compare predicted visibility in [0, 1] with COCO's flag {0, 1, 2}; both of the same shape.
