@@ -71,7 +71,11 @@ def poet_inference(name: str = "poet_r50", size: int = 512, rounds: int = 9) -> 
         exact = keypoints(own, own(images), images)
         print(f"  {name}, 1 x 3 x {size} x {size}, random weights, median of {rounds}; px: joints, against eager")
         for called, model in models.items():
-            cost = f"{np.median(times[called]):8.0f} ms {ratios[called]:5.2f} x" if called in times else NO_BF16
+            cost = (
+                f"{np.median(times[called]):8.0f} ms {ratios[called]:5.2f} x"
+                if called in times
+                else f"time {NO_BF16}; emulated"
+            )
             moved = (keypoints(own, model(images), images) - exact).norm(dim=-1)
             print(f"  {called:<20} {cost}; at most {moved.max():.1e} px, {moved.mean():.1e} px in the mean")
     best = {
