@@ -52,7 +52,7 @@ def test_a_folder_called_2024_with_a_missing_image(house):
     assert "note: training and validation: " in text and "v = 2" in text and "OKS sigmas: coco" in text
     assert text.count("left out: 1") == 2 and "image 2" in text  # in the log, and beside the numbers
     text = page("11_evaluate", run_dir="data/runs/mine/one", out_dir="data/runs/mine/scores")
-    assert "2 images, 2 people that count, 1 left out" in text and "with the OKS sigmas coco" in text
+    assert "2 pictures, 2 people that count, 1 left out" in text and "with the OKS sigmas coco" in text
     assert "note: " in text and "v = 2" in text
 
 
