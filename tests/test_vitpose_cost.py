@@ -116,7 +116,7 @@ def test_a_crop_view_shows_a_person_with_its_joints(people):
         def target(self, index):
             return {"visibility": np.zeros((2, 17), np.uint8)}
 
-    with pytest.raises(ValueError, match="picture 4 of empty pictures has no person"):
+    with pytest.raises(ValueError, match="image 4 of empty pictures has no person"):
         crop_views.crop_view(Nobody(), 4, SIZE)
 
 
