@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posebook.benchmarks import claims, poet_speed, systems, timing
+from posebook.benchmarks import poet_speed, systems, timing
 from posebook.benchmarks.bottom_up import associative_embedding_method, openpose_method
 from posebook.benchmarks.rendered import side_by_side
 from posebook.benchmarks.timing import Scene
-from posebook.verdicts import TOO_LITTLE, slope
+from posebook.verdicts import TOO_LITTLE
 from posekit import models
 from posekit.data.crops import box_matrices, crop_people
 from posekit.models.simple_baseline import simple_baseline_r50
@@ -310,56 +310,6 @@ def test_lines_of_medians_and_of_single_runs_have_no_interval():
     assert lines[["a_low", "a_high", "b_low", "b_high"]].isna().all(axis=None)
     meet, low, high = timing.crossing(raw, "one", "other")
     assert meet == pytest.approx(5) and np.isnan([low, high]).all()
-
-
-def line(a, b, spread=0.0, runs=5):
-    return pd.Series({"a_ms": a, "b_ms": b, "b_low": b - spread, "b_high": b + spread, "runs": runs})
-
-
-def test_slopes_are_named_by_their_whole_interval():
-    assert slope(line(100, 0.1, 0.3)) == "flat"
-    assert slope(line(100, 0.3, 0.3)) == TOO_LITTLE  # from nothing to more than 5 % at ten people
-    assert slope(line(100, 9, 2)) == "rises" and slope(line(100, -4, 1)) == "falls"
-    assert slope(line(100, 0.1, 0.3, runs=2)) == slope(line(100, 0.1, np.nan)) == TOO_LITTLE
-    assert slope(line(100, 9, 2).drop("runs")) == "rises"  # older studies
-
-
-def lines_of(**known):
-    """Method -> (a, b): lines with narrow intervals, and the rows that they go through."""
-    lines = pd.DataFrame([line(a, b, 0.01).rename(name) for name, (a, b) in known.items()]).rename_axis("method")
-    rows = [(name, n, "total", a + b * n) for name, (a, b) in known.items() for n in (0, 1, 5, 13)]
-    return lines.reset_index(), pd.DataFrame(rows, columns=["method", "people", "part", "median_ms"])
-
-
-def test_sentences_of_poet_are_judged_by_the_numbers():
-    known = {"poet_r50": (700, 0), "openpose_coco": (5600, 0), "simple_baseline_r50": (0, 170)}
-    table = claims.poet_claims(*lines_of(**known)).set_index("the paper says").here
-    assert table["POET's speed does not depend on the number of people"] == "true"
-    assert table["a similar trend for AE with HRNet"] == "not run"
-    assert table["POET is slightly faster than OpenPose"] == "false"
-    assert table["POET is faster than all previous methods"] == "false"
-    text = claims.poet_claims(*lines_of(**known)).to_string()
-    assert "8.0 times as long, the slowest of all" in text and "263 GMAC" in text and "faster with 1 people" in text
-    slow = known | {"openpose_coco": (950, 0), "poet_r50": (700, 10), "simple_baseline_r50": (3000, 170)}
-    table = claims.poet_claims(*lines_of(**slow)).set_index("the paper says").here
-    assert table["POET's speed does not depend on the number of people"] == "false"
-    assert table["POET is slightly faster than OpenPose"] == "true"
-    assert table["POET is faster than all previous methods"] == "true"
-    assert table["it is proportional to them (SimpleBaseline-R50, boxes given)"] == "false"
-
-
-def test_sentences_of_rtmo_are_judged_by_the_numbers():
-    published = pd.Series({"rtmo_s": 67.7, "yolox_pose_s": 64.1})
-    known = {"rtmo_s_eager": (200, 0.1), "rtmpose_s_eager": (20, 45), "yolox_pose_s_eager": (230, 0)}
-    lines, rows = lines_of(**known)
-    twice = pd.concat([timing.from_medians(rows)] * 2)  # of single runs no crossing has an interval
-    meet = claims.crossings(twice, [("rtmo_s_eager", "rtmpose_s_eager"), ("rtmo_m_eager", "x")])
-    assert meet.people.tolist() == pytest.approx([4.0], abs=0.1)
-    table = claims.rtmo_claims(lines, rows, meet, published, "rtmo_s", "eager")
-    here = table.set_index("the paper says").here
-    assert (here.drop("by TensorRT in FP16 RTMO is faster from two people on") == "true").all()
-    alone = claims.rtmo_claims(*lines_of(rtmo_s_eager=(200, 4)), meet[:0], published, "rtmo_s", "eager")
-    assert alone.here.tolist() == ["not run", "false", "not run", "not run"]
 
 
 def test_bottom_up_methods_group_the_people_that_were_rendered():
