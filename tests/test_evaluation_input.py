@@ -88,6 +88,12 @@ GOOD = person(1, 1, pose()), found(1, pose(), 0.5)
         ([GOOD[0]], [GOOD[1] | {"keypoints": ["a"] * 51}], "row 0 holds something other than numbers in"),
         ([GOOD[0]], [GOOD[1], found(99, pose(), 0.5)], "image 99 not in the ground truth"),
         ([GOOD[0]], [GOOD[1], without(GOOD[1], "score")], "row 1 has no 'score'"),
+        (
+            [GOOD[0]],
+            [GOOD[1], GOOD[1] | {"image_id": 7.5}],
+            "row 1 has the image_id 7.5 .a number., not a whole",
+        ),
+        ([GOOD[0]], [GOOD[1], GOOD[1] | {"image_id": True}], "row 1 has the image_id true, not a number or text"),
         ([GOOD[0]], [GOOD[1], 5], "row 1 has no 'image_id'"),
         (
             [GOOD[0]],

@@ -169,8 +169,13 @@ def _detection(row: Any, needed: tuple, ids: ImageIds, kept: Sequence, k: int, n
     if lacking:
         kind = "" if isinstance(row, dict) else f": it is {described(row)}, not an object"
         raise Fault(f"has no '{lacking[0]}'{kind}")
-    image = ids.find(row["image_id"], notes)
-    made = row | {"image_id": row["image_id"] if image is None else image}
+    given = row["image_id"]
+    image = ids.find(given, notes)
+    if image is None:  # of an image that nobody knows
+        if isinstance(given, bool):
+            raise Fault(f"has the image_id {described(given)}, not a number or text")
+        image = given if isinstance(given, int | str) else whole(given, "image_id", notes)
+    made = row | {"image_id": image}
     if row.get("category_id") is not None:
         made["category_id"] = whole(row["category_id"], "category_id", notes)
     elif len(kept) > 1:
