@@ -156,7 +156,7 @@ def test_perfect_poses_score_one_and_empty_ones_nothing():
     assert metrics["unpaired"] == metrics["people"] and not len(tables["matches.csv"])
 
 
-@pytest.mark.parametrize(("visible", "words"), [("released", "seen joints"), ("labelled", "labelled joints")])
+@pytest.mark.parametrize(("visible", "words"), [("released", "visible joints"), ("labelled", "labelled joints")])
 def test_centres_are_compared_as_the_model_was_trained(visible, words):
     """A model that puts its centres where its training had them is right by its own definition alone."""
     data, other = Scenes(seed=5, count=5, size=128, people=(2, 4)), {"released": "labelled", "labelled": "released"}

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from posekit import models, runs
 from posekit.losses.reconstruction import ReconstructionCriterion, patch_loss
-from posekit.models.masked_autoencoder import draw, mae_tiny, patches_of
+from posekit.models.masked_autoencoder import mae_tiny, patches_of, random_masking
 from posekit.models.vit import sine_positions
 from posekit.models.vitpose import vitpose_tiny
 from posekit.training import loop
@@ -39,7 +39,7 @@ def crops(count=3):
 
 
 def test_three_quarters_are_hidden_uniformly():
-    seen, masked = draw(2000, 48, 12, seed=0)
+    seen, masked = random_masking(2000, 48, 12, seed=0)
     assert (masked.sum(1) == 36).all() and not masked.gather(1, seen).any()
     assert (masked.float().mean(0) - 0.75).abs().max() < 0.05 and len({tuple(row) for row in masked.tolist()}) > 1900
     assert model().visible == 12 and model(masked=0.5).visible == 24
@@ -81,23 +81,23 @@ def test_patches_are_in_the_order_of_the_tokens_and_normalised():
 
 def test_the_loss_is_of_hidden_patches():
     true, masked = torch.randn(2, 4, 6), torch.tensor([[1, 0, 1, 0], [1, 1, 0, 0]]).bool()
-    painted = torch.randn(2, 4, 6)
-    wanted = (painted - true)[masked].square().mean()
-    assert patch_loss(painted, true, masked).item() == pytest.approx(wanted.item())
-    painted[~masked] += 100
-    terms = ReconstructionCriterion()({"patches": painted, "true_patches": true, "masked": masked}, []).terms
+    predicted = torch.randn(2, 4, 6)
+    wanted = (predicted - true)[masked].square().mean()
+    assert patch_loss(predicted, true, masked).item() == pytest.approx(wanted.item())
+    predicted[~masked] += 100
+    terms = ReconstructionCriterion()({"patches": predicted, "true_patches": true, "masked": masked}, []).terms
     assert terms["loss_pixels"].item() == pytest.approx(wanted.item())
-    assert patch_loss(painted, true, masked & False).item() == 0
+    assert patch_loss(predicted, true, masked & False).item() == 0
 
 
 def test_a_reconstruction_keeps_what_was_seen(monkeypatch):
     mae, images = model().eval(), crops()
     made = mae.reconstruct(images)
     seen = ~made["masked"].repeat_interleave(12, 1).repeat_interleave(12, 2)[:, None].expand_as(images)
-    assert made["masked"].shape == (3, 8, 6) and torch.equal(made["painted"][seen], images[seen])
-    assert not torch.allclose(made["painted"], images)
+    assert made["masked"].shape == (3, 8, 6) and torch.equal(made["reconstructed"][seen], images[seen])
+    assert not torch.allclose(made["reconstructed"], images)
     monkeypatch.setattr(mae, "paint", lambda features, places, grid: mae.true_patches(images))
-    assert torch.allclose(mae.reconstruct(images)["painted"], images, atol=1e-4)
+    assert torch.allclose(mae.reconstruct(images)["reconstructed"], images, atol=1e-4)
 
 
 def test_places_differ_and_start_the_table():

@@ -83,7 +83,7 @@ def test_what_counts_as_somebody_depends_on_the_model(tmp_path):
 
 def test_seen_joints_alone_where_none_is_seen(tmp_path):
     folder = write(tmp_path / "photos", [person(1, v=1), person(2, v=1)])
-    with pytest.raises(ValueError, match=r"a joint with v = 2 \(seen\), .* choose visible = 'labelled'"):
+    with pytest.raises(ValueError, match=r"a joint with v = 2 \(visible\), .* choose visible = 'labelled'"):
         prepare(small("poet", folder, loss_options={"visible": "released"}))
     lines, run = [], tmp_path / "run"
     train(small("poet", folder, loss_options={"visible": "labelled"}), run, report=lines.append)

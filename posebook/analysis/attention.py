@@ -74,9 +74,9 @@ def reference_points(target: dict, size: tuple[int, int], layout: Layout, count:
     """
     points = []
     for person in np.argsort(-np.asarray(target["areas"]), kind="stable"):
-        seen = np.asarray(target["visibility"][person]) == 2
-        torso = seen & np.array([_region(name) == "torso" for name in layout.keypoints])
-        joints = np.asarray(target["keypoints"][person], float)[torso if torso.sum() >= 2 else seen]
+        visible = np.asarray(target["visibility"][person]) == 2
+        torso = visible & np.array([_region(name) == "torso" for name in layout.keypoints])
+        joints = np.asarray(target["keypoints"][person], float)[torso if torso.sum() >= 2 else visible]
         if len(joints):
             point = joints.mean(0)
             if torso.sum() < 2:

@@ -108,12 +108,12 @@ def reconstruct(model, views: Iterable[CropView]) -> list[Reconstruction]:
     outputs, made = model(images), model.reconstruct(images)
     means, masked = F.avg_pool2d(images, model.stride).mean(1, keepdim=True), made["masked"][:, None]
     means, pixels = (torch.kron(part, torch.ones(model.stride, model.stride)) for part in (means, masked.float()))
-    parts = (made["painted"], torch.where(pixels > 0, means, images))
+    parts = (made["reconstructed"], torch.where(pixels > 0, means, images))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.input.mean, model.input.std))
     bytes_of = ((part * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8) for part in parts)
-    painted, brightness = (part.permute(0, 2, 3, 1).numpy() for part in bytes_of)
+    reconstructed, brightness = (part.permute(0, 2, 3, 1).numpy() for part in bytes_of)
     visible = np.where(pixels[:, 0, :, :, None] > 0, np.uint8(150), crops)
     errors = (outputs["patches"] - outputs["true_patches"]).square().mean(-1)
     errors = [float(error[gone].mean()) for error, gone in zip(errors, outputs["masked"], strict=True)]
-    rows = zip(crops, visible, painted, brightness, masked[:, 0].numpy(), errors, strict=True)
+    rows = zip(crops, visible, reconstructed, brightness, masked[:, 0].numpy(), errors, strict=True)
     return [Reconstruction(*row) for row in rows]

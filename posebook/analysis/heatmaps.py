@@ -84,9 +84,9 @@ def best_match(files, index: int, person: int) -> tuple[np.ndarray, dict, Heatma
 
 
 def most_visible(target: dict, joints: list[int]) -> int:
-    """The annotated person with most of `joints` to be seen, among equals the largest; chosen without any model."""
-    seen = (np.asarray(target["visibility"])[:, joints] == 2).sum(1)
-    return int(np.lexsort([np.asarray(target["areas"]), seen])[-1])
+    """The annotated person with most of `joints` visible, among equals the largest; chosen without any model."""
+    visible = (np.asarray(target["visibility"])[:, joints] == 2).sum(1)
+    return int(np.lexsort([np.asarray(target["areas"]), visible])[-1])
 
 
 def spread(heatmaps: np.ndarray, bins: np.ndarray) -> np.ndarray:

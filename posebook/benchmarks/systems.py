@@ -129,10 +129,10 @@ class PinnedMaskRCNN:
 
         net, heads = self.network, self.network.roi_heads
         device = self.proposals.device
-        picture = torch.from_numpy(scene.image).permute(2, 0, 1).float().div(255).to(device)
+        pixels = torch.from_numpy(scene.image).permute(2, 0, 1).float().div(255).to(device)
         boxes = torch.from_numpy(scene.boxes).to(device)
-        whole = [tuple(picture.shape[1:])]
-        images, _ = net.transform([picture])
+        whole = [tuple(pixels.shape[1:])]
+        images, _ = net.transform([pixels])
         features = net.backbone(images.tensors)
         net.rpn(images, features)
         pooled = heads.box_roi_pool(features, [self.proposals], images.image_sizes)

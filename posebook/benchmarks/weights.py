@@ -8,29 +8,44 @@ from posebook.reports import SHIPPED, RunFiles
 from posekit.files import relative, resolve
 from posekit.training.evaluate import evaluate_run
 
-DETECTOR = "rtmdet_tiny"  # whose boxes a top-down model gets besides the annotated ones
+DETECTOR, ANNOTATED = "rtmdet_tiny", "annotated"  # whose boxes a top-down model gets
 TOLERANCE = 0.002  # of AP, between machines whose last bits differ
 
 
-def shipped_weights(folder: str = "build/weights") -> list[str]:
-    """AP of the shipped weights on 300 drawn images that no run trained on; top-down models also in detected boxes."""
-    rows, missed = [], []
+def shipped_runs() -> list[str]:
+    """The folders of all shipped weights that find people, the detector first."""
     runs = sorted(relative(path.parent) for path in resolve(SHIPPED).glob("*/run.json"))
-    runs.sort(key=lambda run: not run.endswith(DETECTOR))  # its boxes come first
+    runs.sort(key=lambda run: not run.endswith(f"/{DETECTOR}"))
+    return [run for run in runs if hasattr(RunFiles(run).model, "decode")]
+
+
+def shipped_scores(folder: str = "build/weights") -> pd.DataFrame:
+    """A row per shipped weights and kind of boxes, scored on 300 drawn images that no run trained on.
+
+    folder: where the predictions go. Returns: run, name, params_m (millions), training (its steps and minutes), boxes
+    ("" for models that see whole images, `ANNOTATED`, `DETECTOR`), AP, recorded (the AP of `metrics.json`, which lies
+    beside the weights; NaN in detected boxes).
+    """
+    rows, runs = [], shipped_runs()
+    detector = any(run.endswith(f"/{DETECTOR}") for run in runs)
     for run in runs:
         files, name = RunFiles(run), run.rpartition("/")[2]
-        if not hasattr(files.model, "decode"):
-            continue
-        crops, boxes = files.model.input.fit == "crop", f"{folder}/{DETECTOR}"
-        found = {"truth" if crops else "": files.metrics["AP"]}
-        detected = {boxes: None} if crops and f"{SHIPPED}/{DETECTOR}" in runs else {}
-        for source, recorded in (found | detected).items():
-            out = f"{folder}/{name}" + ("_detected" if source == boxes else "")
-            ap = evaluate_run(run, folder=out, report=lambda line: None, boxes=source or "truth")["AP"]
-            words = {"": "", "truth": "annotated", boxes: DETECTOR}[source]
-            rows.append((name, files.training["summary"]["parameters"] / 1e6, files.budget, words, ap, recorded))
-            if recorded is not None and abs(ap - recorded) > TOLERANCE:
-                missed.append(f"{name} has AP {ap:.4f} and its record says {recorded:.4f}")
-    columns = ["weights", "parameters, M", "training", "boxes", "AP", "recorded"]
-    print(pd.DataFrame(rows, columns=columns).to_string(index=False, float_format="{:.3f}".format, na_rep=""))
-    return missed
+        crops, recorded = files.model.input.fit == "crop", files.metrics["AP"]
+        scored = {ANNOTATED: recorded} if crops else {"": recorded}
+        if crops and detector:
+            scored[DETECTOR] = float("nan")
+        for boxes, known in scored.items():
+            source = f"{folder}/{DETECTOR}" if boxes == DETECTOR else "truth"
+            out = f"{folder}/{name}" + ("_detected" if boxes == DETECTOR else "")
+            ap = evaluate_run(run, folder=out, report=lambda line: None, boxes=source)["AP"]
+            size = files.training["summary"]["parameters"] / 1e6
+            rows.append((run, name, size, files.budget, boxes, ap, known))
+    return pd.DataFrame(rows, columns=["run", "name", "params_m", "training", "boxes", "AP", "recorded"])
+
+
+def shipped_weights() -> list[str]:
+    """AP of the shipped weights on 300 drawn images that no run trained on; top-down models also in detected boxes."""
+    rows = shipped_scores()
+    print(rows.drop(columns="run").to_string(index=False, float_format="{:.3f}".format, na_rep=""))
+    off = rows[(rows.AP - rows.recorded).abs() > TOLERANCE]
+    return [f"{row['name']} has AP {row.AP:.4f} and its record says {row.recorded:.4f}" for _, row in off.iterrows()]

@@ -41,8 +41,8 @@ def from_target(target: dict) -> Poses:
     visibility = np.asarray(target["visibility"])
     keypoints = np.array(target["keypoints"], np.float32)
     keypoints[visibility == 0] = np.nan
-    seen = (visibility == 2).astype(np.float32)
-    return Poses(keypoints, seen, np.ones(len(keypoints), np.float32), np.asarray(target["boxes"], np.float32))
+    visible = (visibility == 2).astype(np.float32)
+    return Poses(keypoints, visible, np.ones(len(keypoints), np.float32), np.asarray(target["boxes"], np.float32))
 
 
 def draw(

@@ -57,7 +57,7 @@ def fig01_speed(data: pd.DataFrame, device: str = ""):
     left.set(xlabel="people in the image", ylabel="frames per second", yscale="log")
     left.set_xlim(-0.3, total.people.max() + 0.3)
     style.whole_ticks(left)
-    style.plain_log(left)
+    style.plain_log(left.yaxis)
     style.panel(left, "a", "median, quartiles" + (f" ({device})" if device else ""))
     style.direct_labels(left, ends, 21, 6.3)  # a legend inside would hide lines of a crowded plot
     people = [int(n) for n in sorted(total.people.unique())]

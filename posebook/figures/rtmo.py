@@ -6,7 +6,6 @@ Numbers of drawn people and of COCO or CrowdPose never share an axis.
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from posebook.figures import style
 
@@ -206,8 +205,6 @@ def _accuracy(ax, times: dict[str, pd.DataFrame], published: pd.Series) -> None:
         at = (one.ms[people[0]], ap)
         style.beside(ax, at, (0, -9), style.label(model).partition(" + ")[0], fontsize=6, color=ink, ha="center")
     ax.set(xscale="log", xlabel="ms per image (log)", ylabel="AP on COCO val2017, per cent (published)")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    style.plain_log(ax.xaxis)
     ax.margins(0.2, 0.16)
     style.inside(ax, 0.02, 0.96, "numbers at points: people")

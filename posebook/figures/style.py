@@ -176,11 +176,11 @@ def whole_ticks(ax) -> None:
     ax.xaxis.get_major_locator().set_params(integer=True)
 
 
-def plain_log(ax) -> None:
-    """A logarithmic y axis with plain numbers at 1, 2 and 5 of each decade."""
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter(NullFormatter())
+def plain_log(axis) -> None:
+    """Plain numbers at 1, 2 and 5 of each decade of a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def bare(ax) -> None:

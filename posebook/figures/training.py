@@ -59,7 +59,7 @@ def losses(log: pd.DataFrame, model: str, dataset: str, titles: dict | None = No
                 ax.plot(log.epoch[values.index], values, line, label=words, **look)
         if logarithmic and drawn.max(axis=None) > 2 * drawn.min(axis=None) > 0:
             ax.set_yscale("log")
-            style.plain_log(ax)
+            style.plain_log(ax.yaxis)
         style.panel(ax, letter, title)
         style.whole_ticks(ax)
     for ax in axes[len(titles) :]:

@@ -23,7 +23,7 @@ SCORES, FUSED = "scores", "fused"
 KERNEL_WORDS = {SCORES: "scores kept", FUSED: "fused kernel"}
 HEAT, CHANGE = "magma", "RdBu_r"
 PLACE = "#00E5FF"  # where a joint is annotated
-ROWS = (("image", "crop"), ("visible", "seen"), ("reconstructed", "painted"), ("brightness", "brightness"))
+ROWS = (("image", "crop"), ("visible", "masked"), ("reconstructed", "reconstructed"), ("brightness", "brightness"))
 
 
 @style.styled
@@ -47,7 +47,7 @@ def fig_reconstruction(found: list[Reconstruction], dataset: str = "drawn people
         axes[-1, column].set_xlabel(f"{one.error:.2f}", fontsize=7)
     rows, columns = found[0].masked.shape
     gone = found[0].masked.mean()
-    words = f"{gone:.0%} of {rows} x {columns} patches hidden; number: error on them, 1 = brightness alone; {dataset}"
+    words = f"{gone:.0%} of {rows} x {columns} patches masked; number: error on them, 1 = brightness alone; {dataset}"
     style.note(fig, words)
     return fig
 
@@ -91,9 +91,9 @@ def dataset_rows(sets: list[tuple[str, Layout, list[CropView], list[Poses]]]) ->
 
 
 def reconstruction_rows(found: list[Reconstruction]) -> pd.DataFrame:
-    """person, patches, hidden (how many), error."""
+    """person, patches, masked (how many), error."""
     rows = [(i, one.masked.size, int(one.masked.sum()), one.error) for i, one in enumerate(found)]
-    return pd.DataFrame(rows, columns=["person", "patches", "hidden", "error"])
+    return pd.DataFrame(rows, columns=["person", "patches", "masked", "error"])
 
 
 @style.styled

@@ -194,7 +194,7 @@ class CocoFolder:
         self._rows = {row["id"]: slice(*ends) for row, ends in zip(truth.images, pairwise(edges), strict=True)}
         labelled = (truth.counted > 0) & ~truth.crowd
         if labelled.any() and not (truth.joints[labelled, :, 2] == 2).any():
-            notes.append("no joint is marked v = 2 (seen): losses that train seen joints only find nothing")
+            notes.append("no joint is marked v = 2 (visible): losses that train visible joints only find nothing")
         return {truth.images[i]["id"] for i in np.unique(truth.image[labelled])}
 
     def _check_files(self, outside: bool) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# A recipe's `visible` -> (the smallest of COCO's flags, in words). The released code trains with seen joints alone.
-VISIBLE = {"released": (2, "seen joints"), "labelled": (1, "labelled joints")}
+# A recipe's `visible` -> (the smallest of COCO's flags, in words). The released code trains with visible joints alone.
+VISIBLE = {"released": (2, "visible joints"), "labelled": (1, "labelled joints")}
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Centers:
 def true_centers(keypoints, visibility, visible: str = "released") -> np.ndarray:
     """(N, 2) mean of some joints of keypoints (N, K, 2), as the model was trained; NaN for a person without any.
 
-    visible: "released" = seen joints (visibility (N, K) = 2), "labelled" = occluded ones too (visibility > 0).
+    visible: "released" = visible joints (visibility (N, K) = 2), "labelled" = occluded ones too (visibility > 0).
 
     Raises:
         ValueError: another word.

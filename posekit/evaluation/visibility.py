@@ -1,7 +1,7 @@
-"""How well predicted visibility tells seen joints from the others (POET, Figure 10 and its text).
+"""How well predicted visibility tells visible joints from the others (POET, Figure 10 and its text).
 
 Predicted: a number in [0, 1] per joint. Annotated, COCO: 0 not labelled or outside, 1 labelled but occluded, 2
-seen. Seen means 2, as in the released code's targets, so 0 and 1 together are "non-visible". All functions
+visible. Visible means 2, as in the released code's targets, so 0 and 1 together are "non-visible". All functions
 take arrays of any shape, one number per joint, e.g. `pairs.visibility` and `pairs.true_visibility`.
 """
 
@@ -17,7 +17,7 @@ class Calibration:
     """Reliability of a probability in equal bins over [0, 1], one row per bin.
 
     `low`, `high`: the bin, low <= p < high (the last one includes 1); `count`; `predicted`: mean of p;
-    `observed`: share of seen joints; the last two are NaN in an empty bin. `error`: expected calibration
+    `observed`: share of visible joints; the last two are NaN in an empty bin. `error`: expected calibration
     error, the mean of |predicted - observed| weighted by count.
     """
 
@@ -31,12 +31,12 @@ class Calibration:
 
 @dataclass
 class Visibility:
-    """How well seen joints are separated from the others.
+    """How well visible joints are separated from the others.
 
     `by_flag`: predicted visibility of the joints annotated 0, 1, 2: the violins. `hidden_correct`: share of
-    non-visible joints (0 and 1) below the threshold; `visible_correct`: share of seen joints (2) above it;
+    non-visible joints (0 and 1) below the threshold; `visible_correct`: share of visible joints (2) above it;
     NaN without such joints; `hidden`, `visible`: their numbers. `false_rate`, `true_rate`: the ROC curve,
-    from (0, 0) to (1, 1); `auc`: the area below it: how often a seen joint gets the higher number of a random
+    from (0, 0) to (1, 1); `auc`: the area below it: how often a visible joint gets the higher number of a random
     pair, ties count half.
     """
 
@@ -67,19 +67,19 @@ def compare_visibility(predicted, truth, threshold: float = 0.5, bins: int = 10)
         raise ValueError(f"predicted visibility must lie in [0, 1], not {worst:g}: apply the sigmoid first")
     if not np.isin(truth, (0, 1, 2)).all():
         raise ValueError(f"annotated visibility must be 0, 1 or 2, not {truth[~np.isin(truth, (0, 1, 2))][0]}")
-    seen = truth == 2
-    false_rate, true_rate, auc = roc(predicted, seen)
+    visible = truth == 2
+    false_rate, true_rate, auc = roc(predicted, visible)
     return Visibility(
         by_flag={flag: predicted[truth == flag] for flag in (0, 1, 2)},
         threshold=threshold,
-        hidden=int((~seen).sum()),
-        visible=int(seen.sum()),
-        hidden_correct=_share(predicted[~seen] < threshold),
-        visible_correct=_share(predicted[seen] > threshold),
+        hidden=int((~visible).sum()),
+        visible=int(visible.sum()),
+        hidden_correct=_share(predicted[~visible] < threshold),
+        visible_correct=_share(predicted[visible] > threshold),
         false_rate=false_rate,
         true_rate=true_rate,
         auc=auc,
-        calibration=calibration(predicted, seen, bins),
+        calibration=calibration(predicted, visible, bins),
     )
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from posekit.protocols import Losses
 
 
-def patch_loss(painted: Tensor, true: Tensor, masked: Tensor) -> Tensor:
-    """Scalar: mean over all masked patches and their pixels. painted, true (B, N, P); masked (B, N) bool."""
-    error = (painted.float() - true).square().mean(-1)
+def patch_loss(predicted: Tensor, true: Tensor, masked: Tensor) -> Tensor:
+    """Scalar: mean over all masked patches and their pixels. predicted, true (B, N, P); masked (B, N) bool."""
+    error = (predicted.float() - true).square().mean(-1)
     return (error * masked).sum() / masked.sum().clamp(min=1)
 
 

@@ -2,8 +2,8 @@
 joint (Xu et al. 2022: pre-trained on crops of people alone they do about as well as with ImageNet).
 
 Most patches of a crop are masked. The transformer sees the others only (a quarter of the tokens, so a quarter of the
-cost); a light decoder gets its tokens, a learned mask token in every masked place, and all positions, and paints the
-pixels of the patches. Only the transformer is kept: `backbone.*` of its weights starts a ViTPose.
+cost); a light decoder gets its tokens, a learned mask token in every masked place, and all positions, and predicts
+the pixels of the patches. Only the transformer is kept: `backbone.*` of its weights starts a ViTPose.
 
 # differs from paper: no class token; the transformer's position table begins as the paper's fixed one and is learned,
 because ViTPose's is; its last norm is the pose model's too.
@@ -25,7 +25,7 @@ EPS = 1e-6
 
 
 class MaskedAutoencoder(nn.Module):
-    """See the module's docstring. Patches to be painted have mean 0 and variance 1 each (the paper's better targets).
+    """See the module's docstring. Patches to be predicted have mean 0 and variance 1 each (the paper's better targets).
 
     Args:
         crop_size: (width, height) in pixels.
@@ -59,7 +59,7 @@ class MaskedAutoencoder(nn.Module):
         cells = backbone.grid[0] * backbone.grid[1]
         self.visible = round((1 - masked) * cells)
         if not 0 < self.visible < cells:
-            raise ValueError(f"masked is {masked!r}: of {cells} patches, some must be seen and some masked")
+            raise ValueError(f"masked is {masked!r}: of {cells} patches, some must be visible and some masked")
         self.input, self.crop_size, self.stride = InputSpec(size=max(crop_size), fit="crop"), crop_size, patch
         self.backbone = backbone
         self.decoder_embed = nn.Linear(backbone.channels, decoder_dim)
@@ -84,7 +84,7 @@ class MaskedAutoencoder(nn.Module):
     ) -> dict[str, Tensor]:
         """Normalised crops (B, 3, H, W) -> what a reconstruction is judged by.
 
-        `patches` (B, N, 3 p p) painted, `true_patches` likewise, `masked` (B, N) bool. In training what is masked is
+        `patches` (B, N, 3 p p) predicted, `true_patches` likewise, `masked` (B, N) bool. In training what is masked is
         drawn from torch's CPU generator; in evaluation it is the same every time. `dataset`: as in ViTPose.
 
         Raises:
@@ -93,17 +93,17 @@ class MaskedAutoencoder(nn.Module):
         tokens, grid = self.backbone.embed(images)
         if grid != self.backbone.grid:
             raise ValueError(f"crops of {images.shape[3]} x {images.shape[2]} pixels: pre-trained are {self.crop_size}")
-        seen, masked = draw(len(images), tokens.shape[1], self.visible, None if self.training else 0)
-        seen, masked = seen.to(tokens.device), masked.to(tokens.device)
-        visible = tokens.gather(1, seen[..., None].expand(-1, -1, tokens.shape[2]))
-        painted = self.paint(self.backbone.encode(visible, grid, dataset), seen, grid)
-        return {"patches": painted, "true_patches": self.true_patches(images), "masked": masked}
+        visible, masked = random_masking(len(images), tokens.shape[1], self.visible, None if self.training else 0)
+        visible, masked = visible.to(tokens.device), masked.to(tokens.device)
+        tokens = tokens.gather(1, visible[..., None].expand(-1, -1, tokens.shape[2]))
+        patches = self.decode_patches(self.backbone.encode(tokens, grid, dataset), visible, grid)
+        return {"patches": patches, "true_patches": self.true_patches(images), "masked": masked}
 
-    def paint(self, features: Tensor, seen: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The decoder: features (B, V, C) of the visible patches `seen` (B, V) -> all patches (B, N, 3 p p)."""
+    def decode_patches(self, features: Tensor, visible: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The decoder: features (B, V, C) of the patches `visible` (B, V) -> all patches (B, N, 3 p p)."""
         features = self.decoder_embed(features)
         tokens = self.mask_token.to(features.dtype).expand(len(features), self.decoder_positions.shape[1], -1)
-        index = seen[..., None].expand(-1, -1, features.shape[2])
+        index = visible[..., None].expand(-1, -1, features.shape[2])
         tokens = tokens.scatter(1, index, features) + self.decoder_positions
         for block in self.decoder_blocks:
             tokens = block(tokens, grid)
@@ -116,13 +116,13 @@ class MaskedAutoencoder(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> dict[str, Tensor]:
-        """For figures: normalised crops in, `painted` (B, 3, H, W) with the model's patches where they were masked, in
-        the colours of `images` (a patch gets its own mean and deviation back), and `masked` (B, h, w)."""
+        """For figures: normalised crops in, `reconstructed` (B, 3, H, W) with the model's patches where they were
+        masked, in the colours of `images` (a patch gets its own mean and deviation back), and `masked` (B, h, w)."""
         outputs, grid = self(images), self.backbone.grid
         own, mean, deviation = patches_of(images, self.stride)
         patches = torch.where(outputs["masked"][..., None], outputs["patches"].float() * deviation + mean, own)
-        painted = F.pixel_shuffle(patches.mT.unflatten(2, grid), self.stride)
-        return {"painted": painted, "masked": outputs["masked"].unflatten(1, grid)}
+        whole = F.pixel_shuffle(patches.mT.unflatten(2, grid), self.stride)
+        return {"reconstructed": whole, "masked": outputs["masked"].unflatten(1, grid)}
 
 
 def patches_of(images: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -131,18 +131,18 @@ def patches_of(images: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
     return patches, patches.mean(-1, keepdim=True), (patches.var(-1, keepdim=True) + 1e-6).sqrt()
 
 
-def draw(crops: int, patches: int, visible: int, seed: int | None = None) -> tuple[Tensor, Tensor]:
+def random_masking(crops: int, patches: int, visible: int, seed: int | None = None) -> tuple[Tensor, Tensor]:
     """(indices of the visible patches (crops, visible), masked (crops, patches) bool), uniform, each crop its own.
 
     `seed` None: from torch's CPU generator, whose state a resumed run restores, whatever the device.
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    seen = torch.rand(crops, patches, generator=generator).argsort(1)[:, :visible]
-    return seen, torch.ones(crops, patches, dtype=torch.bool).scatter_(1, seen, False)
+    chosen = torch.rand(crops, patches, generator=generator).argsort(1)[:, :visible]
+    return chosen, torch.ones(crops, patches, dtype=torch.bool).scatter_(1, chosen, False)
 
 
 def mae_tiny(**overrides) -> MaskedAutoencoder:
-    """The autoencoder of `vitpose_tiny`: 12 of 48 patches are seen. Paths are not dropped (paper)."""
+    """The autoencoder of `vitpose_tiny`: 12 of 48 patches are visible. Paths are not dropped (paper)."""
     size = {"dim": 128, "depth": 4, "heads": 4, "mlp_ratio": 2.0, "patch": 12, "padding": 0, "part": 32}
     decoder = {"crop_size": (72, 96), "decoder_dim": 64, "decoder_depth": 2, "decoder_heads": 4}
     return MaskedAutoencoder(**size | decoder | overrides)

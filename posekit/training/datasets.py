@@ -121,7 +121,7 @@ def check_people(recipe: Recipe, model: PoseModel, data: PoseDataset | PersonCro
         learnable = any((target["visibility"] >= least).any() for target in targets)
         what = "a person with a labelled joint (v > 0)"
         if not learnable and least == 2 and any((data.target(i)["visibility"] > 0).any() for i in range(len(data))):
-            what = "a joint with v = 2 (seen), and visible = 'released' trains these alone: "
+            what = "a joint with v = 2 (visible), and visible = 'released' trains these alone: "
             what += "choose visible = 'labelled', which trains every labelled joint"
     if not learnable:
         none = f"none of its {len(images)} images shows {what}"
