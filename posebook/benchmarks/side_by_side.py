@@ -32,6 +32,7 @@ from posekit.topdown import poses_of_boxes
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
 FOUND = 0.3  # score from which a detected box is cut out where time and memory are measured; AP counts all boxes
+DATASET = "people"
 SIZE = 128  # width and height of the images, pixels: what the tiny models are made for
 PEOPLE = 4  # in an image, where their number is not the question
 BATCH = 16  # images at once where memory is measured: of a single one it would be less than what varies by chance
@@ -74,18 +75,19 @@ def built(run: str, backend: str, threads: int):
 
 
 def side_by_side(
-    people=(1, 4, 10), backends=BACKENDS, repeats=30, warmup=3, budget_s=None, scenes=2, threads=1, seed=0
+    people=(1, 4, 10), backends=BACKENDS, repeats=30, warmup=3, budget_s=None, scenes=2, threads=1, seed=0, images=0
 ) -> tuple[pd.DataFrame, Speed]:
     """(a row per system, the times) of all shipped weights.
 
     The rows: system, run, model, boxes, AP, params_m and gmac (of all networks, `PEOPLE` people in the image), peak_mb
     (what weights and `BATCH` images add to a process that has run another network), training. The times have methods
-    called SYSTEM_BACKEND; see `timing.measure` for the other arguments.
+    called SYSTEM_BACKEND. images: scored for the AP, 0 = all 300; see `timing.measure` for the others.
     """
-    scores = shipped_scores()
-    scores = scores[[RunFiles(run).model.num_keypoints > 0 for run in scores.run]]
+    scores = shipped_scores(images=images)
+    scores = scores[[compared(RunFiles(run)) for run in scores.run]]
     detector = RunFiles(f"{SHIPPED}/{DETECTOR}").model if DETECTOR in set(scores.boxes) else None
     drawn = drawn_scenes(tuple(people), scenes, SIZE, seed)
+    batch = drawn_scenes((PEOPLE,), BATCH, SIZE, seed)[PEOPLE]
     rows, calls = [], {}
     for score in scores.itertuples():
         system, files = System(score.run, score.boxes), RunFiles(score.run)
@@ -94,19 +96,29 @@ def side_by_side(
         params = sum(value.numel() for network, _ in networks for value in network.parameters()) / 1e6
         gmac = sum(times * multiply_adds(network.to("meta"), *sides(network)) for network, times in networks)
         row = {"system": system.name, "run": score.run, "model": files.recipe.model, "boxes": score.boxes}
-        row |= {"AP": score.AP, "params_m": params, "gmac": gmac, "peak_mb": memory(system, seed)}
+        row |= {"AP": score.AP, "params_m": params, "gmac": gmac, "peak_mb": memory(system, batch)}
         rows.append(row | {"training": score.training})
         for backend in backends:
             calls[f"{system.name}_{backend}"] = {"all": _stage(caller(system, backend, threads))}
     raw = timing.measure(calls, drawn, repeats, warmup, seed, budget_s, threads)
     clock = timing.choose_clock(raw, threads)
     settings = {"weights": "shipped", "clock": clock, "threads": threads, "batch": 1, "size": SIZE, "device": "cpu"}
-    settings |= {"precision": "float32", "detected boxes from score": FOUND, "images of the memory": BATCH}
+    settings |= {
+        "precision": "float32",
+        "detected boxes from score": FOUND,
+        "images of the memory": BATCH,
+        "images of the AP": images or "all",
+    }
     settings |= {"rounds": int(raw["round"].max()) + 1, "seed": seed}
     settings |= {name: version(name) for name in ("torch", "onnxruntime", "openvino")}
     lines = timing.fit_lines(raw, clock, seed) if len(drawn) > 1 else pd.DataFrame()
     speed = Speed(timing.in_order(timing.summary(raw, clock), calls), raw, lines, settings)
     return pd.DataFrame(rows), speed
+
+
+def compared(files: RunFiles) -> bool:
+    """Does it find poses, and was it trained and scored on the same drawn people as all others?"""
+    return files.recipe.dataset == DATASET and files.model.num_keypoints > 0
 
 
 def sides(network) -> tuple[int, int]:
@@ -119,21 +131,20 @@ def _stage(call: Callable) -> timing.Stage:
     return lambda scene, _: call([scene])
 
 
-def memory(system: System, seed: int = 0) -> float:
-    """Megabytes that the system's weights and `BATCH` images add to a fresh process, by the operating system's count.
+def memory(system: System, images: list[Scene]) -> float:
+    """Megabytes that the system's weights and these images add to a fresh process, by the operating system's count.
 
     Raises RuntimeError: the process did not come to its end.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         try:
-            return process.submit(_memory, system, seed).result()
+            return process.submit(_memory, system, images).result()
         except Exception as error:
             raise RuntimeError(f"the memory of {system.name} was not measured: {error}") from error
 
 
-def _memory(system: System, seed: int) -> float:
+def _memory(system: System, images: list[Scene]) -> float:
     torch.set_num_threads(1)
-    images = drawn_scenes((PEOPLE,), BATCH, SIZE, seed)[PEOPLE]
     Predictor(load("rtmo_tiny"))(images[0].image)  # what the libraries fetch once
     before = resident_mb()
     caller(system)(images)

@@ -19,12 +19,12 @@ def shipped_runs() -> list[str]:
     return [run for run in runs if hasattr(RunFiles(run).model, "decode")]
 
 
-def shipped_scores(folder: str = "build/weights") -> pd.DataFrame:
+def shipped_scores(folder: str = "build/weights", images: int = 0) -> pd.DataFrame:
     """A row per shipped weights and kind of boxes, scored on 300 drawn images that no run trained on.
 
-    folder: where the predictions go. Returns: run, name, params_m (millions), training (its steps and minutes), boxes
-    ("" for models that see whole images, `ANNOTATED`, `DETECTOR`), AP, recorded (the AP of `metrics.json`, which lies
-    beside the weights; NaN in detected boxes).
+    folder: where the predictions go. images: at most so many; 0 = all. Returns: run, name, params_m (millions),
+    training (its steps and minutes), boxes ("" for models that see whole images, `ANNOTATED`, `DETECTOR`), AP, recorded
+    (the AP of `metrics.json`, which lies beside the weights; NaN in detected boxes).
     """
     rows, runs = [], shipped_runs()
     detector = any(run.endswith(f"/{DETECTOR}") for run in runs)
@@ -37,7 +37,7 @@ def shipped_scores(folder: str = "build/weights") -> pd.DataFrame:
         for boxes, known in scored.items():
             source = f"{folder}/{DETECTOR}" if boxes == DETECTOR else "truth"
             out = f"{folder}/{name}" + ("_detected" if boxes == DETECTOR else "")
-            ap = evaluate_run(run, folder=out, report=lambda line: None, boxes=source)["AP"]
+            ap = evaluate_run(run, images=images, folder=out, report=lambda line: None, boxes=source)["AP"]
             size = files.training["summary"]["parameters"] / 1e6
             rows.append((run, name, size, files.budget, boxes, ap, known))
     return pd.DataFrame(rows, columns=["run", "name", "params_m", "training", "boxes", "AP", "recorded"])
