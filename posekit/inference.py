@@ -6,17 +6,19 @@ Keypoints come back in COCO pixels of the image.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 
 import numpy as np
 import torch
 
 from posekit.data.crops import box_faults
-from posekit.data.images import as_array, frames_of, images_in
+from posekit.data.images import as_array
 from posekit.data.transforms import decode, make_batch
-from posekit.layouts import sigmas_for
-from posekit.poses import Poses, drop_not_finite
+from posekit.data.video import frames_of, paths_of
+from posekit.layouts import layout_for, sigmas_for
+from posekit.poses import Poses, Source, drop_not_finite
 from posekit.protocols import PoseModel
 from posekit.topdown import poses_of_boxes
 
@@ -26,10 +28,11 @@ class Predictor:
 
     `size`: input size in pixels, 0 = the model's own. `threshold`: people with a lower score are left out. A top-down
     model needs a `detector`: another `Predictor`, or anything else called with a list of images, whose `Poses` say by
-    their boxes and scores where people are.
+    their boxes and scores where people are. `flip_test`: a top-down model's heatmaps are averaged with those of the
+    mirrored crops, as in published scores, for twice the time.
 
     Raises:
-        ValueError: a top-down model without a `detector`.
+        ValueError: a top-down model without a `detector`, or a flip test of another model.
     """
 
     def __init__(
@@ -40,38 +43,45 @@ class Predictor:
         threshold: float = 0.0,
         device: str | torch.device = "cpu",
         detector: Callable[[list[np.ndarray]], list[Poses]] | None = None,
+        flip_test: bool = False,
     ) -> None:
+        if flip_test and model.input.fit != "crop":
+            raise ValueError("flip_test is for top-down models, and this one sees whole images: leave it out")
         if detector is None and model.input.fit == "crop":
             raise ValueError(
                 "a top-down model looks at one person at a time and needs their boxes: give "
                 'detector=Predictor(load("rtmo_tiny", "scenes")), or another function from images to Poses'
             )
         self.model, self.size, self.threshold, self.device = model.eval().to(device), size, threshold, device
-        self.detector = detector
+        self.detector, self.flip_test = detector, flip_test
 
     def __call__(self, images, batch_size: int = 8) -> Poses | list[Poses]:
         """Poses for one image, or a list of them for several.
 
-        images: a path, a folder, an array (H, W, 3) uint8 RGB, a PIL image, or a list of these; see `as_array`. People
-        are found in the image as a viewer shows it: its EXIF orientation is applied.
+        images: a path, an array (H, W, 3) uint8 RGB, a PIL image, or a list of these, see `as_array`; a folder, or a
+        pattern such as "photos/*.jpg". People are found in the image as a viewer shows it: its EXIF orientation is
+        applied.
 
         Raises:
-            ValueError: something else, the frames of a video for example: these go to `stream`. `DataError`: a file
-                that cannot be read, or is too large (`posekit.data.images.MAX_PIXELS`).
+            ValueError: something else, a video for example: it goes to `stream`. `DataError`: a file that cannot be
+                read, or is too large (`posekit.data.images.MAX_PIXELS`).
         """
-        if isinstance(images, str | os.PathLike) and os.path.isdir(images):
-            images = images_in(images)
-        if isinstance(images, list | tuple):
-            return list(self.stream(images, batch_size))
+        if isinstance(images, list | tuple) or (paths := paths_of(images)) is not None:
+            return list(self.stream(images if isinstance(images, list | tuple) else paths, batch_size))
         return next(self.stream([images], 1))
 
-    def stream(self, images: Iterable, batch_size: int = 8) -> Iterator[Poses]:
-        """The same for any iterable, the frames of a video for example: a batch at a time, in order."""
+    def stream(self, images, batch_size: int = 8) -> Iterator[Poses]:
+        """The poses one by one, in order, a batch at a time: of a video's path, a camera's number, a folder, a pattern,
+        or any iterable of what a call takes. What was read is dropped as soon as its poses are."""
         images = frames_of(images)
-        while group := [as_array(image) for image in islice(images, batch_size)]:
+        while given := list(islice(images, batch_size)):
+            group = [as_array(image) for image in given]
             found = self.whole_images(group) if self.detector is None else self.crops(group, self.detector(group))
-            for poses in found:
-                yield poses.select(poses.scores >= self.threshold)
+            for image, pixels, poses in zip(given, group, found, strict=True):
+                poses = poses.select(poses.scores >= self.threshold)
+                path = os.fspath(image) if isinstance(image, str | os.PathLike) else ""
+                poses.source = Source(path, partial(as_array, path) if path else partial(np.asarray, pixels))
+                yield poses
 
     @torch.inference_mode()
     def forward(self, arrays: list[np.ndarray], **options) -> tuple[dict, dict]:
@@ -90,8 +100,9 @@ class Predictor:
         Boxes without area, or with a number that is not finite, are left out.
         """
         (sigmas, _), rows = sigmas_for(None, self.model.num_keypoints), []
+        flip = layout_for(self.model.num_keypoints).flip if self.flip_test else None
         for image, found in zip(arrays, people, strict=True):
             good = np.isfinite(found.scores)
             good[list(box_faults(found.boxes))] = False
             rows.append((image, found.boxes[good].astype(np.float64), found.scores[good]))
-        return poses_of_boxes(self.model, rows, sigmas, device=self.device)
+        return poses_of_boxes(self.model, rows, sigmas, device=self.device, flip=flip)

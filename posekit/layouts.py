@@ -63,6 +63,12 @@ class Layout:
             colours.append(sides[named[0]] if named else first or MIDDLE)
         return tuple(colours)
 
+    @property
+    def limb_colours(self) -> tuple[str, ...]:
+        """One colour per limb: its side's, or the middle's where it joins left and right."""
+        ends = ({self.colours[i] for i in limb} - {MIDDLE} for limb in self.limbs)
+        return tuple(sides.pop() if len(sides) == 1 else MIDDLE for sides in ends)
+
 
 _SWAP = {"left": "right", "right": "left", "l": "r", "r": "l"}
 

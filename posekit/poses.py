@@ -5,36 +5,36 @@ Coordinates: COCO pixels (the image's top-left corner is (0, 0)). N people, K ke
 
 from __future__ import annotations
 
+import base64
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
 
 import numpy as np
 
-HALF_PIXEL = 0.5  # where the centre of the first pixel lies in COCO's convention; published networks count it as 0
+from posekit.files import write_bytes, write_json
+
+ARRAYS = ("keypoints", "visibility", "scores", "boxes", "centers")  # of Poses, one row per person
 
 
-def from_pixel_index(points):
-    """Points whose integers are pixel centres -> COCO's convention, where integers are pixel borders (array or tensor).
+@dataclass(frozen=True)
+class Source:
+    """The image that poses were found in: its path ("" of pixels in memory), and what reads it as uint8 (H, W, 3)."""
 
-    RTMO's and ViTPose's published code, heatmap cells and OpenCV number pixels by their centres. Every model converts
-    at its border with these two functions: targets on the way in, `decode` on the way out.
-    """
-    return points + HALF_PIXEL
-
-
-def to_pixel_index(points):
-    """The inverse of `from_pixel_index`."""
-    return points - HALF_PIXEL
+    name: str
+    read: Callable[[], np.ndarray]
 
 
-@dataclass
+@dataclass(repr=False)
 class Poses:
     """The people found in one image, best first.
 
     `keypoints` (N, K, 2) pixels; `visibility` (N, K) in [0, 1]: how likely the joint can be seen; `scores` (N,): how
     sure the model is of the person; `boxes` (N, 4) x0, y0, x1, y1 pixels. `centers` (N, 2) pixels: only models that
-    predict one (POET) set it, others leave NaN.
+    predict one (POET) set it, others leave NaN. `source`: the image they were found in, where that is known; for `draw`
+    and for notebooks, which show the poses on it.
     """
 
     keypoints: np.ndarray
@@ -42,6 +42,7 @@ class Poses:
     scores: np.ndarray
     boxes: np.ndarray | None = None
     centers: np.ndarray | None = None
+    source: Source | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.keypoints.ndim != 3 or self.keypoints.shape[2] != 2:
@@ -70,6 +71,88 @@ class Poses:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def __repr__(self) -> str:
+        scores = " ".join(f"{score:.2f}" for score in self.scores[:8]) + (" ..." if len(self) > 8 else "")
+        people = f"{len(self)} {'person' if len(self) == 1 else 'people'}"
+        where = f" in {self.source.name}" if self.source and self.source.name else ""
+        return f"<Poses: {people}{where}, {self.keypoints.shape[1]} keypoints; scores: {scores or '-'}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the image with the poses where it is known, and the line of `repr`."""
+        words = f"<code>{escape(repr(self))}</code>"
+        if self.source is None:
+            return words
+        import cv2
+
+        try:
+            image = self.draw()
+        except (ValueError, OSError) as error:
+            return f"{words}<br>{escape(str(error))}"
+        scale = min(1.0, 800 / max(image.shape[:2]))
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
+        jpeg = base64.b64encode(cv2.imencode(".jpg", image[..., ::-1])[1]).decode()
+        return f'<img src="data:image/jpeg;base64,{jpeg}" alt="poses"><br>{words}'
+
+    def draw(self, image: np.ndarray | None = None, **options) -> np.ndarray:
+        """A copy of the image (H, W, 3) uint8 RGB with the poses on it, by default the one that they were found in.
+        `options`: of `posekit.draw.draw` (`threshold=0.3`, `boxes=True`).
+
+        Raises:
+            ValueError: the image is not known, or cannot be read.
+        """
+        from posekit.draw import draw
+
+        if image is None and self.source is None:
+            raise ValueError("these poses do not know their image: give its pixels, poses.draw(image)")
+        return draw(self.source.read() if image is None else np.asarray(image), self, **options)
+
+    def save(self, path: str | Path, image_id: int = 0) -> Path:
+        """Write the poses: COCO result rows (.json), a table of joints (.csv), or the image with the poses drawn on it
+        (.jpg, .png and what else OpenCV writes). Returns the path.
+
+        Raises:
+            ValueError: another suffix, or an image that is not known.
+        """
+        path = Path(path)
+        if path.suffix == ".json":
+            write_json(path, self.to_coco(image_id), indent=None)
+        elif path.suffix == ".csv":
+            write_bytes(path, self.to_frame().to_csv(index=False, lineterminator="\n").encode())
+        else:
+            import cv2
+
+            try:
+                good, data = cv2.imencode(path.suffix, self.draw()[..., ::-1])
+            except cv2.error:
+                raise ValueError(f"poses are saved as .json, .csv, .jpg or .png, not as '{path.name}'") from None
+            write_bytes(path, data.tobytes())
+        return path
+
+    def to_frame(self, names: Sequence[str] | None = None):
+        """A pandas table with a row per joint: person, score, joint, x, y, visibility. `names` (K,): of the joints, by
+        default those of the known layout with as many keypoints."""
+        import pandas as pd
+
+        from posekit.draw import layout_of
+
+        n, k = self.visibility.shape
+        columns = {"person": np.repeat(np.arange(n), k), "score": np.repeat(self.scores, k)}
+        columns["joint"] = list(names or layout_of(k).keypoints) * n
+        x, y = self.keypoints.reshape(n * k, 2).T
+        return pd.DataFrame(columns | {"x": x, "y": y, "visibility": self.visibility.ravel()})
+
+    def to_supervision(self):
+        """`supervision.KeyPoints` of these people, for that library's tracking, smoothing and annotators:
+        `ByteTrack().update_with_detections(poses.to_supervision().as_detections())`.
+
+        Raises ModuleNotFoundError: the package `supervision` is missing.
+        """
+        try:
+            from supervision import KeyPoints
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError("this needs the package supervision: pip install 'posekit[track]'") from error
+        return KeyPoints(self.keypoints, keypoint_confidence=self.visibility, detection_confidence=self.scores)
+
     def finite(self) -> np.ndarray:
         """(N,) bool: all numbers that a result row holds are finite."""
         joints = np.isfinite(self.keypoints).all((1, 2)) & np.isfinite(self.visibility).all(1)
@@ -77,7 +160,8 @@ class Poses:
 
     def select(self, index) -> Poses:
         """The people of `index` (integers, a slice or a boolean mask), in that order."""
-        return Poses(*(getattr(self, field.name)[index] for field in fields(Poses)))
+        arrays = {name: getattr(self, name)[index] for name in ARRAYS}
+        return Poses(**arrays, source=self.source)
 
     def transform(self, matrix: np.ndarray) -> Poses:
         """Move the poses by a (2, 3) affine matrix; a box becomes the upright box around its moved corners."""
@@ -118,7 +202,7 @@ def join(parts: Sequence[Poses]) -> Poses:
     """All poses as one record. Raises ValueError where there is none (K would be unknown)."""
     if not parts:
         raise ValueError("there are no poses to join: an empty image is Poses.nobody(K)")
-    return Poses(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Poses)))
+    return Poses(*(np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS))
 
 
 def drop_not_finite(poses: list[Poses]) -> list[Poses]:

@@ -24,7 +24,8 @@ from posekit import models
 from posekit.export import FACTS, graph, needed
 from posekit.input_spec import InputSpec
 from posekit.models.fusion import in_bf16
-from posekit.poses import Poses, from_pixel_index
+from posekit.pixels import from_pixel_index
+from posekit.poses import Poses
 from posekit.training import weights as torch_weights
 
 PUBLISHED = {"pad": 114, "align": "centre", "pixel_centre": 0.0, "mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3}
@@ -47,7 +48,8 @@ def load(
     """A model in evaluation mode, for `Predictor`.
 
     Args:
-        weights: None = random; "scenes" = our reference model, trained on drawn people; a run folder; or a file
+        weights: None = random; "scenes" = our reference model, trained on drawn people; "published" or
+            "published:VARIANT" = downloaded, see `posekit.models.published`; "hf:ORG/NAME"; a run folder; or a file
             (.safetensors, a published checkpoint, or an exported .onnx for the other backends).
         backend: "torch", "onnxruntime" or "openvino".
         precision: "f32" or, with torch and OpenVINO, "bf16", which is fast on processors that have it. What computes
@@ -60,7 +62,7 @@ def load(
     Raises:
         ValueError: an unknown name, backend or precision; weights or a file of another model (the sentence says what
             differs); a size that the model cannot see.
-        FileNotFoundError: no such weights.
+        FileNotFoundError: no such weights. ConnectionError: they cannot be downloaded.
         ModuleNotFoundError: the backend's package is missing.
     """
     if backend not in ("torch", *BACKENDS):

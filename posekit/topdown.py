@@ -16,7 +16,8 @@ import torch
 
 from posekit.data.crops import crop_people, window_matrices, windows
 from posekit.data.transforms import invert, normalise
-from posekit.poses import HALF_PIXEL, Poses, drop_not_finite, join
+from posekit.pixels import HALF_PIXEL
+from posekit.poses import Poses, drop_not_finite, join
 from posekit.protocols import PoseModel
 
 BATCH = 64  # crops

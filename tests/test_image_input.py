@@ -151,8 +151,8 @@ def test_a_16_bit_file_and_its_pil_image_are_the_same(tmp_path, suffix):
         (np.full((5, 5, 3), 1e9), r"to 1000000000.0"),
         (np.array([[None]]), r"of object"),
         (None, "None was given in place of an image"),
-        ((frame for frame in ()), r"this is a generator; of a video .* stream\(frames\)"),
-        (cv2.VideoCapture(), "of type VideoCapture; of a video"),
+        ((frame for frame in ()), r"this is a generator; for a video .* stream\(frames\)"),
+        (cv2.VideoCapture(), "of type VideoCapture; for a video"),
         (0, "of type int"),
         ("film.MP4", r"'film.MP4' is a video and not an image: .* stream\(frames\)"),
         ("nothing.jpg", "there is no image 'nothing.jpg'"),
@@ -172,9 +172,9 @@ def predictor():
     return Predictor(models.build("poet_tiny", num_queries=5))
 
 
-@pytest.mark.parametrize("wrong", [None, "film.avi", "a.jpg", EIGHT, 3, [None], [np.zeros((0, 0, 3), np.uint8)]])
+@pytest.mark.parametrize("wrong", [None, "film.avi", "a.jpg", EIGHT, 3.5, 99, [None], [np.zeros((0, 0, 3), np.uint8)]])
 def test_stream_wants_several_images(predictor, wrong):
-    with pytest.raises(ValueError, match="None was given|video|several images|no pixels"):
+    with pytest.raises(ValueError, match="None was given|video|camera 99|several images|no pixels"):
         next(predictor.stream(wrong))
 
 

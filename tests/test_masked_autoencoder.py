@@ -96,7 +96,7 @@ def test_a_reconstruction_keeps_what_was_seen(monkeypatch):
     seen = ~made["masked"].repeat_interleave(12, 1).repeat_interleave(12, 2)[:, None].expand_as(images)
     assert made["masked"].shape == (3, 8, 6) and torch.equal(made["reconstructed"][seen], images[seen])
     assert not torch.allclose(made["reconstructed"], images)
-    monkeypatch.setattr(mae, "paint", lambda features, places, grid: mae.true_patches(images))
+    monkeypatch.setattr(mae, "decode_patches", lambda features, places, grid: mae.true_patches(images))
     assert torch.allclose(mae.reconstruct(images)["reconstructed"], images, atol=1e-4)
 
 
@@ -156,7 +156,7 @@ def test_a_vitpose_starts_from_it(tmp_path):
     [
         (lambda: model(patch=12, ratio=2, padding=3), "overlap.*ratio=1"),
         (lambda: model(attention="window"), "attention='full'"),
-        (lambda: model(masked=1.0), "masked is 1.0: of 48 patches, some must be seen"),
+        (lambda: model(masked=1.0), "masked is 1.0: of 48 patches, some must be visible"),
         (lambda: model(decoder_dim=30, decoder_heads=2), "30 channels cannot hold"),
         (lambda: model()(torch.zeros(1, 3, 120, 72)), r"crops of 72 x 120 pixels: pre-trained are \(72, 96\)"),
         (lambda: models.build("mae_tiny", crop_size=(70, 96)), "do not divide by the stride of 12"),

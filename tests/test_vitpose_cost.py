@@ -141,7 +141,7 @@ def test_an_autoencoder_that_learned_nothing_gives_the_brightness(people, autoen
         assert np.array_equal(painted.visible[shown], one.image[shown]) and (painted.visible[~shown] == 150).all()
         assert np.abs(painted.reconstructed[shown].astype(int) - one.image[shown]).max() <= 1
     told = words(vitpose_training.fig_reconstruction(crop_views.reconstruct(autoencoder, seen), "drawn people"))
-    assert "75% of 8 x 6 patches hidden" in told and "1.00" in told
+    assert "75% of 8 x 6 patches masked" in told and "1.00" in told
     with pytest.raises(ValueError, match="nothing was reconstructed"):
         vitpose_training.fig_reconstruction([])
 

@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 
 from posebook.benchmarks import timing
-from posebook.benchmarks.sizes import multiply_adds
 from posebook.benchmarks.systems import drawn_scenes
 from posebook.benchmarks.timing import Scene, Speed
 from posebook.benchmarks.vitpose_cost import resident_mb
@@ -26,6 +25,7 @@ from posebook.benchmarks.weights import ANNOTATED, DETECTOR, shipped_scores
 from posebook.reports import SHIPPED, RunFiles
 from posekit.inference import Predictor
 from posekit.layouts import COCO
+from posekit.models.sizes import multiply_adds, parameters
 from posekit.poses import Poses
 from posekit.runners import load
 from posekit.topdown import poses_of_boxes
@@ -93,7 +93,7 @@ def side_by_side(
         system, files = System(score.run, score.boxes), RunFiles(score.run)
         networks = [(files.model, PEOPLE if score.boxes else 1)]
         networks += [(detector, 1)] if score.boxes == DETECTOR else []
-        params = sum(value.numel() for network, _ in networks for value in network.parameters()) / 1e6
+        params = sum(parameters(network) for network, _ in networks)
         gmac = sum(times * multiply_adds(network.to("meta"), *sides(network)) for network, times in networks)
         row = {"system": system.name, "run": score.run, "model": files.recipe.model, "boxes": score.boxes}
         row |= {"AP": score.AP, "params_m": params, "gmac": gmac, "peak_mb": memory(system, batch)}

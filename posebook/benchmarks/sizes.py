@@ -6,6 +6,8 @@ import pandas as pd
 import torch
 from torch import nn
 
+from posekit.models.sizes import multiply_adds
+
 # name: (published parameters in millions, published GMAC or None, height, width)
 PUBLISHED = {
     "poet_r50": (41.3, None, 512, 512),  # those that are trained
@@ -55,16 +57,6 @@ def counts(model: nn.Module) -> tuple[float, float, float]:
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     parameters, trained = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
     return parameters / 1e6, trained / 1e6, (parameters + statistics) / 1e6
-
-
-def multiply_adds(model: nn.Module, height: int, width: int) -> float:
-    """GMAC of one image or crop: convolutions and matrix products, on a device without memory."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    model.requires_grad_(False)
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, 3, height, width))
-    return counter.get_total_flops() / 2e9
 
 
 def _same(row: pd.Series) -> bool:

@@ -64,7 +64,7 @@ def draw(
         keypoints = np.where((visibility >= least)[:, None], keypoints, np.nan)
         if layout.limbs and not offsets:
             pairs = np.array(layout.limbs)
-            tones = [_side(inks[a], inks[b]) for a, b in pairs]
+            tones = [colour] * len(pairs) if colour else layout.limb_colours
             lines = keypoints[pairs]
             whole = np.isfinite(lines).all((1, 2))
             tones = [tone for tone, ok in zip(tones, whole, strict=True) if ok]
@@ -83,13 +83,6 @@ def draw(
         if offsets and np.isfinite(center).all():
             ax.scatter(*center, s=13 * size**2, color=CENTER, edgecolors="#FFFFFF", linewidths=0.6 * size, zorder=5)
     return len(people)
-
-
-def _side(first: str, second: str) -> str:
-    """Colour of a limb: its side's, or the middle's where it joins left and right."""
-    if first == second or second == MIDDLE:
-        return first
-    return second if first == MIDDLE else MIDDLE
 
 
 @style.styled

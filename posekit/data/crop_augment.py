@@ -16,7 +16,7 @@ from posekit.data.augment import colour_matrix, find_policy
 from posekit.data.crops import SIZE, crop_people, window_matrices, windows
 from posekit.data.heatmaps import heatmap_targets
 from posekit.layouts import COCO, Layout
-from posekit.poses import HALF_PIXEL
+from posekit.pixels import HALF_PIXEL
 
 # The released code takes the upper body when a *normal* number is below 0.5, so in 69 % of the draws, not in half.
 UPPER = 0.6914624612740131

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from posekit.data import transforms
-from posekit.poses import HALF_PIXEL
+from posekit.pixels import HALF_PIXEL
 
 SIZE = (192, 256)
 PADDING = 1.25

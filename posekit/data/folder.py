@@ -110,11 +110,11 @@ def find_layout(path: Path, file: CocoFile, given: Layout | None, notes: list[st
     layout = replace(layout_for(names), limbs=first.limbs, sigmas=sigmas.copy())
     equal = "equal OKS sigmas" if (sigmas == sigmas[0]).all() else "OKS sigmas"
     notes.append(f"keypoints of its own: {equal} are used, {source}")
-    notes.append(_flips(layout))
+    notes.append(flip_words(layout))
     return layout, source
 
 
-def _flips(layout: Layout) -> str:
+def flip_words(layout: Layout) -> str:
     """What a horizontal flip does to keypoints that no known layout has."""
     pairs = [(a, b) for a, b in enumerate(layout.flip) if a < b]
     names = layout.keypoints

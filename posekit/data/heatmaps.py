@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from posekit.poses import to_pixel_index
+from posekit.pixels import to_pixel_index
 
 STYLES = ("udp", "msra", "unbiased", "combined")
 LEARNT = 0.5  # a joint whose weight is not larger gets an empty map (published rule)

@@ -12,7 +12,7 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,7 +26,7 @@ BYTES_PER_PIXEL = 8  # at most, of a file: four channels of 16 bits, not compres
 # What OpenCV decodes and Pillow names the size of
 SUFFIXES = tuple(".jpg .jpeg .jpe .png .bmp .webp .tif .tiff .gif .jp2 .avif .pbm .pgm .ppm .pnm .ras .sr".split())
 VIDEOS = tuple(".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv .flv .3gp .mts".split())
-FRAMES = "hand its frames as RGB arrays to stream(frames), which takes any iterable and gives the poses one by one"
+FRAMES = "use stream(frames), which takes a video's path, a camera's number or any iterable of frames"
 WANTED = "an image is an array (H, W, 3) of uint8 RGB"
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright, 5 to 8 lie on their side
 
@@ -186,26 +186,12 @@ def as_array(image) -> np.ndarray:
         raise ValueError("None was given in place of an image, as cameras and videos give where they have no frame")
     if not hasattr(image, "__array__") and not isinstance(image, list | tuple):
         what = "a generator" if isinstance(image, Iterator) else f"of type {type(image).__name__}"
-        raise ValueError(f"an image is a path, an array or a PIL image, and this is {what}; of a video {FRAMES}")
+        raise ValueError(f"an image is a path, an array or a PIL image, and this is {what}; for a video {FRAMES}")
     try:
         array = np.asarray(image)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{WANTED}, and a {type(image).__name__} does not become one: {_first_line(error)}") from None
     return _rgb(array)
-
-
-def frames_of(images: Iterable) -> Iterator:
-    """The iterator over several images. Raises ValueError for one image and for a path, whose letters are no images."""
-    if isinstance(images, str | os.PathLike):
-        _check_no_video(images)
-        raise ValueError(f"stream takes several images, and '{images}' is one path: give [path]")
-    if isinstance(images, np.ndarray) and images.ndim < 4:
-        raise ValueError(f"stream takes several images, and this is one array {images.shape}: give [array]")
-    try:
-        return iter(images)
-    except TypeError:
-        kind = type(images).__name__
-        raise ValueError(f"stream takes several images, a list or another iterable, not a {kind}") from None
 
 
 def images_in(folder: str | os.PathLike) -> list[Path]:
@@ -275,7 +261,7 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
 
 def _check_no_video(path: str | os.PathLike) -> None:
     if Path(path).suffix.lower() in VIDEOS:
-        raise ValueError(f"'{path}' is a video and not an image: open it, with OpenCV for example, and {FRAMES}")
+        raise ValueError(f"'{path}' is a video and not an image: {FRAMES}")
 
 
 def _first_line(error: Exception) -> str:

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from posekit.input_spec import InputSpec
-from posekit.poses import HALF_PIXEL, Poses
+from posekit.pixels import HALF_PIXEL
+from posekit.poses import Poses
 from posekit.protocols import PoseModel
 
 

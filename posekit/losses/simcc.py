@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from posekit.poses import to_pixel_index
+from posekit.pixels import to_pixel_index
 from posekit.protocols import Losses
 
 SIGMA = (4.9, 5.66)  # in bins, for crops of 192 x 256 pixels

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from posekit.poses import to_pixel_index
+from posekit.pixels import to_pixel_index
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Published weights into our ViTPose: the authors' files, Hugging Face's, and masked autoencoders as a start.
 
-Our names are those of the authors' `.pth` files. Hugging Face's are translated (and its query, key and value joined).
-A position table can be resampled for another crop size, patches of 14 pixels become patches of 16, and a plain
-feed-forward layer is shared out among ViTPose+'s experts such that nothing changes at the start.
+Our names are those of the authors' `.pth` files. mmpose's and Hugging Face's are translated (and the latter's query,
+key and value joined). A position table can be resampled for another crop size, patches of 14 pixels become patches of
+16, and a plain feed-forward layer is shared out among ViTPose+'s experts such that nothing changes at the start.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ POSITIONS, PATCHES = "backbone.pos_embed", "backbone.patch_embed.proj.weight"
 HEADS = ("keypoint_head.", "associate_keypoint_heads.")
 # What files hold besides the network: the class token, the autoencoder's decoder and its norm (released: not used)
 BESIDES = re.compile(r"(backbone\.)?(cls_token|mask_token|decoder_.*|norm\.\w+|head\.\w+|fc_norm\.\w+)$")
-RENAMES = (  # transformers' names, in the order of application
+RENAMES = (  # transformers' and mmpose's names, in the order of application
     (r"^backbone\.embeddings\.position_embeddings$", POSITIONS),
     (r"^backbone\.embeddings\.patch_embeddings\.projection\.", "backbone.patch_embed.proj."),
     (r"^backbone\.encoder\.layer\.(\d+)\.", r"backbone.blocks.\1."),
@@ -36,6 +36,14 @@ RENAMES = (  # transformers' names, in the order of application
     (r"^head\.deconv2\.", "keypoint_head.deconv_layers.3."),
     (r"^head\.batchnorm2\.", "keypoint_head.deconv_layers.4."),
     (r"^head\.conv\.", "keypoint_head.final_layer."),
+    # mmpose 1.x, whose backbone is mmpretrain's
+    (r"^backbone\.layers\.(\d+)\.ln(\d)\.", r"backbone.blocks.\1.norm\2."),
+    (r"^backbone\.layers\.(\d+)\.attn\.", r"backbone.blocks.\1.attn."),
+    (r"^backbone\.layers\.(\d+)\.ffn\.layers\.0\.0\.", r"backbone.blocks.\1.mlp.fc1."),
+    (r"^backbone\.layers\.(\d+)\.ffn\.layers\.1\.", r"backbone.blocks.\1.mlp.fc2."),
+    (r"^backbone\.ln1\.", "backbone.last_norm."),
+    (r"^backbone\.patch_embed\.projection\.", "backbone.patch_embed.proj."),
+    (r"^head\.(deconv_layers|final_layer)\.", r"keypoint_head.\1."),
 )
 WORDS = {
     "dim": "channels",
@@ -56,10 +64,11 @@ def is_vitpose(model: nn.Module) -> bool:
 def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict under the names of the authors' files, whoever saved it; other tensors keep theirs.
 
-    Knows the authors' files, transformers' `VitPoseForPoseEstimation`, and backbones alone (masked autoencoders, timm):
-    these get the prefix `backbone.`; their class token, decoder and last norm are left out.
+    Knows the authors' files, transformers' `VitPoseForPoseEstimation`, mmpose's, and backbones alone (masked
+    autoencoders, timm): these get the prefix `backbone.`; their class token, decoder and last norm are left out.
     """
     result = {}
+    no_slot = "backbone.layers.0.ln1.weight" in state and POSITIONS in state
     alone = "patch_embed.proj.weight" in state
     for name, value in state.items():
         for pattern, new in RENAMES:
@@ -72,6 +81,8 @@ def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             stem = name.removesuffix(f"query.{kind}")
             parts = [result.pop(f"{stem}{part}.{kind}") for part in ("query", "key", "value")]
             result[stem.replace("attention.attention.", "attn.") + f"qkv.{kind}"] = torch.cat(parts)
+    if no_slot:  # mmpose's table has no class token's place, which the authors add to every patch
+        result[POSITIONS] = torch.cat([torch.zeros_like(result[POSITIONS][:, :1]), result[POSITIONS]], 1)
     return result
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posekit.poses import Poses, from_pixel_index
+from posekit.pixels import from_pixel_index
+from posekit.poses import Poses
 
 METHODS = ("argmax", "quarter", "dark")
 STYLES = ("published", "transformers")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from posekit.poses import Poses, boxes_around, from_pixel_index
+from posekit.pixels import from_pixel_index
+from posekit.poses import Poses, boxes_around
 
 PARTS = (
     "nose neck r_shoulder r_elbow r_wrist l_shoulder l_elbow l_wrist r_hip r_knee r_ankle l_hip l_knee l_ankle r_eye "

@@ -26,7 +26,8 @@ from posekit.models.rtmo_pyramid import (
     csp_darknet,
     set_norms,
 )
-from posekit.poses import Poses, from_pixel_index
+from posekit.pixels import from_pixel_index
+from posekit.poses import Poses
 
 GREY = {"pad": 114, "align": "centre"}  # a image lies in the middle of grey
 RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3, **GREY}  # published RTMO sees numbers from 0 to 255

@@ -14,7 +14,8 @@ from posekit.input_spec import InputSpec
 from posekit.models.backbones import TinyResNet
 from posekit.models.fusion import fused
 from posekit.models.simcc import SimccHead, decode_bins
-from posekit.poses import Poses, from_pixel_index
+from posekit.pixels import from_pixel_index
+from posekit.poses import Poses
 
 SIZES = {"t": "cspnext_tiny", "s": "cspnext_s", "m": "cspnext_m", "l": "cspnext_l"}
 SPLIT = 2.0  # bins per pixel

@@ -144,12 +144,15 @@ def flip_test(
         shift: move the mirrored maps one cell to the right: needed after training on MSRA targets, not after UDP's.
 
     Raises:
-        ValueError: a flip for another number of keypoints.
+        ValueError: a flip for another number of keypoints, or a model without heatmaps.
     """
-    straight = model(images, dataset=dataset)["heatmaps"]
+    options = {} if isinstance(dataset, int) and dataset == 0 else {"dataset": dataset}  # of ViTPose alone
+    straight = model(images, **options).get("heatmaps")
+    if straight is None:
+        raise ValueError(f"a flip test averages heatmaps, and a {type(model).__name__} has none: leave it out")
     if len(flip) != straight.shape[1]:
         raise ValueError(f"the flip has {len(flip)} keypoints and the heatmaps have {straight.shape[1]}")
-    mirrored = model(images.flip(-1), dataset=dataset)["heatmaps"]
+    mirrored = model(images.flip(-1), **options)["heatmaps"]
     return {"heatmaps": flip_merge(straight, mirrored, flip, shift)}
 
 

@@ -19,7 +19,8 @@ from posekit.models.pyramid import Pyramid
 from posekit.models.rtmdet import STRIDES, corner_priors
 from posekit.models.rtmo import GREY, RAW, SIZES, check_sides, decode_boxes, survivors
 from posekit.models.rtmo_pyramid import ConvBN, CSPDarknet, CSPLayer, csp_darknet, set_norms
-from posekit.poses import Poses, from_pixel_index
+from posekit.pixels import from_pixel_index
+from posekit.poses import Poses
 
 
 class PoseHead(nn.Module):

@@ -90,7 +90,7 @@ def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> nn.Modu
     if recipe.weights:
         from posekit.models.checkpoints import read, size, start_from
 
-        path, poet = weights_file(recipe.weights), family == "poet"
+        path, poet = weights_file(recipe.weights, recipe.model), family == "poet"
         theirs = size(read(path)).get("num_keypoints") if poet else None  # other models take what fits
         if theirs not in (None, num_keypoints):
             raise ValueError(

@@ -9,7 +9,9 @@ from pathlib import Path
 from torch import nn
 
 from posekit import models, runs
+from posekit.download import fetch
 from posekit.files import relative, resolve
+from posekit.models import published
 from posekit.models.checkpoints import load_weights, read
 from posekit.models.checkpoints_vitpose import size
 from posekit.models.vitpose import merge_experts
@@ -26,17 +28,18 @@ WITHOUT_UDP = ("simple_baseline", "rtmpose")
 def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module:
     """A model in evaluation mode.
 
-    weights: None = random; "scenes" = our reference model, trained on drawn people; a run folder; or a file
-    (.safetensors, or a published checkpoint). `overrides` go to the model's builder. Weights without a `run.json`
-    beside them are taken for published ones, see `InputSpec.pixel_centre`.
+    weights: None = random; otherwise as `weights_file` takes them. `overrides` go to the model's builder. Weights
+    without a `run.json` beside them are taken for published ones, see `InputSpec.pixel_centre`.
 
     Raises:
         ValueError: an unknown name, or weights of another model (the sentence says what differs).
-        FileNotFoundError: no such weights.
+        FileNotFoundError: no such weights. ConnectionError: they cannot be downloaded.
     """
     if weights is None:
         return models.build(name, **overrides).eval()
-    path = weights_file(Path(WEIGHTS) / name if weights == "scenes" else weights)
+    if (named := str(weights).partition(":"))[0] == "published":
+        overrides = dict(published.find(name, named[2]).options) | overrides
+    path = weights_file(weights, name)
     if not path.is_file():
         raise FileNotFoundError(f"there are no weights at {relative(path)}; train them, or give another path")
     record, recipe = path.with_name("run.json"), None
@@ -52,9 +55,16 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
     return model.eval()
 
 
-def weights_file(path: str | Path) -> Path:
-    """The weights of a run folder, or the file itself."""
-    path = resolve(path)
+def weights_file(weights: str | Path, model: str = "") -> Path:
+    """The file of weights: "scenes" = our reference weights of `model`, trained on drawn people; "published" or
+    "published:VARIANT" = others' (`posekit.models.published`), downloaded if need be; "hf:ORG/NAME" = a repository of
+    the Hugging Face hub; a run folder; or the file itself (.safetensors, a published checkpoint)."""
+    kind, _, variant = str(weights).partition(":")
+    if kind == "published":
+        return published.find(model, variant).path()
+    if kind == "hf":
+        return fetch(str(weights))
+    path = resolve(f"{WEIGHTS}/{model}" if weights == "scenes" else weights)
     return path / "model.safetensors" if path.is_dir() else path
 
 

@@ -1,0 +1,86 @@
+"""What `posekit predict` writes: images and videos with skeletons, a COCO file, a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from posekit.data.video import FPS, VideoWriter
+from posekit.draw import VISIBLE, draw, layout_of
+from posekit.files import write_bytes, write_json
+from posekit.poses import Poses
+
+
+class Saver:
+    """Takes the poses of one image after the other and writes what it was asked for.
+
+    Args:
+        images: folder of the images with skeletons; video: path of a video of them, with `fps` frames per second.
+        coco: path of a file in COCO's format: the images, and a person per annotation, with its score. csv: path of a
+            table with a row per joint. Both are written by `close`, also of a run that was interrupted.
+        threshold: people with a lower score are not drawn.
+    """
+
+    def __init__(self, images=None, video=None, coco=None, csv=None, fps: float = FPS, threshold: float = 0.3) -> None:
+        self.folder, self.coco, self.csv = images and Path(images), coco and Path(coco), csv and Path(csv)
+        self.video, self.threshold = VideoWriter(video, fps) if video else None, threshold
+        self.images: list[dict] = []
+        self.people: list[dict] = []
+        self.tables: list = []
+        self.keypoints = 0
+
+    def add(self, poses: Poses) -> None:
+        """The poses of the next image, which they must know (`Poses.source`)."""
+        number = len(self.images)
+        name = Path(poses.source.name).name or f"{number:06d}.jpg"
+        pixels = poses.source.read() if self.folder or self.video or self.coco else None
+        if self.folder or self.video:
+            shown = draw(pixels, poses, threshold=self.threshold)
+            if self.folder:
+                write_image((self.folder / name).with_suffix(".jpg"), shown)
+            if self.video:
+                self.video.write(shown)
+        size = {} if pixels is None else {"width": pixels.shape[1], "height": pixels.shape[0]}
+        self.images.append({"id": number, "file_name": name, **size})
+        self.keypoints = poses.keypoints.shape[1]
+        if self.coco:
+            self.people += [
+                row | {"id": len(self.people) + i} for i, row in enumerate(annotations_of(poses, number), 1)
+            ]
+        if self.csv:
+            self.tables.append(poses.to_frame().assign(image=name))
+
+    def close(self) -> list[Path]:
+        """Writes the files of all images; returns everything that was written."""
+        if self.video:
+            self.video.close()
+        if self.coco:
+            layout = layout_of(self.keypoints)
+            category = {"id": 1, "name": "person", "keypoints": layout.keypoints}
+            category["skeleton"] = [[a + 1, b + 1] for a, b in layout.limbs]
+            content = {"images": self.images, "annotations": self.people, "categories": [category]}
+            write_json(self.coco, content, indent=None)
+        if self.csv and self.tables:
+            import pandas as pd
+
+            text = pd.concat(self.tables).to_csv(index=False, lineterminator="\n")
+            write_bytes(self.csv, text.encode())
+        return [path for path in (self.folder, self.video and self.video.path, self.coco, self.csv) if path]
+
+
+def annotations_of(poses: Poses, image_id: int) -> list[dict]:
+    """People as COCO annotations with a score: joints the model calls visible have flag 2, others 1."""
+    rows, flags = poses.to_coco(image_id), np.where(poses.visibility >= VISIBLE, 2, 1)
+    for row, flag, (x0, y0, x1, y1) in zip(rows, flags.tolist(), poses.boxes.astype(float).tolist(), strict=True):
+        row["keypoints"][2::3] = flag
+        row |= {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
+        row["num_keypoints"] = len(flag)
+    return rows
+
+
+def write_image(path: Path, pixels: np.ndarray) -> None:
+    """Pixels (H, W, 3) uint8 RGB as an image file of the path's suffix."""
+    import cv2
+
+    write_bytes(path, cv2.imencode(path.suffix, pixels[..., ::-1])[1].tobytes())
