@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,6 +30,8 @@ Weights = Annotated[
 ]
 Device = Annotated[str, Option(help="cpu, cuda, cuda:1; auto: a GPU if there is one")]
 OUT = "data/runs/mine"
+UsageError: Any = typer.BadParameter.__base__  # of click, which typer brings along
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 
 @app.command()
@@ -85,7 +87,7 @@ def predict(
                 print(poses)
     finally:
         written = saver.close()
-        print(f"{people} people in {len(saver.images)} images")
+        print(f"{people} people in {len(saver.images)} image{'' if len(saver.images) == 1 else 's'}")
         for path in written:
             print(path)
 
@@ -230,19 +232,17 @@ def _show(metrics: dict) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     try:
-        app(arguments, standalone_mode=False)
-    except typer.Exit as done:
-        return done.exit_code
-    except KeyboardInterrupt as error:
-        print(f"interrupted{f': {error}' if str(error) else ''}", file=sys.stderr)
-        return 130
-    except typer.BadParameter as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
+        status = app(arguments, standalone_mode=False) or 0
+    except UsageError as error:
+        words = error.format_message()  # without a command: the help
+        print(words if words.startswith("Usage") else f"error: {words} (posekit --help)", file=sys.stderr)
         return 2
     except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0
+    if status == INTERRUPTED:
+        print("interrupted", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

@@ -10,7 +10,12 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
-CONDA_NAMES = {"pytorch": "torch", "opencv": "opencv-python-headless", "snakemake-minimal": "snakemake"}
+CONDA_NAMES = {
+    "pytorch": "torch",
+    "huggingface_hub": "huggingface-hub",
+    "opencv": "opencv-python-headless",
+    "snakemake-minimal": "snakemake",
+}
 
 
 @pytest.fixture(scope="module")

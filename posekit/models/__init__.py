@@ -52,9 +52,14 @@ def build(name: str, **overrides) -> nn.Module:
     Raises:
         ValueError: an unknown name.
     """
+    check_name(name)
+    return builder(name)(**overrides)
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError for a name that `build` does not know."""
     if name not in BUILDERS:
         raise ValueError(f"no model is called {name!r}; known: {', '.join(names())}")
-    return builder(name)(**overrides)
 
 
 def builder(name: str) -> partial:

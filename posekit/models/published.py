@@ -224,9 +224,9 @@ def find(model: str, variant: str = "") -> Published:
 
 
 def table(gmac: bool = False) -> list[dict]:
-    """A row per model and weights: model, weights ("" where there are none), parameters (millions), gmac (if asked: 10^9
-    multiply-adds of an image or crop as `input` says), input, megabytes (float32), AP (per cent), data, protocol,
-    licence, source, url."""
+    """A row per model and weights: model, weights ("" where there are none), parameters (millions), gmac (None unless
+    asked for: 10^9 multiply-adds of an image or crop as `input` says), input, megabytes (float32), AP (per cent), data,
+    protocol, licence, source, url."""
     import torch
 
     from posekit import models

@@ -35,6 +35,7 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
         ValueError: an unknown name, or weights of another model (the sentence says what differs).
         FileNotFoundError: no such weights. ConnectionError: they cannot be downloaded.
     """
+    models.check_name(name)
     if weights is None:
         return models.build(name, **overrides).eval()
     if (named := str(weights).partition(":"))[0] == "published":
