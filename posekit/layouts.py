@@ -21,12 +21,14 @@ class Layout:
     """A named set of K keypoints.
 
     `sigmas` (K,): OKS fall-off, in units of the square root of the object's area. `limbs`: index pairs to draw.
+    `pairs`: index pairs that a mirror exchanges; None: they are read off the names.
     """
 
     name: str
     keypoints: tuple[str, ...]
     sigmas: np.ndarray
     limbs: tuple[tuple[int, int], ...]
+    pairs: tuple[tuple[int, int], ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.sigmas) != len(self.keypoints):
@@ -42,6 +44,11 @@ class Layout:
 
         A pair is recognised by its names: left_x, Right-x, x_left, leftX, L_x, xR ... A name without a partner stays.
         """
+        if self.pairs is not None:
+            order = np.arange(len(self))
+            for a, b in self.pairs:
+                order[[a, b]] = b, a
+            return order
         places = {name.lower(): i for i, name in enumerate(self.keypoints)}
         order = [next((places[m] for m in _mirrored(name) if m in places), i) for i, name in enumerate(self.keypoints)]
         return np.array([j if order[j] == i else i for i, j in enumerate(order)], int)
@@ -49,7 +56,7 @@ class Layout:
     @property
     def can_flip(self) -> bool:
         """Whether a mirrored image can be annotated: the names tell the sides, or there is nothing to swap."""
-        return len(self) == 1 or bool((self.flip != np.arange(len(self))).any())
+        return len(self) == 1 or self.pairs is not None or bool((self.flip != np.arange(len(self))).any())
 
     @property
     def colours(self) -> tuple[str, ...]:

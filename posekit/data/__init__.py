@@ -27,9 +27,9 @@ def open_dataset(
     "val"), kept in the folder `cache`. The splits never share an image: they use the seeds 2 * seed and 2 * seed + 1.
 
     Otherwise a folder in COCO's format, or its JSON (`posekit.data.coco.CocoFolder`, which takes the `options`
-    annotations, images, layout, on_error, with_people, category, outside); `count` limits the number of images. By
-    default "train" keeps only images with labelled people; `size`, `seed`, `cache` and `people` do not apply. Relative
-    paths start at the repository root, wherever a notebook runs.
+    annotations, images, layout, on_error, with_people, category, outside, sigmas, flip_pairs); `count` limits the
+    number of images. By default "train" keeps only images with labelled people; `size`, `seed`, `cache` and `people` do
+    not apply. Relative paths start at the repository root, wherever a notebook runs.
 
     Raises:
         ValueError: an unknown spec or split, or a folder that cannot be used (`DataError`).

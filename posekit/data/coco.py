@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +34,7 @@ class CocoFolder:
     used. `with_people`: keep only images with at least one labelled, non-crowd person (for training).
     `count`: only the first so many images. `category`: id or name of the only category to keep; None: all that have
     the same keypoints. `outside`: images may lie outside the folder (absolute paths, `..`, symbolic links).
+    `sigmas`: of OKS, a number or one per keypoint. `flip_pairs`: what a mirror exchanges, [["lhand", "rhand"], ...].
 
     `on_error="raise"`: the first bad entry stops with a `DataError`. `"skip"`: bad annotations and images are
     left out, and `skipped` lists a sentence for each; images are then looked at (header and end, not
@@ -58,6 +60,8 @@ class CocoFolder:
         count: int | None = None,
         category: int | str | None = None,
         outside: bool = False,
+        sigmas: float | Sequence[float] | None = None,
+        flip_pairs: Sequence[Sequence[str | int]] | None = None,
     ) -> None:
         if split not in ("train", "val"):
             raise ValueError(f"a data set has the splits 'train' and 'val', not '{split}'")
@@ -81,7 +85,7 @@ class CocoFolder:
             raise DataError(str(error)) from None
         for fault in truth.faults:
             self._problem(fault)
-        self.layout, self.sigmas_from = find_layout(self.file, truth, given, notes)
+        self.layout, self.sigmas_from = find_layout(self.file, truth, given, notes, sigmas, flip_pairs)
         self._images = truth.images
         labelled = self._sort_people(truth, notes)
         if with_people:

@@ -15,12 +15,14 @@ from posekit.data.coco_values import Fault, Notes, as_list, described, named, pr
 
 @dataclass(frozen=True)
 class Category:
-    """`keypoints`: their names, () if the file gives none. `limbs`: index pairs, counted from 0."""
+    """`keypoints`: their names, () if the file gives none. `limbs`: index pairs, counted from 0. `sigmas`: of OKS, if
+    the file gives one per keypoint (no part of COCO's format)."""
 
     id: int
     name: str = ""
     keypoints: tuple[str, ...] = ()
     limbs: tuple[tuple[int, int], ...] = ()
+    sigmas: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.id} '{self.name}'" if self.name else str(self.id)
@@ -38,7 +40,7 @@ def read_categories(rows: Any, where: str, notes: Notes, strict: bool = True) ->
         raise ValueError(f"{where}: 'categories' must be a list")
     found: dict[int, Category] = {}
     for place, row in enumerate(rows, 1):
-        number, names, limbs = None, (), ()
+        number, names, limbs, sigmas = None, (), (), ()
         try:
             if not isinstance(row, dict):
                 raise Fault(f"is {described(row)}, not an object")
@@ -47,6 +49,7 @@ def read_categories(rows: Any, where: str, notes: Notes, strict: bool = True) ->
             number = whole(row["id"], "category id", notes)
             names = _keypoint_names(row.get("keypoints"), notes)
             limbs = _limbs(row.get("skeleton"), names, notes) if strict else ()
+            sigmas = _sigmas(row.get("sigmas"), names)
         except Fault as fault:
             sentence = f"category number {place} of the file {fault}"
             if strict:
@@ -55,7 +58,7 @@ def read_categories(rows: Any, where: str, notes: Notes, strict: bool = True) ->
             if number is None:
                 continue
         name = printable(row["name"]) if isinstance(row.get("name"), str) else ""
-        first = found.setdefault(number, Category(number, name, names, limbs))
+        first = found.setdefault(number, Category(number, name, names, limbs, sigmas))
         if strict and first.keypoints != names:
             raise ValueError(
                 f"{where}: two categories have the id {number} and different keypoints; ids must be unique"
@@ -96,6 +99,16 @@ def _limbs(value: Any, names: tuple[str, ...], notes: Notes) -> tuple[tuple[int,
     if names:
         notes.say(f"the skeleton {described(value)} does not fit the {len(names)} keypoints: no limbs are drawn")
     return ()
+
+
+def _sigmas(value: Any, names: tuple[str, ...]) -> tuple[float, ...]:
+    """The OKS sigmas of a category, one per keypoint; nothing is ()."""
+    numbers = [] if value is None else as_list(value) or [None]
+    if any(isinstance(one, bool) or not isinstance(one, int | float) or not 0 < one < 10 for one in numbers):
+        raise Fault(f"has the sigmas {described(value)}, not a list of numbers above 0")
+    if numbers and len(numbers) != len(names):
+        raise Fault(f"has {len(numbers)} sigmas for {len(names)} keypoints")
+    return tuple(map(float, numbers))
 
 
 def choose_categories(

@@ -12,6 +12,7 @@ from pathlib import Path
 from posekit.data.coco_json import CocoFile, load, parts
 from posekit.data.crowdpose import has_crowd_index
 from posekit.data.images import DataError
+from posekit.data.own_keypoints import with_pairs, with_sigmas
 from posekit.layouts import LAYOUTS, SYNONYMS, Layout, layout_for, sigmas_for
 
 # Folders of their own, as Roboflow writes
@@ -89,7 +90,29 @@ def known_layout(given: Layout | str | None) -> Layout | None:
     return given
 
 
-def find_layout(path: Path, file: CocoFile, given: Layout | None, notes: list[str]) -> tuple[Layout, str]:
+def find_layout(
+    path: Path, file: CocoFile, given: Layout | None, notes: list[str], sigmas=None, flip_pairs=None
+) -> tuple[Layout, str]:
+    """The layout of the data and where its OKS sigmas come from: those given, else the file's own, else by `_named`."""
+    layout, source = _named(path, file, given, notes)
+    try:
+        if sigmas is not None or file.categories[0].sigmas and given is None:
+            source = f"{path.name}'s own" if sigmas is None else "given"
+            layout = with_sigmas(layout, file.categories[0].sigmas if sigmas is None else sigmas)
+        elif given is None and layout.name not in LAYOUTS:
+            equal = "equal OKS sigmas" if (layout.sigmas == layout.sigmas[0]).all() else "OKS sigmas"
+            notes.append(f"keypoints of its own: {equal} are used, {source}")
+        if flip_pairs is not None:
+            layout = with_pairs(layout, flip_pairs)
+        own = given is None and layout.keypoints not in [one.keypoints for one in LAYOUTS.values()]
+        if own or flip_pairs is not None:
+            notes.append(flip_words(layout))
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    return layout, source
+
+
+def _named(path: Path, file: CocoFile, given: Layout | None, notes: list[str]) -> tuple[Layout, str]:
     """The layout given, else the one that the file's categories name, else one with as many keypoints; and where its
     sigmas come from."""
     if given is not None:
@@ -107,11 +130,7 @@ def find_layout(path: Path, file: CocoFile, given: Layout | None, notes: list[st
         return layout, layout.name
     crowdpose = has_crowd_index(file.images)
     sigmas, source = sigmas_for(first.keypoints, k, crowdpose)
-    layout = replace(layout_for(names), limbs=first.limbs, sigmas=sigmas.copy())
-    equal = "equal OKS sigmas" if (sigmas == sigmas[0]).all() else "OKS sigmas"
-    notes.append(f"keypoints of its own: {equal} are used, {source}")
-    notes.append(flip_words(layout))
-    return layout, source
+    return replace(layout_for(names), limbs=first.limbs, sigmas=sigmas.copy()), source
 
 
 def flip_words(layout: Layout) -> str:

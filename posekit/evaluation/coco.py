@@ -212,5 +212,7 @@ def _sigmas(sigmas, people: GroundTruth, found: Detections) -> tuple[np.ndarray,
         return sigmas, "given"
     if not k:
         return np.zeros(0), "none needed"
-    names = people.categories[0].keypoints
+    names, own = people.categories[0].keypoints, people.categories[0].sigmas
+    if len(own) == k:
+        return np.array(own), "the file's own"
     return sigmas_for(names if len(names) == k else None, k, crowdpose=people.crowd_index is not None)

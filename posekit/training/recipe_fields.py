@@ -35,7 +35,7 @@ KINDS: dict[str, str] = {  # annotation of the field -> words
     "float | tuple[float, ...]": "a number or a list of numbers",
 }
 # What a folder in COCO's format takes besides `on_error`, see `posekit.data.coco.CocoFolder`
-DATA_OPTIONS = ("annotations", "images", "layout", "category", "outside")
+DATA_OPTIONS = ("annotations", "images", "layout", "category", "outside", "sigmas", "flip_pairs")
 EXAMPLE = '{"ema": 0.99, "model_options": {"dim": 64}}'
 
 
