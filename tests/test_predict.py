@@ -176,9 +176,13 @@ def test_the_readme_tells_the_truth(tmp_path, monkeypatch):
     code = text.split("```python\n")[1].split("```")[0]
     picture = open_dataset("people", "val", count=1).image(0)
     cv2.imwrite(str(tmp_path / "photo.jpg"), picture[..., ::-1])
+    film = cv2.VideoWriter(str(tmp_path / "film.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, picture.shape[1::-1])
+    film.write(picture[..., ::-1])
+    film.release()
     monkeypatch.chdir(tmp_path)
     said = {}
     exec(code, said)
     assert len(said["poses"]) and said["poses"].keypoints.shape[1:] == (17, 2)
+    assert cv2.imread(str(tmp_path / "photo.png")).shape == picture.shape
     np.testing.assert_allclose(said["first"].keypoints, said["second"].keypoints, atol=1e-3)
     assert len(said["first"]) and np.isfinite(said["first"].keypoints).all()

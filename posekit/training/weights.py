@@ -29,7 +29,8 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
     """A model in evaluation mode.
 
     weights: None = random; otherwise as `weights_file` takes them. `overrides` go to the model's builder. Weights
-    without a `run.json` beside them are taken for published ones, see `InputSpec.pixel_centre`.
+    without a `run.json` beside them are taken for published ones, as those of `published_run` are: see
+    `InputSpec.pixel_centre`.
 
     Raises:
         ValueError: an unknown name, or weights of another model (the sentence says what differs).
@@ -43,13 +44,14 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
     path = weights_file(weights, name)
     if not path.is_file():
         raise FileNotFoundError(f"there are no weights at {relative(path)}; train them, or give another path")
-    record, recipe = path.with_name("run.json"), None
+    record, recipe, theirs = path.with_name("run.json"), None, True
     if record.is_file():  # what the run changed about the model
-        recipe = from_record({"model": name} | runs.load_run(record)["parameters"], relative(record))
+        run = runs.load_run(record)
+        recipe, theirs = from_record({"model": name} | run["parameters"], relative(record)), "published" in run
         overrides = plain_options(recipe.model_options) | overrides
     model = models.build(name, **overrides)
     load_weights(model, path)
-    if not recipe and name.startswith(PIXEL_INDEX):
+    if theirs and name.startswith(PIXEL_INDEX):
         model.input = replace(model.input, pixel_centre=0.0, udp=not name.startswith(WITHOUT_UDP))
     if recipe and recipe.size and model.input.fit == "letterbox":  # it sees images as it was trained to
         model.input = replace(model.input, size=recipe.size)
