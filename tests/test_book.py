@@ -65,7 +65,7 @@ def test_the_studies_in_the_readme_are_the_committed_ones():
     assert len(said) > 10 and {number for number in said if number not in measured} == set()
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "reference", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "reference", "paper", "published"])
 def test_profile_fits_the_notebooks(profile, monkeypatch):
     monkeypatch.chdir(ROOT)
     wanted = jobs.read(profile)

@@ -42,3 +42,17 @@ def test_what_has_no_ap_is_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="of rtmdet_nano no AP is published"):
         published_run("rtmdet_nano", tmp_path)
     assert set(models.names()) >= {one.model for one in WEIGHTS.values()}
+
+
+def test_the_page_puts_both_numbers_side_by_side(small):
+    from posebook.published import scores, table
+
+    run = published_run("rtmo_tiny", small / "run", dataset="people")
+    evaluate_run(run, images=8, folder=small / "run_scores")
+    (one,) = scores([small / "run_scores"])
+    assert (one.name, one.theirs, one.images) == ("rtmo_tiny", 50.0, 8) and 40 < one.ours < 100
+    shown = table([one])
+    assert shown.weights[0] == "rtmo_tiny" and shown.difference[0] == f"{one.ours - 50:+.1f}"
+    rest = shown[1:]
+    assert (rest["AP here"] == "not run").all() and rest.command.str.contains("-p published").all()
+    assert len(shown) == sum(entry.ap is not None for entry in WEIGHTS.values())
