@@ -34,13 +34,6 @@ def test_a_top_down_model_gets_the_boxes_and_another_one_the_image(images):
     assert sides(RunFiles("data/weights/vitpose_tiny").model) == (96, 72)
 
 
-def test_an_exported_system_finds_the_same(images):
-    system = System("data/weights/poet_tiny")
-    eager, exported = (caller(system, backend)(images) for backend in ("torch", "onnxruntime"))
-    for one, other in zip(eager, exported, strict=True):
-        assert np.abs(one.keypoints - other.keypoints).max() < 1e-2
-
-
 def test_the_name_says_whose_boxes():
     assert System("data/weights/rtmo_tiny").name == "rtmo_tiny"
     assert System("data/weights/vitpose_tiny", ANNOTATED).name == "vitpose_tiny, boxes given"
