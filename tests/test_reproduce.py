@@ -245,7 +245,7 @@ def test_a_profile_with_broken_text_is_read_or_refused_in_a_sentence(book, at, c
 
 
 def test_unknown_names_are_answered_with_the_known_ones(book):
-    with pytest.raises(jobs.ProfileError, match="no profile 'qiuck'; there are paper, quick, reference"):
+    with pytest.raises(jobs.ProfileError, match="no profile 'qiuck'; there are paper, published, quick, reference"):
         jobs.read("qiuck")
     with pytest.raises(jobs.ProfileError, match="no book 'rtmo'; there are all, poet"):
         jobs.read("toy.yaml", "rtmo", "nb")
