@@ -60,7 +60,7 @@ def all_calibration(rows: pd.DataFrame, models: dict[str, str], dataset: str = "
             inks.append(ink)
             ends.append((bins.observed.iloc[-1], style.label(system).replace(", ", ",\n").replace(" (", "\n("), ink))
         ax.plot((0, 1), (0, 1), "--", color="#555555", lw=0.7, zorder=1)
-        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.1), xlabel="predicted", ylabel="share for which it holds")
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.22), xlabel="predicted", ylabel="share for which it holds")
         style.panel(ax, letter, f"{titles[what]} on {dataset}")
         style.direct_labels(ax, ends, 16.0, 5.8)
     return fig
