@@ -34,6 +34,11 @@ def test_a_top_down_model_gets_the_boxes_and_another_one_the_image(images):
     assert sides(RunFiles("data/weights/vitpose_tiny").model) == (96, 72)
 
 
+def test_memory_is_what_a_system_adds_however_large_the_process_that_asks(images):
+    mine = np.ones(50_000_000)  # 400 MB, which a child must not be charged with
+    assert 1 < side_by_side.memory(System("data/weights/rtmo_tiny"), images) < 200 and len(mine)
+
+
 def test_the_name_says_whose_boxes():
     assert System("data/weights/rtmo_tiny").name == "rtmo_tiny"
     assert System("data/weights/vitpose_tiny", ANNOTATED).name == "vitpose_tiny, boxes given"
