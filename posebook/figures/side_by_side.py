@@ -67,7 +67,7 @@ def all_speed(systems: pd.DataFrame, times: pd.DataFrame, people: int, device: s
     style.plain_log(left.xaxis)
     right.axvline(0, color="#444444", lw=0.6)
     right.set(xlabel="ms that a further person adds")
-    left.legend(fontsize=6, loc="upper right", handletextpad=0.1)
+    fig.legend(*left.get_legend_handles_labels(), fontsize=6, loc="outside upper left", ncols=3, handletextpad=0.1)
     style.panel(left, "a", "from pixels to poses: median, quartiles")
     style.panel(right, "b", "slope, 95 % interval")
     return fig

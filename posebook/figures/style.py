@@ -177,8 +177,10 @@ def whole_ticks(ax) -> None:
 
 
 def plain_log(axis) -> None:
-    """Plain numbers at 1, 2 and 5 of each decade of a logarithmic axis."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    """Plain numbers at 1, 2 and 5 of each decade of a logarithmic axis; within one decade at more of them."""
+    low, high = axis.get_view_interval()
+    subs = (1.0, 2.0, 5.0) if high > 10 * low else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=30))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 
