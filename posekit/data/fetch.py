@@ -65,7 +65,7 @@ def fetch_data(name: str, folder: str | Path = "data", progress: bool = True) ->
     if made.by_hand:
         raise ConnectionError(f"{name} is not to be had by a program: from {made.url} put into {place}: {made.by_hand}")
     place.mkdir(parents=True, exist_ok=True)
-    archive = fetch(made.url, folder, progress=progress)
+    archive = fetch(made.url, place, progress=progress)
     with tempfile.TemporaryDirectory(dir=place, prefix=".unpacking-") as unpacked:
         try:
             shutil.unpack_archive(archive, unpacked)
