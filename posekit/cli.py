@@ -67,6 +67,10 @@ def predict(
     from posekit.runners import load
     from posekit.saving import Saver
 
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     options = {"backend": backend, "precision": precision, "threads": threads}
     finder = None
     if detector:

@@ -48,7 +48,7 @@ def test_predict_writes_images_rows_and_a_table(photographs, tmp_path, capsys):
 
 
 def test_predict_top_down_and_by_a_pattern(photographs, capsys):
-    words = ["--model", "vitpose_tiny", "--detector", "rtmo_tiny", "--flip-test"]
+    words = ["--model", "vitpose_tiny", "--detector", "rtmo_tiny", "--flip-test", "--device", "auto"]
     assert main(["predict", f"{photographs}/[01].jpg", *words]) == 0
     assert "people in 2 images" in capsys.readouterr().out
     assert main(["predict", str(photographs / "0.jpg"), "--model", "vitpose_tiny"]) == 1

@@ -122,7 +122,7 @@ WEIGHTS: dict[str, Published] = {
         "https://zenodo.org/record/7972042",
         54.0,
         COCO,
-        "no flip test",
+        "as the repository says; it names neither split nor test",
         "the authors' repository",
         by_hand="poet_ckpt.pth",
     ),
