@@ -207,8 +207,7 @@ def execute(
 
 def _execute(notebook, output: Path, parameters, time_limit, stream, makes) -> dict[str, object]:
     say(f"{output.stem} | started")
-    unfinished = output.parent / "unfinished" / output.name
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = _begun(Path(notebook), output.parent / "unfinished" / output.name)
     stop, error, start, cpu = _Stop(), None, time.monotonic(), _children_cpu()
     code, changed = commit()
     if time_limit:
@@ -247,6 +246,17 @@ def _execute(notebook, output: Path, parameters, time_limit, stream, makes) -> d
     return cost
 
 
+def _begun(notebook: Path, unfinished: Path) -> Path:
+    """The notebook as it will be filled, put there at once: a neighbour that ends removes the folder while it is
+    empty, and papermill writes only after it has looked whether the folder is there."""
+    content = notebook.read_bytes()
+    while True:
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # the folder went between the two lines
+            unfinished.write_bytes(content)
+            return unfinished
+
+
 def say(sentence: str) -> None:
     """A line of its own on stderr, also where several notebooks run at once: print writes text and newline apart."""
     sys.stderr.write(sentence + "\n")
@@ -283,6 +293,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except NotebookError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:  # a full disk, a folder without the right to write
+        print(f"{options.output} cannot be written: {error}", file=sys.stderr)
         return 1
     say(f"{Path(options.output).stem} | done in {cost['wall_seconds']:.0f} s")
     return 0

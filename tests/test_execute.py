@@ -1,5 +1,6 @@
 """The notebook runner: strict parameters, a time limit, partial notebooks kept, outputs whole or absent."""
 
+import contextlib
 import json
 import os
 import signal
@@ -117,6 +118,33 @@ def test_failing_notebook_is_kept_and_its_error_comes_last(tmp_path, monkeypatch
     assert "so far" in printed("unfinished/out.ipynb") and "never" not in printed("unfinished/out.ipynb")
     assert json.loads(Path("out.cost.json").read_text())["status"] == "failed"
     assert Path("out.ipynb").read_text() == "an older output"
+
+
+def test_a_neighbour_that_ends_cannot_take_the_folder_away(toy, monkeypatch):
+    """Two notebooks side by side: one ends, and removes the empty folder, while papermill prepares the other."""
+    real = execute.papermill.execute_notebook
+
+    def prepared(notebook, output, *arguments, **options):
+        with contextlib.suppress(OSError):
+            Path(output).parent.rmdir()
+        return real(notebook, output, *arguments, **options)
+
+    monkeypatch.setattr(execute.papermill, "execute_notebook", prepared)
+    assert execute.main([str(toy), "build/out.ipynb"]) == 0
+    assert sorted(os.listdir("build")) == ["out.cost.json", "out.ipynb"]
+
+
+def test_the_folder_may_go_before_the_notebook_lies_in_it(toy, monkeypatch):
+    real, gone = Path.write_bytes, []
+
+    def late(self, content):
+        if not gone:
+            gone.append(self.parent.rmdir())
+        return real(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", late)
+    assert execute.main([str(toy), "build/out.ipynb"]) == 0
+    assert gone and Path("build/out.ipynb").exists()
 
 
 def test_a_notebook_must_make_what_it_promises(toy, capsys):
