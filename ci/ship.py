@@ -2,6 +2,7 @@
 
 Writes `data/weights/NAME/`: `model.safetensors` in half precision, the run's own `run.json` and `log.csv`, and what the
 half-precision weights score on the run's validation data (`metrics.json`, `layers.csv`). Too large weights are refused.
+A top-down model is scored once more in boxes of the shipped detector (`detected/`), which `--detected NAME` repeats.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from posebook.benchmarks.weights import DETECTOR
+from posebook.reports import DETECTED, RunFiles
 from posekit import runs
 from posekit.files import relative, save_tensors, write_bytes, write_json
 from posekit.training.evaluate import evaluate_run
 
 LIMIT = 12e6  # bytes
 WEIGHTS = Path("data/weights")
+LARGE = ("predictions.json", "matches.csv", "visibility.csv")  # 11_evaluate makes them again; a detector has fewer
 
 
 def ship(run: Path, name: str) -> dict:
@@ -36,19 +40,40 @@ def ship(run: Path, name: str) -> dict:
     record["folder"] = relative(folder)
     write_json(folder / "run.json", record)
     write_bytes(folder / "log.csv", (run / "log.csv").read_bytes())
-    metrics = evaluate_run(folder)
-    for name in ("predictions.json", "matches.csv", "visibility.csv"):  # large, and 11_evaluate makes them again
-        (folder / name).unlink(missing_ok=True)  # a detector has fewer
+    return score(folder)
+
+
+def score(folder: Path, out: Path | None = None, boxes: str = "truth") -> dict:
+    metrics = evaluate_run(folder, folder=out, boxes=boxes)
+    for name in LARGE:
+        ((out or folder) / name).unlink(missing_ok=True)
     return metrics
+
+
+def score_detected(name: str) -> None:
+    """Scores top-down weights in the boxes of the shipped detector, where there is one."""
+    folder, detector = WEIGHTS / name, WEIGHTS / DETECTOR
+    if RunFiles(str(folder)).model.input.fit != "crop" or not detector.is_dir():
+        return
+    found = Path("build/weights") / DETECTOR
+    evaluate_run(detector, folder=found, report=lambda _: None)
+    metrics = score(folder, folder / DETECTED, str(found))
+    print(f"{name} in the boxes of {DETECTOR}: AP {metrics['AP']:.3f}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="a run folder whose training is done")
+    parser.add_argument("run", type=Path, nargs="?", help="a run folder whose training is done")
     parser.add_argument("--name", help="name among the shipped weights; by default the run folder's")
+    parser.add_argument("--detected", metavar="NAME", help="only score shipped weights in detected boxes")
     options = parser.parse_args()
-    metrics = ship(options.run, options.name or options.run.name)
-    print(f"shipped {options.name or options.run.name}: AP {metrics['AP']:.3f} in half precision")
+    if options.run is None and not options.detected:
+        parser.error("give a run folder, or --detected NAME")
+    name = options.detected or options.name or options.run.name
+    if not options.detected:
+        metrics = ship(options.run, name)
+        print(f"shipped {name}: AP {metrics['AP']:.3f} in half precision")
+    score_detected(name)
     return 0
 
 

@@ -32,6 +32,7 @@ from posekit.training.weights import trained_model
 
 NOT_RECORDED = "not recorded"  # of the command of a run that an older version made
 MINE, RUNS, SHIPPED, FIGURES = "data/runs/mine", "data/runs", "data/weights", "figures/reference"
+DETECTED = "detected"  # a folder beside shipped top-down weights: their scores in the boxes of a detector
 MADE_BY = {"log.csv": "10_train", "predictions.json": "10_train", "metrics.json": "10_train"}
 
 
@@ -128,6 +129,13 @@ class RunFiles:
         minutes = f", {done['minutes']:.1f} min" if done.get("minutes") else ""
         return f"{done.get('step', self.recipe.steps):,} steps of {self.recipe.batch_size}{minutes}"
 
+    @property
+    def title(self) -> str:
+        """A shipped model as tables name it: its folder, and the boxes that a top-down model was given."""
+        boxes = self.record.get("evaluation", self.record)["parameters"].get("boxes")
+        given = {None: "", "truth": ", annotated boxes"}.get(boxes, f", boxes of {Path(boxes or '').name}")
+        return f"{Path(self.trained).name}, shipped weights{given}"
+
     def run_model(self, indices: Iterable[int], **options) -> Iterator[tuple]:
         """(image, target, poses, outputs, batch) of images of `data`, one forward pass at a time.
 
@@ -212,6 +220,21 @@ def find_scores(folder: str) -> str:
     print(f"scoring what comes with the book, {weights}{_length(weights)}, into {folder}")
     evaluate.evaluate_run(weights, folder=folder)
     return folder
+
+
+def shipped_rivals(names: str) -> list[RunFiles]:
+    """Shipped weights by their names, separated by spaces; scores of a top-down model in detected boxes follow it.
+
+    What is not shipped is printed.
+    """
+    found = []
+    for name in names.split():
+        folder = f"{SHIPPED}/{name}"
+        scored = [one for one in (folder, f"{folder}/{DETECTED}") if (resolve(one) / "metrics.json").is_file()]
+        found += map(RunFiles, scored)
+        if not scored:
+            print(f"{folder}: not shipped, left out below")
+    return found
 
 
 def committed(stem: str, as_text: bool = False) -> pd.DataFrame:

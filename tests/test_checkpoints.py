@@ -142,6 +142,20 @@ def test_start_from_a_whole_poet_loads_everything():
     assert same(source, target.state_dict())
 
 
+def test_start_from_a_poet_of_other_keypoints_keeps_all_but_the_last_layer():
+    source, target = tiny().state_dict(), tiny(num_keypoints=5)
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    fresh = checkpoints.start_from(target, source)
+    assert fresh == ["kpt_embed.layers.2.weight", "kpt_embed.layers.2.bias"]
+    for name, value in target.state_dict().items():
+        assert torch.equal(value, before[name] if name in fresh else source[name]), name
+    with pytest.raises(ValueError, match="of other keypoints, and not only these differ"):
+        checkpoints.start_from(tiny(num_keypoints=5, dim=32), source)
+    del source["kpt_embed.layers.2.weight"]
+    with pytest.raises(ValueError, match="kpt_embed.layers.2.weight"):
+        checkpoints.start_from(target, source)
+
+
 class Stranger:
     """An object that a checkpoint has no business to hold."""
 

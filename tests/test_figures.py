@@ -87,7 +87,7 @@ def every_figure(rng):
         poet_images.fig07_attention(image, maps, decoder),
         poet_images.fig07_data(maps, decoder),
     )
-    strides = pd.DataFrame({"model": ["poet_tiny", "ae_tiny", "ae_tiny"], "stride": [16, 4, 16], "AP": [0.2, 0.3, 0.1]})
+    strides = pd.DataFrame({"method": ["POET", "AE", "AE"], "stride": [16, 4, 16], "AP": [0.2, 0.3, 0.1]})
     yield "poet_fig06_stride", poet.fig06_stride(strides), strides
     yield "poet_fig08_decoder_depth", poet.fig08_decoder_depth(depth), depth
     yield (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from posebook.reports import SHIPPED, RunFiles
+from posebook.reports import DETECTED, SHIPPED, RunFiles
 from posekit.files import relative, resolve
 from posekit.training.evaluate import evaluate_run
 
@@ -24,7 +24,7 @@ def shipped_scores(folder: str = "build/weights", images: int = 0) -> pd.DataFra
 
     folder: where the predictions go. images: at most so many; 0 = all. Returns: run, name, params_m (millions),
     training (its steps and minutes), boxes ("" for models that see whole images, `ANNOTATED`, `DETECTOR`), AP, recorded
-    (the AP of `metrics.json`, which lies beside the weights; NaN in detected boxes).
+    (the AP of `metrics.json`, which lies beside the weights).
     """
     rows, runs = [], shipped_runs()
     detector = any(run.endswith(f"/{DETECTOR}") for run in runs)
@@ -33,7 +33,7 @@ def shipped_scores(folder: str = "build/weights", images: int = 0) -> pd.DataFra
         crops, recorded = files.model.input.fit == "crop", files.metrics["AP"]
         scored = {ANNOTATED: recorded} if crops else {"": recorded}
         if crops and detector:
-            scored[DETECTOR] = float("nan")
+            scored[DETECTOR] = RunFiles(f"{run}/{DETECTED}").metrics["AP"]
         for boxes, known in scored.items():
             source = f"{folder}/{DETECTOR}" if boxes == DETECTOR else "truth"
             out = f"{folder}/{name}" + ("_detected" if boxes == DETECTOR else "")

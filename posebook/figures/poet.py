@@ -111,18 +111,18 @@ def fig03_losses(log: pd.DataFrame, model="poet_tiny", dataset="drawn people", w
 def fig06_stride(data: pd.DataFrame, dataset: str = "drawn people"):
     """Figure 6: AP against the stride of the features, the line through the means, a point per run.
 
-    Args: data: a row per run: model, stride in pixels, AP.
+    Args: data: a row per run: method ("POET" or "AE"), stride in pixels, AP.
     """
     fig = style.figure(style.SINGLE, 2.4)
     ax, strides, ends = fig.subplots(), sorted(data.stride.unique()), []
     ax.set(xscale="log", xlabel="stride (px)", ylabel=f"AP on {dataset}", ylim=(0, max(1.08 * data.AP.max(), 0.01)))
     ax.minorticks_off()
     ax.set_xticks(strides, [f"{stride:g}" for stride in strides])
-    for model, runs in data.groupby("model", sort=False):
-        means, ink = runs.groupby("stride").AP.mean(), style.colour(model)
+    for method, runs in data.groupby("method", sort=False):
+        means, ink = runs.groupby("stride").AP.mean(), style.colour(f"{method.lower()}_tiny")
         ax.plot(means.index, means, color=ink)
         ax.plot(runs.stride, runs.AP, "o", ms=3.5, color=ink)
-        ends.append((means.iloc[-1], style.label(model).replace(" (", "\n("), ink))
+        ends.append((means.iloc[-1], method, ink))
     style.direct_labels(ax, ends, 20)
     return fig
 

@@ -22,6 +22,7 @@ from posekit.torch_files import fitting
 
 # DETR's heads and queries mean boxes; POET learns its own
 HEADS = ("class_embed.", "bbox_embed.", "query_embed.", "kpt_embed.")
+OF_KEYPOINTS = "kpt_embed.layers.2."  # centre, offsets and visibility of every keypoint
 BACKBONE = "backbone.0.body."
 WORDS = {
     "num_queries": "queries",
@@ -71,8 +72,8 @@ def start_from(model: nn.Module, source: Source) -> list[str]:
 
     Of a DETR with the same widths (DETR-R50) POET takes backbone, projection and transformer, of mmpose's estimators
     and torchvision's file the ResNet-50 (the paper's second set of experiments starts from mmpose). Other models: see
-    `load_rtmo`, `start_vitpose`, `start_baseline`. Returns the names that keep their random start (none after a whole
-    POET).
+    `load_rtmo`, `start_vitpose`, `start_baseline`. Returns the names that keep their random start: none after a whole
+    POET, its last layer after one of other keypoints.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -90,8 +91,12 @@ def start_from(model: nn.Module, source: Source) -> list[str]:
         own, taken = ({n: v for n, v in part.items() if not n.startswith(HEADS)} for part in (own, state))
         refusal = "is not of a DETR with the model's backbone and transformer"
     elif any(name.startswith(("transformer.", "kpt_embed.")) for name in state):
-        load_weights(model, source)
-        return []
+        last = OF_KEYPOINTS + "weight"
+        if last not in own or last not in state or len(own[last]) == len(state[last]):
+            load_weights(model, source)
+            return []
+        own, taken = ({n: v for n, v in part.items() if not n.startswith(OF_KEYPOINTS)} for part in (own, state))
+        refusal = "is of a POET with other keypoints, and not only these differ"
     else:
         own = {name: value for name, value in own.items() if name.startswith(BACKBONE)}
         taken = _backbone(state)
