@@ -149,7 +149,7 @@ def test_start_from_a_poet_of_other_keypoints_keeps_all_but_the_last_layer():
     assert fresh == ["kpt_embed.layers.2.weight", "kpt_embed.layers.2.bias"]
     for name, value in target.state_dict().items():
         assert torch.equal(value, before[name] if name in fresh else source[name]), name
-    with pytest.raises(ValueError, match="of other keypoints, and not only these differ"):
+    with pytest.raises(ValueError, match="with other keypoints, and not only these differ"):
         checkpoints.start_from(tiny(num_keypoints=5, dim=32), source)
     del source["kpt_embed.layers.2.weight"]
     with pytest.raises(ValueError, match="kpt_embed.layers.2.weight"):
