@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from posekit.layouts import LAYOUTS, Layout, layout_for
+from posekit.layouts import Layout, layout_of
 from posekit.pixels import to_pixel_index
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def draw(
         least: joints below this visibility are left out, with their limbs. boxes: draw these too, with the scores.
         size: of lines and joints; 1 suits the image.
     """
-    canvas, layout = np.ascontiguousarray(image).copy(), layout or layout_of(poses.keypoints.shape[1])
+    canvas, layout = np.ascontiguousarray(image).copy(), layout or poses.layout or layout_of(poses.keypoints.shape[1])
     width = max(1, round(size * max(image.shape[:2]) / 320))
     joints, limbs = [_rgb(one) for one in layout.colours], [_rgb(one) for one in layout.limb_colours]
     people = poses.select(poses.scores >= threshold)
@@ -60,12 +60,6 @@ def draw(
             cv2.circle(canvas, places[joint], radius, joints[joint] if filled else HALO, -1, cv2.LINE_AA, SHIFT)
             cv2.circle(canvas, places[joint], radius, HALO if filled else joints[joint], 1, cv2.LINE_AA, SHIFT)
     return canvas
-
-
-def layout_of(keypoints: int) -> Layout:
-    """The known layout with so many keypoints, or one of that number without names."""
-    known = next((layout for layout in LAYOUTS.values() if len(layout) == keypoints), None)
-    return known or layout_for([f"keypoint_{i}" for i in range(keypoints)])
 
 
 def _places(points: np.ndarray) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ from posekit.data.crops import box_faults
 from posekit.data.images import as_array
 from posekit.data.transforms import decode, make_batch
 from posekit.data.video import frames_of, paths_of
-from posekit.layouts import layout_for, sigmas_for
+from posekit.layouts import layout_of
 from posekit.poses import Poses, Source, drop_not_finite
 from posekit.protocols import PoseModel
 from posekit.topdown import poses_of_boxes
@@ -53,7 +53,7 @@ class Predictor:
                 'detector=Predictor(load("rtmo_tiny", "scenes")), or another function from images to Poses'
             )
         self.model, self.size, self.threshold, self.device = model.eval().to(device), size, threshold, device
-        self.detector, self.flip_test = detector, flip_test
+        self.detector, self.flip_test, self.layout = detector, flip_test, getattr(model, "layout", None)
 
     def __call__(self, images, batch_size: int = 8) -> Poses | list[Poses]:
         """Poses for one image, or a list of them for several.
@@ -79,6 +79,7 @@ class Predictor:
             found = self.whole_images(group) if self.detector is None else self.crops(group, self.detector(group))
             for image, pixels, poses in zip(given, group, found, strict=True):
                 poses = poses.select(poses.scores >= self.threshold)
+                poses.layout = self.layout
                 path = os.fspath(image) if isinstance(image, str | os.PathLike) else ""
                 poses.source = Source(path, partial(as_array, path) if path else partial(np.asarray, pixels))
                 yield poses
@@ -99,10 +100,10 @@ class Predictor:
 
         Boxes without area, or with a number that is not finite, are left out.
         """
-        (sigmas, _), rows = sigmas_for(None, self.model.num_keypoints), []
-        flip = layout_for(self.model.num_keypoints).flip if self.flip_test else None
+        layout, rows = self.layout or layout_of(self.model.num_keypoints), []
+        flip = layout.flip if self.flip_test else None
         for image, found in zip(arrays, people, strict=True):
             good = np.isfinite(found.scores)
             good[list(box_faults(found.boxes))] = False
             rows.append((image, found.boxes[good].astype(np.float64), found.scores[good]))
-        return poses_of_boxes(self.model, rows, sigmas, device=self.device, flip=flip)
+        return poses_of_boxes(self.model, rows, layout.sigmas, device=self.device, flip=flip)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -137,6 +138,24 @@ def layout_for(keypoints: int | Sequence[str]) -> Layout:
         raise ValueError(f"no keypoint layout has {names} keypoints; known: {known}; or give the names")
     sigmas, _ = sigmas_for(names, len(names))
     return Layout(f"custom{len(names)}", names, sigmas.copy(), limbs=())
+
+
+def layout_of(keypoints: int) -> Layout:
+    """The known layout with so many keypoints, or one of that number without names."""
+    known = next((layout for layout in LAYOUTS.values() if len(layout) == keypoints), None)
+    return known or layout_for([f"keypoint_{i}" for i in range(keypoints)])
+
+
+def to_record(layout: Layout) -> dict[str, Any]:
+    """The layout as JSON can hold it: files of weights and exported graphs carry it."""
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(layout).items()}
+
+
+def from_record(record: dict[str, Any]) -> Layout:
+    """The inverse of `to_record`."""
+    limbs, pairs = (tuple(map(tuple, record[name] or ())) for name in ("limbs", "pairs"))
+    names, sigmas = tuple(record["keypoints"]), np.array(record["sigmas"], float)
+    return Layout(record["name"], names, sigmas, limbs, None if record["pairs"] is None else pairs)
 
 
 def sigmas_for(names: Sequence[str] | None, k: int, crowdpose: bool = False) -> tuple[np.ndarray, str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from posekit.files import write_bytes, write_json
+from posekit.layouts import Layout, layout_of
 
 ARRAYS = ("keypoints", "visibility", "scores", "boxes", "centers")  # of Poses, one row per person
 
@@ -34,7 +35,8 @@ class Poses:
     `keypoints` (N, K, 2) pixels; `visibility` (N, K) in [0, 1]: how likely the joint can be seen; `scores` (N,): how
     sure the model is of the person; `boxes` (N, 4) x0, y0, x1, y1 pixels. `centers` (N, 2) pixels: only models that
     predict one (POET) set it, others leave NaN. `source`: the image they were found in, where that is known; for `draw`
-    and for notebooks, which show the poses on it.
+    and for notebooks, which show the poses on it. `layout`: names and limbs of the keypoints; None: the known layout
+    with as many.
     """
 
     keypoints: np.ndarray
@@ -43,6 +45,7 @@ class Poses:
     boxes: np.ndarray | None = None
     centers: np.ndarray | None = None
     source: Source | None = field(default=None, compare=False)
+    layout: Layout | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.keypoints.ndim != 3 or self.keypoints.shape[2] != 2:
@@ -130,14 +133,12 @@ class Poses:
 
     def to_frame(self, names: Sequence[str] | None = None):
         """A pandas table with a row per joint: person, score, joint, x, y, visibility. `names` (K,): of the joints, by
-        default those of the known layout with as many keypoints."""
+        default those of the layout."""
         import pandas as pd
-
-        from posekit.draw import layout_of
 
         n, k = self.visibility.shape
         columns = {"person": np.repeat(np.arange(n), k), "score": np.repeat(self.scores, k)}
-        columns["joint"] = list(names or layout_of(k).keypoints) * n
+        columns["joint"] = list(names or (self.layout or layout_of(k)).keypoints) * n
         x, y = self.keypoints.reshape(n * k, 2).T
         return pd.DataFrame(columns | {"x": x, "y": y, "visibility": self.visibility.ravel()})
 
@@ -161,7 +162,7 @@ class Poses:
     def select(self, index) -> Poses:
         """The people of `index` (integers, a slice or a boolean mask), in that order."""
         arrays = {name: getattr(self, name)[index] for name in ARRAYS}
-        return Poses(**arrays, source=self.source)
+        return Poses(**arrays, source=self.source, layout=self.layout)
 
     def transform(self, matrix: np.ndarray) -> Poses:
         """Move the poses by a (2, 3) affine matrix; a box becomes the upright box around its moved corners."""
@@ -174,6 +175,7 @@ class Poses:
             self.scores,
             boxes.astype(np.float32),
             (self.centers @ linear.T + shift).astype(np.float32),
+            layout=self.layout,
         )
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict]:

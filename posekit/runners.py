@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from posekit import models
 from posekit.export import FACTS, graph, needed
 from posekit.input_spec import InputSpec
+from posekit.layouts import from_record
 from posekit.models.fusion import in_bf16
 from posekit.pixels import from_pixel_index
 from posekit.poses import Poses
@@ -113,7 +114,8 @@ class Exported(nn.Module):
         self.session, (self.batch, _, *self.sides) = session, next(iter(session.inputs.values()))
         spec = session.facts["input"] if session.facts else PUBLISHED | {"size": self.sides}
         self.input = InputSpec(**{name: tuple(x) if isinstance(x, list) else x for name, x in spec.items()})
-        self.num_keypoints = model.num_keypoints
+        self.num_keypoints, known = model.num_keypoints, (session.facts or {}).get("layout")
+        self.layout = from_record(known) if known else None
         self.crop_size, self.stride = getattr(model, "crop_size", None), getattr(model, "stride", None)
         self.published = "dets" in session.outputs
         self.decode_outputs = decode_published if self.published else model.decode

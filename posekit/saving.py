@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from posekit.data.video import FPS, VideoWriter
-from posekit.draw import VISIBLE, draw, layout_of
+from posekit.draw import VISIBLE, draw
 from posekit.files import write_bytes, write_json
+from posekit.layouts import layout_of
 from posekit.poses import Poses
 
 
@@ -28,7 +29,7 @@ class Saver:
         self.images: list[dict] = []
         self.people: list[dict] = []
         self.tables: list = []
-        self.keypoints = 0
+        self.layout = layout_of(0)
 
     def add(self, poses: Poses) -> None:
         """The poses of the next image, which they must know (`Poses.source`)."""
@@ -43,7 +44,7 @@ class Saver:
                 self.video.write(shown)
         size = {} if pixels is None else {"width": pixels.shape[1], "height": pixels.shape[0]}
         self.images.append({"id": number, "file_name": name, **size})
-        self.keypoints = poses.keypoints.shape[1]
+        self.layout = poses.layout or layout_of(poses.keypoints.shape[1])
         if self.coco:
             self.people += [
                 row | {"id": len(self.people) + i} for i, row in enumerate(annotations_of(poses, number), 1)
@@ -56,9 +57,8 @@ class Saver:
         if self.video:
             self.video.close()
         if self.coco:
-            layout = layout_of(self.keypoints)
-            category = {"id": 1, "name": "person", "keypoints": layout.keypoints}
-            category["skeleton"] = [[a + 1, b + 1] for a, b in layout.limbs]
+            category = {"id": 1, "name": "person", "keypoints": self.layout.keypoints}
+            category["skeleton"] = [[a + 1, b + 1] for a, b in self.layout.limbs]
             content = {"images": self.images, "annotations": self.people, "categories": [category]}
             write_json(self.coco, content, indent=None)
         if self.csv and self.tables:

@@ -9,8 +9,8 @@ import pytest
 
 from posekit.data.images import DataError
 from posekit.data.video import Video, VideoWriter, is_video, paths_of
-from posekit.draw import draw, layout_of
-from posekit.layouts import COCO, CROWDPOSE, LEFT, MIDDLE, RIGHT
+from posekit.draw import draw
+from posekit.layouts import COCO, CROWDPOSE, LEFT, MIDDLE, RIGHT, layout_of
 from posekit.poses import Poses, Source
 from posekit.saving import Saver
 

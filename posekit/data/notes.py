@@ -42,11 +42,12 @@ def merged(data: Mapping[str, object], what: Callable[[object], list[str]]) -> l
 
 
 def report_notes(parts, record: dict, report: Callable[[str], None]) -> None:
-    """Reports what the readers of a run's data noticed and which sigmas score it, and keeps both in its record.
+    """Reports what a run starts without, what the readers of its data noticed and which sigmas score it, and keeps all
+    of it in the record.
 
-    parts: `train` and `val` of `posekit.training.build.Parts`. record: of `runs.Run`; it gets `notes` and `sigmas`.
+    parts: `posekit.training.build.Parts`. record: of `runs.Run`; it gets `notes` and `sigmas`.
     """
-    record["notes"] = merged(_by_name(parts), notes_of)
+    record["notes"] = [*filter(None, [parts.start]), *merged(_by_name(parts), notes_of)]
     record["sigmas"] = sigmas_of(next(iter(parts.val.values())).dataset)
     for sentence in record["notes"]:
         report(f"note: {sentence}")

@@ -26,6 +26,7 @@ from posekit.data.transforms import frame_of
 from posekit.export import rtmo
 from posekit.files import replacing
 from posekit.input_spec import InputSpec
+from posekit.layouts import to_record
 from posekit.models.fusion import PRECISE, fused
 from posekit.models.rtmo import RTMO, check_sides
 from posekit.protocols import PoseModel
@@ -85,6 +86,7 @@ def graph(model: PoseModel, size: int | tuple[int, int] | None = None, **options
         made = traced(onnx, network, arguments, network.names, axes)
         precise = tuple(f"/model/{start.replace('.', '/')}" for start in PRECISE.get(name, ()))
     facts = {"model": name, "input": asdict(spec), "num_keypoints": model.num_keypoints}
+    facts["layout"] = to_record(model.layout) if getattr(model, "layout", None) else None
     facts["seam"] = seam(made.graph, precise)
     onnx.helper.set_model_props(made, {FACTS: json.dumps(facts)})
     onnx.checker.check_model(made)

@@ -36,7 +36,8 @@ class Parts:
     `criterion(model, stage, late)`: `build_criterion` for this recipe and its data, built once for the same arguments.
     `val`: a loader per data set, by name; the first one's numbers are the run's. `late`: the training loader from the
     recipe's `late_at` on, or None. `forward_kwargs`: keyword arguments of the model's `forward` without which the
-    criterion cannot be computed. `train_in_eval_mode`: the model is trained in evaluation mode.
+    criterion cannot be computed. `train_in_eval_mode`: the model is trained in evaluation mode. `start`: what the
+    recipe's weights did not bring, a sentence, or "".
     """
 
     model: PoseModel
@@ -46,6 +47,7 @@ class Parts:
     late: Loader | None = None
     forward_kwargs: dict[str, Any] = field(default_factory=dict)
     train_in_eval_mode: bool = False
+    start: str = ""
 
 
 def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
@@ -60,7 +62,7 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
     train = [open_data(recipe, spec, "train") for spec in names.values()]
     val = [open_data(recipe, spec, "val") for spec in names.values()]
     keypoints = tuple(len(one.layout) for one in train)
-    model = build_model(recipe, num_keypoints=keypoints[0] if len(keypoints) == 1 else keypoints)
+    model, start = build_model(recipe, num_keypoints=keypoints[0] if len(keypoints) == 1 else keypoints)
     check_family(recipe, model, family)
     layout = train[0].layout
     build_criterion(recipe, model, layout)  # options that it does not know are an error here
@@ -79,26 +81,25 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
     val_loaders = {name: evaluation_loader(one, model, **see) for name, one in zip(names, val, strict=True)}
     forward_kwargs = {"proxies": True} if family == "rtmo" else {}
     criterion = cache(lambda scored, stage, late: build_criterion(recipe, scored, layout, stage, late))
-    return Parts(model, criterion, loader, val_loaders, late, forward_kwargs, in_eval_mode)
+    return Parts(model, criterion, loader, val_loaders, late, forward_kwargs, in_eval_mode, start)
 
 
-def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> nn.Module:
-    """The recipe's model, with its starting weights where it names some. Several K: a head for each."""
+def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> tuple[nn.Module, str]:
+    """The recipe's model, with its starting weights where it names some, and what these did not bring (or "").
+
+    Several K: a head for each.
+    """
     family = family_of(recipe.model)
     overrides = {} if family in WITHOUT_KEYPOINTS else {"num_keypoints": num_keypoints}
     model = with_options(models.build, recipe.model_options, recipe.model, field="model_options", **overrides)
-    if recipe.weights:
-        from posekit.models.checkpoints import read, size, start_from
+    if not recipe.weights:
+        return model, ""
+    from posekit.models.checkpoints import start_from
 
-        path, poet = weights_file(recipe.weights, recipe.model), family == "poet"
-        theirs = size(read(path)).get("num_keypoints") if poet else None  # other models take what fits
-        if theirs not in (None, num_keypoints):
-            raise ValueError(
-                f"weights of the recipe, {recipe.weights}, find {theirs} keypoints and the data have {num_keypoints}: "
-                "a POET starts from one of the same keypoints, from a DETR or from a ResNet-50; or leave weights out"
-            )
-        start_from(model, path)
-    return model
+    fresh = start_from(model, weights_file(recipe.weights, recipe.model))
+    count, some = len(model.state_dict()), ", ".join(fresh[:3]) + ", ..." * (len(fresh) > 3)
+    missing = f"{recipe.weights} lacks {len(fresh)} of {count} weights of the model, which start at random ({some})"
+    return model, missing if fresh else ""
 
 
 def distilled(recipe: Recipe, model: nn.Module) -> bool:

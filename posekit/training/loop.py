@@ -7,6 +7,7 @@ the data and all augmentation depend only on (seed, epoch, index), and `resume.c
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
@@ -19,6 +20,7 @@ from torch import nn
 from posekit import runs
 from posekit.data import notes
 from posekit.files import read_json, relative, save_tensors, write_json
+from posekit.layouts import to_record
 from posekit.protocols import Criterion
 from posekit.provenance import seed_everything
 from posekit.training import checkpoint, interruption, processes, recipe_fields, schedules
@@ -280,7 +282,10 @@ class Loop:
         metrics = runs.read_log(self.run.path("log.csv"))[-1]  # None where there is nobody to find
         validated = self.validated or self.validate()
         if self.fabric.is_global_zero:
-            note = {"model": self.recipe.model, "keypoints": str(self.plain.num_keypoints)}
+            keypoints = self.plain.num_keypoints
+            note = {"model": self.recipe.model, "keypoints": str(keypoints)}
+            if isinstance(keypoints, int) and keypoints:
+                note["layout"] = json.dumps(to_record(self.data.train.dataset.layout))
             save_tensors(self.run.path(WEIGHTS), self.best_weights.state_dict(), note)
             for index, (name, rows) in enumerate(validated.rows.items()):
                 write_json(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
-from posekit import models, runs
+from posekit import layouts, models, runs
 from posekit.download import fetch
 from posekit.files import relative, resolve
 from posekit.models import published
@@ -30,7 +31,8 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
 
     weights: None = random; otherwise as `weights_file` takes them. `overrides` go to the model's builder. Weights
     without a `run.json` beside them are taken for published ones, as those of `published_run` are: see
-    `InputSpec.pixel_centre`.
+    `InputSpec.pixel_centre`. The number of keypoints is that of the weights where their file notes it, and `layout` of
+    the model then says what they are.
 
     Raises:
         ValueError: an unknown name, or weights of another model (the sentence says what differs).
@@ -49,8 +51,13 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
         run = runs.load_run(record)
         recipe, theirs = from_record({"model": name} | run["parameters"], relative(record)), "published" in run
         overrides = plain_options(recipe.model_options) | overrides
+    noted = note_of(path)
+    if keypoints := keypoints_of(path):
+        overrides = {"num_keypoints": keypoints} | overrides
     model = models.build(name, **overrides)
     load_weights(model, path)
+    if "layout" in noted:
+        model.layout = layouts.from_record(json.loads(noted["layout"]))
     if theirs and name.startswith(PIXEL_INDEX):
         model.input = replace(model.input, pixel_centre=0.0, udp=not name.startswith(WITHOUT_UDP))
     if recipe and recipe.size and model.input.fit == "letterbox":  # it sees images as it was trained to
@@ -105,9 +112,14 @@ def trained_model(recipe: Recipe, run: str | Path, data: PoseDataset, dataset: s
 
 def keypoints_of(run: str | Path) -> int | None:
     """How many keypoints the weights of a run find, as training noted it in their file; None if it did not."""
+    noted = note_of(weights_file(run)).get("keypoints", "")
+    return int(noted) if noted.isdecimal() else None
+
+
+def note_of(path: Path) -> dict[str, str]:
+    """What training has written into a file of weights: model, keypoints, layout; of others' files nothing."""
     from safetensors import SafetensorError, safe_open
 
-    with suppress(OSError, SafetensorError), safe_open(weights_file(run), "pt") as file:
-        noted = (file.metadata() or {}).get("keypoints", "")
-        return int(noted) if noted.isdecimal() else None
-    return None
+    with suppress(OSError, SafetensorError), safe_open(path, "pt") as file:
+        return file.metadata() or {}
+    return {}
