@@ -14,10 +14,11 @@ from pathlib import Path
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from posebook.verdicts import NOT_RUN as NOT_RUN
 from posebook.verdicts import verdict
 from posekit.files import resolve, write_bytes
 
-NOT_PRINTED, NOT_RUN = "–", "not run"
+NOT_PRINTED = "–"
 BASELINE, OTHER_BUDGET = "compared with", "other budget"
 PAPER, OURS = "paper: ", "ours: "
 MADE = ("data set", "scaled down", "seeds", "command")

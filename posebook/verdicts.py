@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
 
+from posekit.files import resolve
+
 NO_VERDICT, WITHIN, TOO_LITTLE = "–", "within the spread", "too little to say"
+AGREES, DISAGREES, NOT_RUN = "agrees", "disagrees", "not run"
 ONE_SEED = "One seed: numbers, no verdict."
 FLAT, FEWEST_RUNS = 0.05, 3  # what ten people may add to their own time; runs per number of people
 
@@ -48,8 +52,31 @@ def verdict(ours: Sequence[float], baseline: Sequence[float], claimed: float = n
     side = "below" if difference < 0 else "above"
     word = NO_VERDICT if seeds < 2 else f"{side} on every seed" if apart else WITHIN
     decided = seeds >= 2 and apart and not np.isnan(claimed)
-    claim = TOO_LITTLE if not decided else "agrees" if np.sign(claimed) == np.sign(difference) else "disagrees"
+    claim = TOO_LITTLE if not decided else AGREES if np.sign(claimed) == np.sign(difference) else DISAGREES
     return Verdict(difference, word, claim, seeds)
+
+
+def judged(claim: str, holds: bool | None, measured: str, why: str = "") -> dict[str, str]:
+    """A row of a table of claims; `claim`: of data/paper/claims.csv. holds: None where the runs are too few to say.
+    why: what may explain a disagreement; it is printed only there.
+
+    Raises KeyError: a claim that is not in the file.
+    """
+    word = TOO_LITTLE if holds is None else AGREES if holds else DISAGREES
+    why = why if holds is False else ""
+    return {"claim": claim, "the paper says": statements()[claim], "here": word, "measured": measured, "why not": why}
+
+
+def not_run(claim: str, what: str) -> dict[str, str]:
+    """A row of a claim that nothing was run for."""
+    return judged(claim, None, what) | {"here": NOT_RUN}
+
+
+@cache
+def statements() -> dict[str, str]:
+    """The papers' sentences that a run can test, by the name of the claim."""
+    table = pd.read_csv(resolve("data/paper/claims.csv"))
+    return dict(zip(table.claim, table.statement, strict=True))
 
 
 def slope(line: pd.Series) -> str:

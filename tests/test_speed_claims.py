@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from posebook.benchmarks import claims, timing
-from posebook.verdicts import TOO_LITTLE, slope
+from posebook.verdicts import AGREES, DISAGREES, NOT_RUN, TOO_LITTLE, slope
 
 
 def line(a, b, spread=0.0, runs=5):
@@ -29,19 +29,16 @@ def lines_of(**known):
 
 def test_sentences_of_poet_are_judged_by_the_numbers():
     known = {"poet_r50": (700, 0), "openpose_coco": (5600, 0), "simple_baseline_r50": (0, 170)}
-    table = claims.poet_claims(*lines_of(**known)).set_index("the paper says").here
-    assert table["POET's speed does not depend on the number of people"] == "true"
-    assert table["a similar trend for AE with HRNet"] == "not run"
-    assert table["POET is slightly faster than OpenPose"] == "false"
-    assert table["POET is faster than all previous methods"] == "false"
+    table = claims.poet_claims(*lines_of(**known)).set_index("claim").here
+    assert table["poet-speed-flat"] == AGREES and table["crops-proportional"] == AGREES
+    assert table["ae-hrnet-rises"] == NOT_RUN and table["top-down-proportional"] == NOT_RUN
+    assert table["poet-slightly-faster"] == table["poet-fastest"] == DISAGREES
     text = claims.poet_claims(*lines_of(**known)).to_string()
     assert "8.0 times as long, the slowest of all" in text and "263 GMAC" in text and "faster with 1 people" in text
     slow = known | {"openpose_coco": (950, 0), "poet_r50": (700, 10), "simple_baseline_r50": (3000, 170)}
-    table = claims.poet_claims(*lines_of(**slow)).set_index("the paper says").here
-    assert table["POET's speed does not depend on the number of people"] == "false"
-    assert table["POET is slightly faster than OpenPose"] == "true"
-    assert table["POET is faster than all previous methods"] == "true"
-    assert table["it is proportional to them (SimpleBaseline-R50, boxes given)"] == "false"
+    table = claims.poet_claims(*lines_of(**slow)).set_index("claim").here
+    assert table["poet-speed-flat"] == table["crops-proportional"] == DISAGREES
+    assert table["poet-slightly-faster"] == table["poet-fastest"] == AGREES
 
 
 def test_sentences_of_rtmo_are_judged_by_the_numbers():
@@ -49,10 +46,11 @@ def test_sentences_of_rtmo_are_judged_by_the_numbers():
     known = {"rtmo_s_eager": (200, 0.1), "rtmpose_s_eager": (20, 45), "yolox_pose_s_eager": (230, 0)}
     lines, rows = lines_of(**known)
     twice = pd.concat([timing.from_medians(rows)] * 2)  # of single runs no crossing has an interval
-    meet = claims.crossings(twice, [("rtmo_s_eager", "rtmpose_s_eager"), ("rtmo_m_eager", "x")])
+    meet = claims.crossings(twice, claims.pairs("eager"))
     assert meet.people.tolist() == pytest.approx([4.0], abs=0.1)
-    table = claims.rtmo_claims(lines, rows, meet, published, "rtmo_s", "eager")
-    here = table.set_index("the paper says").here
-    assert (here.drop("by TensorRT in FP16 RTMO is faster from two people on") == "true").all()
+    here = claims.rtmo_claims(lines, rows, meet, published, "rtmo_s", "eager").set_index("claim").here
+    known = ["rtmpose-rises", "rtmo-marginal", "rtmo-meets-s", "rtmo-faster-s", "rtmo-light"]
+    assert (here[known] == AGREES).all() and (here.drop(known) == NOT_RUN).all()
     alone = claims.rtmo_claims(*lines_of(rtmo_s_eager=(200, 4)), meet[:0], published, "rtmo_s", "eager")
-    assert alone.here.tolist() == ["not run", "false", "not run", "not run"]
+    here = alone.set_index("claim").here
+    assert here["rtmo-marginal"] == DISAGREES and (here.drop("rtmo-marginal") == NOT_RUN).all()

@@ -1,4 +1,4 @@
-"""The papers' sentences on speed, each judged by what was measured here: true, false with the reason, or undecided.
+"""The papers' sentences on speed, each judged by what was measured here.
 
 Milliseconds of another machine decide nothing; shapes of lines, orders and ratios can. `lines`, `raw` and `rows` are
 those of `timing`; a method is called as there.
@@ -22,23 +22,12 @@ from posebook.benchmarks.poet_speed import (
 from posebook.benchmarks.sizes import PUBLISHED
 from posebook.figures.rtmo import BACKENDS, split
 from posebook.figures.style import label
-from posebook.tables import NOT_RUN
-from posebook.verdicts import TOO_LITTLE, slope
+from posebook.verdicts import TOO_LITTLE, judged, not_run, slope
 
 SLIGHTLY = 1.5  # times as fast: more is more than slightly
 PROPORTIONAL = 0.1  # of the time at ten people may remain without people
 AROUND_FOUR = (3.0, 5.0)
 CLEARLY = 1.05  # times as fast: less is no difference
-
-
-def judged(sentence: str, holds: bool | None, measured: str, why: str = "") -> dict[str, str]:
-    """A row of a table of claims; `holds`: None where the runs are too few to say. `why`: printed where it is false."""
-    word = TOO_LITTLE if holds is None else "true" if holds else "false"
-    return {"the paper says": sentence, "here": word, "measured": measured, "why not": why if holds is False else ""}
-
-
-def not_run(sentence: str, what: str) -> dict[str, str]:
-    return {"the paper says": sentence, "here": NOT_RUN, "measured": what, "why not": ""}
 
 
 def is_shape(line: pd.Series, wanted: str) -> bool | None:
@@ -59,48 +48,53 @@ def totals(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def poet_claims(lines: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """POET's Figure 1, its caption and the section on speed: columns the paper says, here, measured, why not."""
-    line, ms = lines.set_index("method"), totals(rows)
-    table = []
-
-    def shape(sentence: str, method: str, wanted: str, why: str) -> None:
-        if method in line.index:
-            table.append(judged(sentence, is_shape(line.loc[method], wanted), timing.formula(line.loc[method]), why))
-        else:
-            table.append(not_run(sentence, label(method)))
-
+    """POET's Figure 1, its caption and the section on speed: rows of `verdicts.judged`."""
+    line, ms, table = lines.set_index("method"), totals(rows), []
     grows = "what ten people add is not outside of 5 % of its time"
     stays = "ten people add more than 5 % of its time, or take it away"
-    shape("POET's speed does not depend on the number of people", POET, "flat", stays)
-    shape("OpenPose's does not either", OPENPOSE, "flat", stays)
-    shape("the time of Mask R-CNN with SimpleBaseline grows with the boxes found", TOP_DOWN_DETECTOR, "rises", grows)
-    for method in (TOP_DOWN_DETECTOR, TOP_DOWN_GT_BOXES):
+    for claim, method, wanted, why in (
+        ("poet-speed-flat", POET, "flat", stays),
+        ("openpose-speed-flat", OPENPOSE, "flat", stays),
+        ("top-down-rises", TOP_DOWN_DETECTOR, "rises", grows),
+        ("ae-r50-rises", AE_R50, "rises", grows),
+        ("ae-hrnet-rises", AE_HRNET, "rises", grows),
+    ):
+        if method in line.index:
+            holds = is_shape(line.loc[method], wanted)
+            table.append(judged(claim, holds, timing.formula(line.loc[method]), why))
+        else:
+            table.append(not_run(claim, label(method)))
+    for claim, method in (("top-down-proportional", TOP_DOWN_DETECTOR), ("crops-proportional", TOP_DOWN_GT_BOXES)):
         if method in line.index:
             one = line.loc[method]
             share = one.a_ms / (one.a_ms + 10 * one.b_ms)
             rises, fixed = is_shape(one, "rises"), f"{one.a_ms:.0f} ms are spent whoever is in the image"
             holds = rises and bool(abs(share) < PROPORTIONAL)
-            said = f"it is proportional to them ({label(method)})"
-            table.append(judged(said, holds, f"{share:.0%} of the time at ten people is there without people", fixed))
-    shape("a similar trend for AE with ResNet-50", AE_R50, "rises", grows)
-    shape("a similar trend for AE with HRNet", AE_HRNET, "rises", grows)
-    said = "POET is slightly faster than OpenPose"
+            table.append(judged(claim, holds, f"{share:.0%} of the time at ten people is there without people", fixed))
+        else:
+            table.append(not_run(claim, label(method)))
     if OPENPOSE in ms:
         ratio = float((ms[OPENPOSE] / ms[POET]).median())
         slowest = ", the slowest of all" if (ms[OPENPOSE] >= ms.max(axis=1)).all() else ""
         work, other = PUBLISHED[OPENPOSE][1], PUBLISHED[AE_R50][1]
         why = f"OpenPose computes {work:.0f} GMAC an image and AE+R50 {other:.0f}, which a GPU hides and a CPU does not"
-        table.append(judged(said, 1 < ratio < SLIGHTLY, f"OpenPose takes {ratio:.1f} times as long{slowest}", why))
+        measured = f"OpenPose takes {ratio:.1f} times as long{slowest}"
+        table.append(judged("poet-slightly-faster", 1 < ratio < SLIGHTLY, measured, why))
     else:
-        table.append(not_run(said, label(OPENPOSE)))
+        table.append(not_run("poet-slightly-faster", label(OPENPOSE)))
     others = [method for method in FIGURE_1 if method in ms and method != POET]
     ahead = {method: ms.index[ms[method] < ms[POET]].tolist() for method in others}
     ahead = {method: people for method, people in ahead.items() if people}
     told = [f"{label(method)} is faster with {', '.join(map(str, people))} people" for method, people in ahead.items()]
     why = "who is given boxes pays for crops alone" if set(ahead) == {TOP_DOWN_GT_BOXES} else "see the table of ratios"
     measured = "; ".join(told) or f"faster than {len(others)} methods at every number of people"
-    table.append(judged("POET is faster than all previous methods", not ahead, measured, why))
+    table.append(judged("poet-fastest", not ahead, measured, why))
     return pd.DataFrame(table)
+
+
+def pairs(backend: str) -> list[tuple[str, str]]:
+    """RTMO and RTMPose of the same size by one backend."""
+    return [(f"rtmo_{size}_{backend}", f"rtmpose_{size}_{backend}") for size in "sm"]
 
 
 def crossings(raw: pd.DataFrame, pairs, clock: str = "wall") -> pd.DataFrame:
@@ -119,46 +113,50 @@ def rtmo_claims(
     """
     line, ms, table = lines.set_index("method"), totals(rows), []
     two_stage = [name for name in line.index if name.startswith("rtmpose") and name.endswith(f"_{backend}")]
-    said = "top-down models slow down as more people appear"
     if two_stage:
         shapes = [is_shape(line.loc[name], "rises") for name in two_stage]
         holds = None if None in shapes else all(shapes)
         measured = "; ".join(
             f"{label(name.removesuffix(f'_{backend}'))} {timing.formula(line.loc[name])}" for name in two_stage
         )
-        table.append(judged(said, holds, measured, "the interval of a slope does not exclude 0"))
+        table.append(judged("rtmpose-rises", holds, measured, "the interval of a slope does not exclude 0"))
     else:
-        table.append(not_run(said, "RTMPose behind RTMDet-nano"))
+        table.append(not_run("rtmpose-rises", "RTMPose behind RTMDet-nano"))
     own = [name for name in line.index if name.startswith(f"{model}_")]
     shapes = [is_shape(line.loc[name], "flat") for name in own]
     shares = [f"{BACKENDS[split(name)[1]][0]} {13 * line.b_ms[name] / line.a_ms[name]:+.1%}" for name in own]
     holds = False if False in shapes else None if None in shapes else True
     why = "ten people add more than 5 % in one of the backends"
-    table.append(judged("what people add to RTMO is marginal", holds, "13 people add: " + ", ".join(shares), why))
-    said = "by ONNX Runtime RTMO is as fast as RTMPose at around four people"
-    named = f" (here: {BACKENDS[backend][0]})" if backend != "onnxruntime" else ""
-    for row in meet.itertuples():
-        low, high = AROUND_FOUR
-        one, other = (label(name.removesuffix(f"_{backend}")) for name in (row.one, row.other))
-        measured = f"{one} and {other} at {row.people:.1f} people{timing.between(row.low, row.high, '.1f')}"
+    table.append(judged("rtmo-marginal", holds, "13 people add: " + ", ".join(shares), why))
+    named = f" ({BACKENDS[backend][0]})" if backend != "onnxruntime" else ""
+    found = {row.one: row for row in meet.itertuples()}
+    for one, other in pairs(backend):
+        claim = f"rtmo-meets-{one.split('_')[1]}"
+        if one not in found:
+            table.append(not_run(claim, "RTMPose behind RTMDet-nano"))
+            continue
+        row, (low, high) = found[one], AROUND_FOUR
+        names = " and ".join(label(name.removesuffix(f"_{backend}")) for name in (one, other))
+        measured = f"{names} at {row.people:.1f} people{timing.between(row.low, row.high, '.1f')}{named}"
         holds = low <= row.people <= high if np.isfinite(row.low) else None
         why = f"beside RTMO, detector and crops cost {'less' if row.people > high else 'more'} here than there"
-        table.append(judged(said + named, holds, measured, why))
-    if not len(meet):
-        table.append(not_run(said, "RTMPose behind RTMDet-nano"))
-    table.append(not_run("by TensorRT in FP16 RTMO is faster from two people on", "no GPU"))
+        table.append(judged(claim, holds, measured, why))
+    table.append(not_run("rtmo-tensorrt", "no GPU"))
     for size in "sml":
-        one, other = f"rtmo_{size}_{backend}", f"rtmpose_{size}_{backend}"
+        one, other, claim = f"rtmo_{size}_{backend}", f"rtmpose_{size}_{backend}", f"rtmo-faster-{size}"
         if one in ms and other in ms:
             most = ms.index.max()
             ratio = ms[other][most] / ms[one][most]
-            said = f"RTMO-{size} is faster than RTMPose-{size} with more people"
-            table.append(judged(said, faster(ratio), f"{most} people: {ratio:.2f} times as fast", "see the crossing"))
+            measured = f"{most} people: {ratio:.2f} times as fast"
+            table.append(judged(claim, faster(ratio), measured, "see where they meet"))
+        else:
+            table.append(not_run(claim, f"RTMO-{size} and RTMPose-{size} with as many people"))
     one, other = f"rtmo_s_{backend}", f"yolox_pose_s_{backend}"
     if one in ms and other in ms:
         ratio, gain = float((ms[other] / ms[one]).median()), published["rtmo_s"] - published["yolox_pose_s"]
         measured = f"{gain:+.1f} AP as published; YOLOX-Pose-s takes {ratio:.2f} times as long"
-        said = "RTMO is more accurate and faster than other light one-stage models (YOLOX-Pose)"
         why = "RTMO's neck and classifier cost more here than YOLOX-Pose's"
-        table.append(judged(said, faster(ratio) and gain > 0, measured, why))
+        table.append(judged("rtmo-light", faster(ratio) and gain > 0, measured, why))
+    else:
+        table.append(not_run("rtmo-light", "RTMO-s and YOLOX-Pose-s"))
     return pd.DataFrame(table)
