@@ -44,6 +44,7 @@ def predict(
     video: Annotated[Path | None, Option(help="video of the images with their skeletons")] = None,
     coco: Annotated[Path | None, Option("--json", help="file in COCO's format: images and people")] = None,
     csv: Annotated[Path | None, Option(help="table with a row per joint")] = None,
+    results: Annotated[Path | None, Option(help="COCO results; files are called by their image ids")] = None,
     threshold: Annotated[float, Option(help="least score of a person")] = 0.3,
     batch: Annotated[int, Option(help="images at once", min=1)] = 8,
     device: Device = "cpu",
@@ -59,36 +60,42 @@ def predict(
     posekit predict "photos/*.jpg" --model rtmo_s --weights published --json poses.json
 
     posekit predict film.mp4 -m vitpose_b -w published --detector rtmdet_nano --video out.mp4
+
+    posekit predict data/coco/test2017 -m rtmo_l -w published --results person_keypoints_test-dev2017_rtmo_results.json
     """
     from tqdm import tqdm
 
     from posekit.data.video import FPS, Video, is_video, paths_of
     from posekit.inference import Predictor
     from posekit.runners import load
-    from posekit.saving import Saver
+    from posekit.saving import Saver, image_id_of
 
     if device == "auto":
         import torch
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
     options = {"backend": backend, "precision": precision, "threads": threads}
-    finder = None
+    finder, least = None, 0.0 if results else threshold  # a scorer wants everybody
     if detector:
         name, _, theirs = detector.partition("=")
-        finder = Predictor(load(name, theirs or weights, **options), threshold=threshold, device=device)
+        finder = Predictor(load(name, theirs or weights, **options), threshold=least, device=device)
     network = load(model, weights, **options)
-    predictor = Predictor(network, threshold=threshold, device=device, detector=finder, flip_test=flip_test)
+    predictor = Predictor(network, threshold=least, device=device, detector=finder, flip_test=flip_test)
     given = int(source) if source.isdecimal() else source
     frames = Video(given) if is_video(given) else None
     images = frames or paths_of(given) or [given]
-    saver = Saver(save, video, coco, csv, frames.fps if frames else FPS, threshold)
+    if results and not frames:
+        for image in images:
+            image_id_of(image)  # before the work
+    saver = Saver(save, video, coco, csv, results, frames.fps if frames else FPS, threshold)
     people, total = 0, (frames.frames or None) if frames else len(images)
     try:
-        for poses in tqdm(predictor.stream(images, batch), total=total, unit=" images", disable=None):
-            people += len(poses)
+        for poses in tqdm(predictor.stream(images, batch, pixels=True), total=total, unit=" images", disable=None):
             saver.add(poses)
+            shown = poses.select(poses.scores >= threshold)
+            people += len(shown)
             if total == 1:
-                print(poses)
+                print(shown)
     finally:
         written = saver.close()
         print(f"{people} people in {len(saver.images)} image{'' if len(saver.images) == 1 else 's'}")

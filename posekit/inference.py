@@ -70,18 +70,23 @@ class Predictor:
             return list(self.stream(images if isinstance(images, list | tuple) else paths, batch_size))
         return next(self.stream([images], 1))
 
-    def stream(self, images, batch_size: int = 8) -> Iterator[Poses]:
+    def stream(self, images, batch_size: int = 8, pixels: bool = False) -> Iterator[Poses]:
         """The poses one by one, in order, a batch at a time: of a video's path, a camera's number, a folder, a pattern,
-        or any iterable of what a call takes. What was read is dropped as soon as its poses are."""
+        or any iterable of what a call takes.
+
+        pixels: poses of a file hold its pixels and are drawn without reading it again; otherwise its path alone. What
+        was read is dropped as soon as its poses are.
+        """
         images = frames_of(images)
         while given := list(islice(images, batch_size)):
             group = [as_array(image) for image in given]
             found = self.whole_images(group) if self.detector is None else self.crops(group, self.detector(group))
-            for image, pixels, poses in zip(given, group, found, strict=True):
+            for image, array, poses in zip(given, group, found, strict=True):
                 poses = poses.select(poses.scores >= self.threshold)
                 poses.layout = self.layout
                 path = os.fspath(image) if isinstance(image, str | os.PathLike) else ""
-                poses.source = Source(path, partial(as_array, path) if path else partial(np.asarray, pixels))
+                read = partial(np.asarray, array) if pixels or not path else partial(as_array, path)
+                poses.source = Source(path, read)
                 yield poses
 
     @torch.inference_mode()

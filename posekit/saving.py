@@ -19,22 +19,38 @@ class Saver:
     Args:
         images: folder of the images with skeletons; video: path of a video of them, with `fps` frames per second.
         coco: path of a file in COCO's format: the images, and a person per annotation, with its score. csv: path of a
-            table with a row per joint. Both are written by `close`, also of a run that was interrupted.
-        threshold: people with a lower score are not drawn.
+            table with a row per joint. results: path of COCO result rows, as scorers and COCO's server take them;
+            images are numbered by the numbers that their files are called. These three are written by `close`, also of
+            a run that was interrupted.
+        threshold: people with a lower score are in the results alone.
     """
 
-    def __init__(self, images=None, video=None, coco=None, csv=None, fps: float = FPS, threshold: float = 0.3) -> None:
-        self.folder, self.coco, self.csv = images and Path(images), coco and Path(coco), csv and Path(csv)
+    def __init__(
+        self,
+        images: str | Path | None = None,
+        video: str | Path | None = None,
+        coco: str | Path | None = None,
+        csv: str | Path | None = None,
+        results: str | Path | None = None,
+        fps: float = FPS,
+        threshold: float = 0.3,
+    ) -> None:
+        paths = (path and Path(path) for path in (images, coco, csv, results))
+        self.folder, self.coco, self.csv, self.results = paths
         self.video, self.threshold = VideoWriter(video, fps) if video else None, threshold
         self.images: list[dict] = []
         self.people: list[dict] = []
         self.tables: list = []
+        self.rows: list[dict] = []
         self.layout = layout_of(0)
 
     def add(self, poses: Poses) -> None:
         """The poses of the next image, which they must know (`Poses.source`)."""
         number = len(self.images)
         name = Path(poses.source.name).name or f"{number:06d}.jpg"
+        if self.results:
+            self.rows += poses.to_coco(image_id_of(name))
+        poses = poses.select(poses.scores >= self.threshold)
         pixels = poses.source.read() if self.folder or self.video or self.coco else None
         if self.folder or self.video:
             shown = draw(pixels, poses, threshold=self.threshold)
@@ -66,7 +82,25 @@ class Saver:
 
             text = pd.concat(self.tables).to_csv(index=False, lineterminator="\n")
             write_bytes(self.csv, text.encode())
-        return [path for path in (self.folder, self.video and self.video.path, self.coco, self.csv) if path]
+        if self.results:
+            write_json(self.results, self.rows, indent=None)
+        video = self.video and self.video.path
+        return [path for path in (self.folder, video, self.coco, self.csv, self.results) if path]
+
+
+def image_id_of(name: str) -> int:
+    """The number that an image's file is called, as COCO's are: 000000000139.jpg -> 139.
+
+    Raises:
+        ValueError: another name.
+    """
+    stem = Path(name).stem
+    if not (stem.isascii() and stem.isdecimal()):
+        raise ValueError(
+            f"COCO results name images by their numbers, and {name} is called by none (as 000000000139.jpg is): "
+            "rename it, or write a file in COCO's format with --json"
+        )
+    return int(stem)
 
 
 def annotations_of(poses: Poses, image_id: int) -> list[dict]:

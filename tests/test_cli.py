@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from posekit import inference
 from posekit.cli import main
 from posekit.data import open_dataset
+from posekit.evaluation import evaluate
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,6 +47,24 @@ def test_predict_writes_images_rows_and_a_table(photographs, tmp_path, capsys):
     assert [one["file_name"] for one in content["images"]] == ["0.jpg", "1.jpg", "2.jpg"]
     assert content["annotations"] and {one["image_id"] for one in content["annotations"]} <= {0, 1, 2}
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_predict_writes_results_as_a_scorer_wants_them(photographs, tmp_path, capsys, monkeypatch):
+    """Everybody, whatever the score, under the ids that the files are called by; each file is read once."""
+    path, tried = tmp_path / "results.json", []
+    real = inference.as_array
+    monkeypatch.setattr(inference, "as_array", lambda image: tried.append(image) or real(image))
+    out = ["--results", str(path), "--json", str(tmp_path / "a.json"), "--save", str(tmp_path / "out")]
+    assert main(["predict", str(photographs), *out, "--threshold", "0.5"]) == 0 and len(tried) == 3
+    rows, shown = json.loads(path.read_text()), json.loads((tmp_path / "a.json").read_text())["annotations"]
+    assert min(row["score"] for row in rows) < 0.5 <= min(row["score"] for row in shown)
+    truth = open_dataset("people", "val", count=3).ground_truth
+    assert evaluate(truth, rows, area_scale=(128 / 512) ** 2).stats["AP"] > 0.2
+    (photographs / "1.jpg").rename(tmp_path / "one.jpg")
+    capsys.readouterr()
+    assert main(["predict", str(tmp_path / "one.jpg"), "--results", str(path)]) == 1
+    assert "one.jpg is called by none" in capsys.readouterr().err
+    (tmp_path / "one.jpg").rename(photographs / "1.jpg")
 
 
 def test_predict_top_down_and_by_a_pattern(photographs, capsys):
