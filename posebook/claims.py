@@ -8,12 +8,13 @@ that there is hardly one, if ours is about as small.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from posebook.reports import FIGURES
-from posebook.tables import NOT_RUN, OURS, read_paper
+from posebook.tables import NOT_RUN, OURS, markdown, read_paper
 from posebook.verdicts import TOO_LITTLE, judged, not_run, verdict
 from posekit.files import resolve
 
@@ -23,17 +24,20 @@ SHORT = "our runs are short, from random weights, on drawn people"
 
 
 class Judge:
-    """Judges claims by the tables and figures in a folder; `rows` in the order of the calls."""
+    """Judges claims by the tables and figures in a folder; `rows` in the order of the calls.
 
-    def __init__(self, folder: str = FIGURES) -> None:
-        self.folder, self.rows = resolve(folder), []
+    committed: what is not in the folder is taken from what comes with the book.
+    """
+
+    def __init__(self, folder: str | Path = FIGURES, committed: bool = False) -> None:
+        self.folders, self.rows = [resolve(folder), *([resolve(FIGURES)] if committed else [])], []
 
     def table(self, stem: str, as_text: bool = True) -> pd.DataFrame | None:
         """STEM.csv, or None."""
-        path = self.folder / f"{stem}.csv"
-        return (
-            pd.read_csv(path, dtype=str if as_text else None, keep_default_na=not as_text) if path.is_file() else None
-        )
+        paths = [path for path in (folder / f"{stem}.csv" for folder in self.folders) if path.is_file()]
+        if not paths:
+            return None
+        return pd.read_csv(paths[0], dtype=str if as_text else None, keep_default_na=not as_text)
 
     def say(self, claim: str, holds: bool | None, measured: str, why: str = "") -> None:
         self.rows.append(judged(claim, holds, measured, why))
@@ -73,6 +77,12 @@ def ap_of(table: pd.DataFrame | None, wanted: dict) -> np.ndarray | None:
     return np.array([numbers[0] - spread, numbers[0] + spread]) if len(numbers) > 1 else np.array(numbers)
 
 
+def first(cell: str | None) -> float:
+    """The number that a cell begins with; NaN of a dash, of "not run" and of nothing."""
+    number = re.match(r"[+-]?\d+\.?\d*", (cell or "").replace(",", ""))
+    return float(number[0]) if number else np.nan
+
+
 def parameters(model: str, part: str = "", trainable: bool = False) -> float:
     """Millions of parameters of a network, or of a part of it."""
     import torch
@@ -100,6 +110,15 @@ def all_claims(folder: str = FIGURES) -> pd.DataFrame:
     return known.merge(pd.DataFrame(found).drop(columns="the paper says"), on="claim")
 
 
+def of_page(page: str, folder: str | Path) -> str:
+    """The claims that a page tests, judged by what it has just written into `folder`, as a Markdown table."""
+    judge = Judge(folder, committed=True)
+    {"2": poet, "3": rtmo, "4": vitpose}[page[0]](judge)
+    listed = set(read_paper("claims").query("page == @page").claim)
+    rows = pd.DataFrame([row for row in judge.rows if row["claim"] in listed])
+    return markdown(rows.drop(columns="claim"))
+
+
 def speed_rows(judge: Judge) -> list[dict]:
     """The sentences on speed, as the two pages on it have judged them from single runs, which are not kept."""
     tables = filter(lambda table: table is not None, map(judge.table, SPEED))
@@ -112,10 +131,10 @@ def speed_rows(judge: Judge) -> list[dict]:
 def poet(judge: Judge) -> None:
     judge.close("poet-parameters", parameters("poet_r50", trainable=True), 41.3, SAME_SIZE * 41.3, "{:.1f} M")
     log = judge.table("poet_fig03_losses", as_text=False)
-    terms = [name for name in log if name.startswith("val_loss_") and not name[-1].isdigit()]
+    terms = [name for name in log if name.startswith("val_loss_") and not name[-1].isdigit() and log[name].count() > 1]
     fell = [name for name in terms if log[name].dropna().iloc[-1] < log[name].dropna().iloc[0]]
     measured = f"{len(fell)} of {len(terms)} fell in {log.step.iloc[-1]:,} steps"
-    judge.say("poet-losses-fall", len(fell) == len(terms), measured, "not all of them did")
+    judge.say("poet-losses-fall", len(fell) == len(terms) if terms else None, measured, "not all of them did")
     depth = judge.table("poet_fig08_decoder_depth", as_text=False)
     enough = int(depth.layer[depth.AP >= depth.AP.max() - 0.005].iloc[0])
     judge.say("poet-depth", enough < len(depth), f"layer {enough} of {len(depth)}", "the last layer is needed")
@@ -134,10 +153,11 @@ def poet(judge: Judge) -> None:
     measured = f"{ratio:.1f} times the spread of the same training with them"
     judge.say("poet-centres", None if np.isnan(ratio) else bool(ratio > 2), measured, "they stay where they were")
     shares = judge.table("poet_fig10_visibility", as_text=False).groupby("truth")[["joints", "correct"]].first()
-    hidden = shares.loc[[0, 1]]
+    shares = shares.reindex([0, 1, 2])
+    hidden = shares.loc[[0, 1]].dropna()
     why = "the paper's are mostly joints that nobody labelled; ours are occluded ones, which are trained as such"
     judge.close("poet-visible", 100 * shares.correct[2], 91.1, 10, "{:.1f} %")
-    below = 100 * np.average(hidden.correct, weights=hidden.joints)
+    below = 100 * np.average(hidden.correct, weights=hidden.joints) if len(hidden) else np.nan
     judge.close("poet-not-visible", below, 94.8, 10, "{:.1f} %", why)
     for claim, one, other in (
         ("poet-stride-32", "POET stride 32", "AE stride 32"),
@@ -152,7 +172,8 @@ def large(judge: Judge, claim: str, stem: str, model: str) -> None:
     table, names = judge.table(stem), ("APL", "APM")
     names = names if "APL" in table else ("AP, area L", "AP, area M")
     rows = table[(table["by"] == "ours") & table.method.str.startswith(model) & (table.AP != NOT_RUN)]
-    gaps = [float(row[names[0]].split()[0]) - float(row[names[1]].split()[0]) for _, row in rows.iterrows()]
+    gaps = [first(row[names[0]]) - first(row[names[1]]) for _, row in rows.iterrows()]
+    gaps = [gap for gap in gaps if not np.isnan(gap)]
     holds = None if len(gaps) < 2 or min(gaps) <= 0 < max(gaps) else min(gaps) > 0
     judge.say(claim, holds, ", ".join(f"{gap:+.1f}" for gap in gaps) + " points", "it is the other way round")
 
@@ -164,8 +185,10 @@ def rtmo(judge: Judge) -> None:
     large(judge, "rtmo-large", "rtmo_table1", "rtmo_tiny")
     crowds = judge.table("rtmo_table2")
     rows = crowds[(crowds["by"] == "ours") & (crowds.AP != NOT_RUN)]
-    bands = [[float(row[f"AP, crowd {name}"]) for name in ("easy", "medium", "hard")] for _, row in rows.iterrows()]
-    holds = None if len(bands) < 2 else all(one > two > three for one, two, three in bands)
+    bands = [[first(row[f"AP, crowd {name}"]) for name in ("easy", "medium", "hard")] for _, row in rows.iterrows()]
+    holds = (
+        all(one > two > three for one, two, three in bands) if len(bands) > 1 and not np.isnan(bands).any() else None
+    )
     judge.say("rtmo-crowds", holds, "; ".join(" / ".join(f"{x:.1f}" for x in one) for one in bands), "not in every run")
 
     def row(decoding: str, loss: str = "MLE") -> dict:
@@ -183,7 +206,7 @@ def rtmo(judge: Judge) -> None:
     times = judge.table("rtmo_table4")
     for size in "sm":
         rows = times[times.method == f"RTMO-{size}"].set_index(["by", "features"])["CPU, ms"]
-        paper, ours = (float(rows[by, "P3 P4 P5"]) / float(rows[by, "P4 P5"]) for by in ("paper", "ours"))
+        paper, ours = (first(rows.get((by, "P3 P4 P5"))) / first(rows.get((by, "P4 P5"))) for by in ("paper", "ours"))
         judge.close(f"rtmo-p3-time-{size}", ours, paper, SAME_RATIO * paper, "{:.2f} times")
     judge.compare("rtmo-p3-accuracy", "rtmo_table4", {"features": "P3 P4 P5"}, {"features": "P4 P5"}, -1)
 
@@ -215,13 +238,14 @@ def vitpose(judge: Judge) -> None:
         ("vitpose-window-operations", work, "window", "full", "GMAC"),
         ("vitpose-large-windows", kept, "shift+pool", "shift+pool 16x12", "MB"),
     ):
-        measured = f"{one} {values[one]:.1f}, {other} {values[other]:.1f} {unit} ({name})"
-        judge.say(claim, bool(values[one] < values[other]), measured, "it does not")
-    ratio = kept["shift+pool"] / kept["window"]
+        a, b = values.get(one, np.nan), values.get(other, np.nan)
+        measured = f"{one} {a:.1f}, {other} {b:.1f} {unit} ({name})"
+        judge.say(claim, None if np.isnan(a + b) else bool(a < b), measured, "it does not")
+    ratio = kept.get("shift+pool", np.nan) / kept.get("window", np.nan)
     judge.close("vitpose-exchange-memory", 100 * (ratio - 1), 100 * (22893 / 21161 - 1), 10, "{:+.0f} %")
     partial = judge.table("vitpose_partial", as_text=False).query("training == 'whole bodies' and share == 0.55")
     drop = (partial.AP - partial.AP_whole).groupby(partial.seed).max()
-    measured = f"at least {100 * -drop.max():.1f} points below the same people whole, seeds: {len(drop)}"
+    measured = f"{100 * -drop.max():.1f} points or more below the same people whole, seeds: {len(drop)}"
     judge.say("vitpose-partial", bool(drop.max() < 0) if len(drop) > 1 else None, measured, "not all of them are")
 
 
