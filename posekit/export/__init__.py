@@ -86,7 +86,8 @@ def graph(model: PoseModel, size: int | tuple[int, int] | None = None, **options
         made = traced(onnx, network, arguments, network.names, axes)
         precise = tuple(f"/model/{start.replace('.', '/')}" for start in PRECISE.get(name, ()))
     facts = {"model": name, "input": asdict(spec), "num_keypoints": model.num_keypoints}
-    facts["layout"] = to_record(model.layout) if getattr(model, "layout", None) else None
+    layout = getattr(model, "layout", None)  # of what was trained here
+    facts["layout"] = to_record(layout) if layout else None
     facts["seam"] = seam(made.graph, precise)
     onnx.helper.set_model_props(made, {FACTS: json.dumps(facts)})
     onnx.checker.check_model(made)
