@@ -1,5 +1,6 @@
 """Published weights as a run folder: scored by the same code, with the pixel convention that they learned."""
 
+import jobs
 import numpy as np
 import pytest
 import torch
@@ -56,3 +57,12 @@ def test_the_page_puts_both_numbers_side_by_side(small):
     rest = shown[1:]
     assert (rest["AP here"] == "not run").all() and rest.command.str.contains("-p published").all()
     assert len(shown) == sum(entry.ap is not None for entry in WEIGHTS.values())
+
+
+def test_the_profile_scores_every_entry_where_its_page_looks():
+    wanted = {job.name: job for job in jobs.read("published") if job.worker}
+    stated = {name for name, entry in WEIGHTS.items() if entry.ap is not None}
+    assert {job.parameters["published"] for job in wanted.values()} <= stated
+    for name, job in wanted.items():
+        weights = job.parameters["published"].replace(":", "_")
+        assert name == f"{weights}_scores" and job.parameters["out_dir"] == f"data/runs/published/{name}"
