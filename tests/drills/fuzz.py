@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import functools
 import linecache
+import multiprocessing
 import os
 import pickle
 import resource
@@ -23,7 +25,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,7 @@ import numpy as np
 import posekit
 
 SECONDS, BYTES = 20, 4 * 2**30  # that a file may take
+CORES = 2  # files at a time
 LONGEST = 1500  # characters of a sentence
 PACKAGE = str(Path(posekit.__file__).parent)
 COUNTS = {"annotations": 600, "results": 200, "boxes": 100, "images": 200, "weights": 70, "records": 30}
@@ -60,7 +63,9 @@ def main() -> int:
     print(f"{'kind':<12}{'files':>6}{'clean':>7}{'refused':>9}{'faults':>8}{'slowest':>9}")
     for kind in options.kind:
         numbers = range(max(1, round(options.share * COUNTS[kind]))) if options.only is None else [options.only]
-        outcomes = dict(outcomes_of(kind, options.seed, numbers, options.seconds, keep=options.only is not None))
+        trial = functools.partial(tried, kind, options.seed, options.seconds, options.only is not None)
+        with multiprocessing.get_context("fork").Pool(min(CORES, len(numbers))) as pool:
+            outcomes = dict(zip(numbers, pool.imap(trial, numbers), strict=True))
         words = [outcome.word for outcome in outcomes.values()]
         counts = [words.count(word) for word in ("clean", "refused", "fault")]
         slowest = max(outcome.seconds for outcome in outcomes.values())
@@ -72,19 +77,17 @@ def main() -> int:
     return int(faults > 0)
 
 
-def outcomes_of(kind: str, seed: int, numbers, limit: float, keep: bool = False) -> Iterator[tuple[int, Outcome]]:
-    """(number, outcome) of every file of a kind; `keep`: the files stay where the last line says."""
+def tried(kind: str, seed: int, limit: float, keep: bool, number: int) -> Outcome:
+    """What became of a file of a kind; `keep`: it stays where the last line of what was said says."""
     write, doors = fuzz_doors.KINDS[kind]
-    for number in numbers:
-        folder = Path(tempfile.mkdtemp(prefix="fuzz_"))
-        rng = np.random.default_rng((seed, list(COUNTS).index(kind), number))
-        given = write(rng, folder)
-        outcome = apart(lambda given=given: through(doors, given, whole=keep), limit)
-        yield number, outcome
-        if keep:
-            print(f"the file: {given}")
-        else:
-            shutil.rmtree(folder)
+    folder = Path(tempfile.mkdtemp(prefix="fuzz_"))
+    given = write(np.random.default_rng((seed, list(COUNTS).index(kind), number)), folder)
+    outcome = apart(lambda: through(doors, given, whole=keep), limit)
+    if keep:
+        outcome.said += f"\nthe file: {given}"
+    else:
+        shutil.rmtree(folder)
+    return outcome
 
 
 def through(doors: list[Callable], given, whole: bool) -> Outcome:
