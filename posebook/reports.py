@@ -25,7 +25,7 @@ from posekit.files import read_json, relative, resolve
 from posekit.poses import Poses, join
 from posekit.training import evaluate
 from posekit.training.build import evaluation_loader
-from posekit.training.datasets import DATA_PARAMETERS, open_data
+from posekit.training.found_boxes import scored_data
 from posekit.training.recipes import Recipe, from_record
 from posekit.training.summary import words_for
 from posekit.training.weights import trained_model
@@ -108,9 +108,7 @@ class RunFiles:
     @cached_property
     def data(self):
         """The images that were scored."""
-        given = self.record.get("evaluation", self.record)["parameters"]
-        options = {name: given[name] for name in DATA_PARAMETERS if name in given} if "evaluated" in given else {}
-        return open_data(self.recipe, **options)
+        return scored_data(self.folder)
 
     @cached_property
     def model(self):

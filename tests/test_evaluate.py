@@ -19,6 +19,7 @@ from posekit.files import relative, save_tensors, write_json
 from posekit.poses import Poses
 from posekit.provenance import provenance
 from posekit.training.evaluate import evaluate_run, forward, score
+from posekit.training.found_boxes import boxes_of
 from posekit.training.recipes import Recipe
 
 QUIET = {"report": lambda line: None, "device": "cpu"}
@@ -122,13 +123,31 @@ def test_a_top_down_model_sees_the_annotated_or_the_found_people(photos, tmp_pat
     assert len(rows) == labelled and metrics["unpaired"] == 0
     assert runs.load_run(tmp_path / "truth")["parameters"]["boxes"] == "truth"
     first = next(row for row in rows if row["image_id"] == data.ids[0])
-    write_json(tmp_path / "one" / "predictions.json", [first])
-    metrics = evaluate_run(folder, folder=tmp_path / "found", boxes=str(tmp_path / "one"), **QUIET)
+    write_json(tmp_path / "truth" / "predictions.json", [first])
+    metrics = evaluate_run(folder, folder=tmp_path / "found", boxes=str(tmp_path / "truth"), **QUIET)
     rows = json.loads((tmp_path / "found" / "predictions.json").read_text())
     assert [row["image_id"] for row in rows] == [data.ids[0]] and metrics["images"] == 6
     asked, again = runs.load_run(tmp_path / "found")["parameters"], RunFiles(str(tmp_path / "found")).data
-    assert asked["boxes"] == str(relative(tmp_path / "one")) or asked["boxes"] == str(tmp_path / "one")
+    assert asked["boxes"] == str(relative(tmp_path / "truth")) or asked["boxes"] == str(tmp_path / "truth")
     assert len(again) == 6
+
+
+def test_boxes_of_another_run_are_brought_to_the_size_of_these_images(tmp_path):
+    """Drawn people of 128 pixels, where rtmo_tiny finds them, are those of 256 pixels that vitpose_tiny sees."""
+    small = tmp_path / "rtmo"
+    evaluate_run("data/weights/rtmo_tiny", images=3, folder=small, **QUIET)
+    large = open_dataset("people", "val", count=3, size=256)
+    rows = json.loads((small / "predictions.json").read_text())
+    for image, poses in zip(large.ids, boxes_of(str(small), large), strict=True):
+        theirs = Poses.from_coco([row for row in rows if row["image_id"] == image])
+        np.testing.assert_allclose(poses.boxes, 2 * theirs.boxes, rtol=1e-5)
+        np.testing.assert_allclose(poses.scores, theirs.scores)
+    with pytest.raises(ValueError, match="has not looked at image 3 of drawn people"):
+        boxes_of(str(small), open_dataset("people", "val", count=4, size=256))
+    with pytest.raises(ValueError, match="image 0 shows other people than that of drawn people"):
+        boxes_of(str(small), open_dataset("people", "val", count=3, size=256, people=(4, 6)))
+    with pytest.raises(FileNotFoundError, match="or a run with predictions.json"):
+        boxes_of(str(tmp_path / "nowhere"), large)
 
 
 def perfect(data):

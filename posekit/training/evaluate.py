@@ -31,6 +31,7 @@ from posekit.protocols import PoseDataset
 from posekit.provenance import provenance
 from posekit.topdown import THRESHOLD, poses_of_boxes
 from posekit.training.datasets import DATA_PARAMETERS, open_data
+from posekit.training.found_boxes import boxes_of
 from posekit.training.loop import WEIGHTS
 from posekit.training.recipes import Recipe, from_record
 from posekit.training.validation import numbers_of, rows_of, scoring
@@ -136,23 +137,6 @@ def check_weights(run: Path, record: dict) -> None:
         f"there are no weights in {name}: its run is {record['status']}, not done; 10_train with the same parameters "
         f"and run_dir = {name} goes on with it"
     )
-
-
-def boxes_of(boxes: str, data: PoseDataset) -> str | list[Poses]:
-    """`boxes` of `evaluate_run` as `posekit.data.topdown.PersonCrops` takes them."""
-    if boxes == "truth" or resolve(boxes).is_file():
-        return boxes if boxes == "truth" else str(resolve(boxes))
-    predictions = resolve(boxes) / "predictions.json"
-    if not predictions.is_file():
-        raise FileNotFoundError(f"boxes is {boxes!r}: give 'truth', COCO detections, or a run with predictions.json")
-    rows = read_json(predictions)
-    if rows and "bbox" in rows[0]:  # a detector's
-        return str(predictions)
-    found: dict[int, list[dict]] = {image_id: [] for image_id in data.ids}
-    for row in rows:
-        if row["image_id"] in found:
-            found[row["image_id"]].append(row)
-    return [Poses.from_coco(rows, len(data.layout)) for rows in found.values()]
 
 
 def forward(
