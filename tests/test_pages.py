@@ -7,7 +7,7 @@ import torch
 
 from posebook import reports, widgets
 from posebook.checks import CheckError, check
-from posebook.reports import find_run, find_scores
+from posebook.reports import find_run, find_scores, shipped_rivals
 from posekit.files import resolve, write_bytes, write_json
 
 
@@ -141,3 +141,13 @@ def test_sliders_draw_when_they_are_moved_and_not_before():
     assert drawn == [] and (x.description, layer.description) == ("x", "which")
     x.value, layer.value = 0.25, 3
     assert drawn == [{"x": 0.25, "layer": 1}, {"x": 0.25, "layer": 3}]
+
+
+def test_rivals_are_the_shipped_weights_and_the_boxes_they_had(capsys):
+    titles = [files.title for files in shipped_rivals("rtmo_tiny nothing vitpose_tiny")]
+    assert titles == [
+        "rtmo_tiny, shipped weights",
+        "vitpose_tiny, shipped weights, annotated boxes",
+        "vitpose_tiny, shipped weights, boxes of rtmdet_tiny",
+    ]
+    assert capsys.readouterr().out == "data/weights/nothing: not shipped, left out below\n"
