@@ -175,7 +175,7 @@ class RunFiles:
 
 def find_run(folder: str, has: str = "run.json", made_by: str = "10_train", shipped: bool = True) -> str:
     """The folder that a page reads: `folder`, or, if that is data/runs/mine/NAME and not there, the newest finished run
-    called NAME of any profile (data/runs/*/NAME), then, with `shipped`, data/weights/NAME.
+    called NAME of any profile but smoke (data/runs/*/NAME), then, with `shipped`, data/weights/NAME.
 
     What is shown instead is printed. "" is returned for "", and where there is none, after a sentence that says how to
     make it.
@@ -194,7 +194,7 @@ def find_run(folder: str, has: str = "run.json", made_by: str = "10_train", ship
     way = f"notebooks/{made_by}.ipynb makes it with {into} = {folder}, or `make reproduce`, all of profile quick"
     if wanted.parent.as_posix() != MINE:
         raise FileNotFoundError(f"{folder} has no finished run with {has}: {way}")
-    same = (relative(path) for path in resolve(RUNS).glob(f"*/{wanted.name}"))
+    same = (relative(path) for path in resolve(RUNS).glob(f"*/{wanted.name}") if path.parent.name != "smoke")
     began, found = max(((_started(path, has), path) for path in same), default=("", ""))
     what = "the newest of that name"
     if not began:

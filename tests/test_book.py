@@ -266,10 +266,10 @@ def test_outputs_of_another_profile_and_failed_checks_are_named(page):
         assert ["an output holds a failed check" in fault for fault in faults_of(page)] == [True]
 
 
-def test_every_report_asks_for_runs_that_profile_quick_makes(monkeypatch):
+def test_every_report_asks_for_runs_that_profile_reference_makes(monkeypatch):
     """By default a report reads data/runs/mine/NAME, and `reports.find_run` goes by the name."""
     monkeypatch.chdir(ROOT)
-    asked = [job.parameters for job in jobs.read("quick") if job.worker]
+    asked = [job.parameters for job in jobs.read("reference")]
     made = {Path(one[key]).name for one in asked for key in ("run_dir", "out_dir") if key in one}
     for path in NOTEBOOKS:
         if not path.name.startswith("1"):

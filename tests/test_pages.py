@@ -82,12 +82,14 @@ def test_a_page_shows_the_newest_run_of_that_name(checkout, capsys):
     made("data/weights/tiny", steps=50000)
     assert find_run("data/runs/mine/tiny") == "data/weights/tiny"
     assert "what comes with the book, data/weights/tiny (50,000 steps)" in capsys.readouterr().out
-    made("data/runs/smoke/tiny", "2026-11-22T10:00:00+00:00")
+    made("data/runs/smoke/tiny", "2026-11-29T10:00:00+00:00")  # a few steps, which show nothing
+    assert find_run("data/runs/mine/tiny") == "data/weights/tiny" and "smoke" not in capsys.readouterr().out
+    made("data/runs/reference/tiny", "2026-11-22T10:00:00+00:00")
     made("data/runs/quick/tiny", "2026-11-21T10:00:00+00:00", steps=3000)
     made("data/runs/late/tiny", "2026-11-23T10:00:00+00:00", status="interrupted")
     made("data/runs/quick/tiny_scores", "2026-11-24T10:00:00+00:00")
-    assert find_run("data/runs/mine/tiny") == "data/runs/smoke/tiny"
-    assert "the newest of that name, data/runs/smoke/tiny (16 steps)" in capsys.readouterr().out
+    assert find_run("data/runs/mine/tiny") == "data/runs/reference/tiny"
+    assert "the newest of that name, data/runs/reference/tiny (16 steps)" in capsys.readouterr().out
     made("data/runs/mine/tiny", "2026-11-01T10:00:00+00:00", status="interrupted")
     assert find_run("data/runs/mine/tiny") == "data/runs/mine/tiny" and capsys.readouterr().out == ""
 
