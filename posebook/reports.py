@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from posebook.figures import style
 from posebook.selection import Subset
 from posekit import runs
 from posekit.data.transforms import decode
@@ -247,6 +248,18 @@ def committed(stem: str, as_text: bool = False) -> pd.DataFrame:
         raise FileNotFoundError(f"{path} is missing: no figure called {stem} comes with the book")
     print(f"shown instead is what comes with the book, {path}; the files beside it say how it was made")
     return pd.read_csv(resolve(path), dtype=str if as_text else None, keep_default_na=not as_text)
+
+
+def committed_figure(stem: str):
+    """A figure as it comes with the book, its footer below it, for a page whose own run was not made; says so.
+
+    Raises FileNotFoundError: no figure of that name comes with the book.
+    """
+    path = f"{FIGURES}/{stem}.png"
+    if not resolve(path).is_file():
+        raise FileNotFoundError(f"{path} is missing: no figure called {stem} comes with the book")
+    print(f"shown is {path}, which comes with the book; its footer says which runs it shows")
+    return style.image_file(resolve(path))
 
 
 def footer_of(stem: str, profile: str) -> str:

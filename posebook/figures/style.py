@@ -219,6 +219,19 @@ def as_image(fig: Figure, dpi: int = 110):
     return Image(data=png, format="png") if sharp else Image(data=jpeg, format="jpeg")
 
 
+def image_file(path: Path, width: int = 1000):
+    """A figure's PNG file, at most `width` pixels wide, as `as_image` shows figures."""
+    from IPython.display import Image
+    from PIL import Image as Pixels
+
+    picture, buffer = Pixels.open(path).convert("RGB"), io.BytesIO()
+    if picture.width > width:
+        picture = picture.resize((width, round(picture.height * width / picture.width)), Pixels.Resampling.LANCZOS)
+    picture.save(buffer, "PNG", optimize=True)
+    png, jpeg = buffer.getvalue(), _jpeg(buffer.getvalue(), 88)
+    return Image(data=png, format="png") if len(png) < len(jpeg) else Image(data=jpeg, format="jpeg")
+
+
 def _render(fig: Figure, footer: str) -> tuple[bytes, bytes]:
     """(svg, png) with the footer in a strip of its own; the figure is as before afterwards."""
     width, height = fig.get_size_inches()
