@@ -219,7 +219,7 @@ def as_image(fig: Figure, dpi: int = 110):
     return Image(data=png, format="png") if sharp else Image(data=jpeg, format="jpeg")
 
 
-def image_file(path: Path, width: int = 1000):
+def image_file(path: Path, width: int = 850):
     """A figure's PNG file, at most `width` pixels wide, as `as_image` shows figures."""
     from IPython.display import Image
     from PIL import Image as Pixels
