@@ -8,6 +8,7 @@ from pathlib import Path
 from posekit.data import open_dataset
 from posekit.data.folder import flip_words
 from posekit.data.notes import left_out_of, notes_of, sigmas_of
+from posekit.files import relative
 
 
 @dataclass
@@ -45,8 +46,8 @@ def check_folder(folder: str | Path, splits: list[str], outside: bool = False) -
         labelled = [row for row in rows if any(row["keypoints"][2::3]) and not row["iscrowd"]]
         crowds = sum(row["iscrowd"] for row in rows)
         report.lines += [
-            f"{split}: {data.file}",
-            f"  {len(data):,} images in {data.folder}",
+            f"{split}: {relative(data.file)}",
+            f"  {len(data):,} images in {relative(data.folder)}",
             f"  {len(rows) - crowds:,} people, {len(labelled):,} of them with labelled keypoints; {crowds:,} crowds",
             f"  {len(data.layout)} keypoints: {', '.join(data.layout.keypoints)}",
             f"  {len(data.layout.limbs)} limbs; {flip_words(data.layout)}",
