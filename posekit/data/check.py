@@ -46,8 +46,8 @@ def check_folder(folder: str | Path, splits: list[str], outside: bool = False) -
         labelled = [row for row in rows if any(row["keypoints"][2::3]) and not row["iscrowd"]]
         crowds = sum(row["iscrowd"] for row in rows)
         report.lines += [
-            f"{split}: {relative(data.file)}",
-            f"  {len(data):,} images in {relative(data.folder)}",
+            f"{split}: {_shown(data.file)}",
+            f"  {len(data):,} images in {_shown(data.folder)}",
             f"  {len(rows) - crowds:,} people, {len(labelled):,} of them with labelled keypoints; {crowds:,} crowds",
             f"  {len(data.layout)} keypoints: {', '.join(data.layout.keypoints)}",
             f"  {len(data.layout.limbs)} limbs; {flip_words(data.layout)}",
@@ -58,3 +58,9 @@ def check_folder(folder: str | Path, splits: list[str], outside: bool = False) -
         if not labelled:
             report.faults.append(f"{split}: nobody has a labelled keypoint, so there is nothing to learn or to score")
     return report
+
+
+def _shown(path: str | Path) -> str:
+    """A path inside of the repository from its root, another one as it is."""
+    inside = relative(path)
+    return str(path) if inside.startswith("..") else inside
