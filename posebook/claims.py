@@ -47,7 +47,7 @@ class Judge:
         table = self.table(stem)
         one, other = (ap_of(table, wanted) for wanted in (ours, base))
         if one is None or other is None:
-            self.rows.append(not_run(claim, "no AP of both"))
+            self.rows.append(not_run(claim, "not both sides"))
             return
         found = verdict(one, other, sign)
         holds = None if found.claim == TOO_LITTLE else found.claim == "agrees"
