@@ -1,5 +1,6 @@
 """Checks by hand that stop a page, and the run that it reads when the one that it asks for is not there."""
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from posebook import reports, widgets
 from posebook.checks import CheckError, check
-from posebook.reports import find_run, find_scores, shipped_rivals
+from posebook.reports import committed_figure, find_run, find_scores, shipped_rivals
 from posekit.files import resolve, write_bytes, write_json
 
 
@@ -153,3 +154,13 @@ def test_rivals_are_the_shipped_weights_and_the_boxes_they_had(capsys):
         "vitpose_tiny, shipped weights, boxes of rtmdet_tiny",
     ]
     assert capsys.readouterr().out == "data/weights/nothing: not shipped, left out below\n"
+
+
+def test_a_committed_figure_takes_the_place_of_one_that_was_not_made(capsys):
+    shown = committed_figure("vitpose_ext_cuts")
+    said = capsys.readouterr().out
+    assert "figures/reference/vitpose_ext_cuts.png, which comes with the book" in said
+    pixels = cv2.imdecode(np.frombuffer(shown.data, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels.shape[1] <= 850 and len(shown.data) < 200_000
+    with pytest.raises(FileNotFoundError, match="no figure called nothing comes with the book"):
+        committed_figure("nothing")
