@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from posebook.figures import style
+from posebook.pictures import image_file
 from posebook.selection import Subset
 from posekit import runs
 from posekit.data.transforms import decode
@@ -259,7 +259,7 @@ def committed_figure(stem: str):
     if not resolve(path).is_file():
         raise FileNotFoundError(f"{path} is missing: no figure called {stem} comes with the book")
     print(f"shown is {path}, which comes with the book; its footer says which runs it shows")
-    return style.image_file(resolve(path))
+    return image_file(resolve(path))
 
 
 def footer_of(stem: str, profile: str) -> str:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from posebook.pictures import jpeg
 from posebook.tables import NOT_RUN, write_files
 
 SINGLE, DOUBLE = 3.4, 7.0  # inches: one column and two columns of a printed page
@@ -214,22 +215,9 @@ def as_image(fig: Figure, dpi: int = 110):
 
     with matplotlib.rc_context(RC):
         png = _bytes(fig, "png", dpi=dpi, metadata={"Software": None})
-    jpeg = _jpeg(png, 88)
-    sharp = len(png) < max(80_000, len(jpeg))  # lines and text stay PNG
-    return Image(data=png, format="png") if sharp else Image(data=jpeg, format="jpeg")
-
-
-def image_file(path: Path, width: int = 850):
-    """A figure's PNG file, at most `width` pixels wide, as `as_image` shows figures."""
-    from IPython.display import Image
-    from PIL import Image as Pixels
-
-    picture, buffer = Pixels.open(path).convert("RGB"), io.BytesIO()
-    if picture.width > width:
-        picture = picture.resize((width, round(picture.height * width / picture.width)), Pixels.Resampling.LANCZOS)
-    picture.save(buffer, "PNG", optimize=True)
-    png, jpeg = buffer.getvalue(), _jpeg(buffer.getvalue(), 88)
-    return Image(data=png, format="png") if len(png) < len(jpeg) else Image(data=jpeg, format="jpeg")
+    small = jpeg(png, 88)
+    sharp = len(png) < max(80_000, len(small))  # lines and text stay PNG
+    return Image(data=png, format="png") if sharp else Image(data=small, format="jpeg")
 
 
 def _render(fig: Figure, footer: str) -> tuple[bytes, bytes]:
@@ -276,14 +264,6 @@ def _bytes(fig: Figure, kind: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-def _jpeg(png: bytes, quality: int) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "JPEG", quality=quality, subsampling=0)
-    return buffer.getvalue()
-
-
 def _light_svg(svg: bytes) -> bytes:
     """Opaque PNG images inside an SVG turned into JPEG where that is smaller."""
     from PIL import Image
@@ -293,8 +273,8 @@ def _light_svg(svg: bytes) -> bytes:
         picture = Image.open(io.BytesIO(png))
         if picture.mode == "RGBA" and picture.getextrema()[3][0] < 255:
             return match[0]
-        jpeg = _jpeg(png, 82)
-        return b"data:image/jpeg;base64," + base64.b64encode(jpeg) if len(jpeg) < len(png) else match[0]
+        small = jpeg(png, 82)
+        return b"data:image/jpeg;base64," + base64.b64encode(small) if len(small) < len(png) else match[0]
 
     return re.sub(rb"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)", smaller, svg)
 
