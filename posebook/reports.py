@@ -192,7 +192,8 @@ def find_run(folder: str, has: str = "run.json", made_by: str = "10_train", ship
         return folder
     wanted = Path(relative(resolve(folder)))
     into = "out_dir" if made_by == "11_evaluate" else "run_dir"
-    way = f"notebooks/{made_by}.ipynb makes it with {into} = {folder}, or `make reproduce`, all of profile quick"
+    profile = " PROFILE=reference" if study else ""  # which quick leaves out
+    way = f"notebooks/{made_by}.ipynb makes it with {into} = {folder}, or `make reproduce{profile}`"
     if wanted.parent.as_posix() != MINE:
         raise FileNotFoundError(f"{folder} has no finished run with {has}: {way}")
     same = (relative(path) for path in resolve(RUNS).glob(f"*/{wanted.name}") if path.parent.name != "smoke")
