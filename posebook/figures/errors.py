@@ -15,7 +15,7 @@ MARKS = dict(zip(MENDED, "os^vDx+", strict=True))
 
 @style.styled
 def all_errors(rows: pd.DataFrame, dataset: str = "drawn people"):
-    """(a) Joints of detected people by kind of error; (b) what AP would gain if a kind were mended.
+    """(a) Joints of detected people by kind of error; (b) what AP would gain if a kind were corrected.
 
     rows: a row per system, best AP first: system, AP, `KINDS` (shares), `MENDED` with the prefix "gain " (in AP).
     """
@@ -36,7 +36,7 @@ def all_errors(rows: pd.DataFrame, dataset: str = "drawn people"):
         face = ink if kind in INKS else "white"
         right.plot(rows[f"gain {kind}"], places, MARKS[kind], color=ink, mfc=face, ms=4.2, mew=1.0, label=kind)
     right.axvline(0, color="#444444", lw=0.6)
-    right.set(xlabel="AP gained if it were mended")
+    right.set(xlabel="AP gained if it were corrected")
     right.legend(ncols=3, bbox_to_anchor=(-0.03, 1.0), **look)
     return fig
 
@@ -48,19 +48,19 @@ def all_calibration(rows: pd.DataFrame, models: dict[str, str], dataset: str = "
 
     rows: system, what ("score" or "visibility"), predicted, observed, error. models: system -> model, for its colour.
     """
-    fig = style.figure(style.DOUBLE, 3.1)
+    fig = style.figure(style.DOUBLE, 2.7)
     axes = dict(zip(("score", "visibility"), fig.subplots(1, 2), strict=True))
-    titles = {"score": "a detection's score", "visibility": "a joint's visibility"}
+    titles = {"score": f"a detection's score, {dataset}", "visibility": "a joint's visibility"}
+    inks = [style.colour(models[system]) for system in rows.system.unique()]
+    lines = {system: (inks[i], ("o-", "s--", "^:")[min(inks[:i].count(inks[i]), 2)])  # a family has one colour
+             for i, system in enumerate(rows.system.unique())}  # fmt: skip
     for letter, (what, ax) in zip("ab", axes.items(), strict=True):
-        ends, inks = [], []
         for system, bins in rows[rows.what == what].groupby("system", sort=False):
-            ink = style.colour(models[system])
-            line = ("o-", "s--", "^:")[min(inks.count(ink), 2)]  # a family has one colour
-            ax.plot(bins.predicted, bins.observed, line, color=ink, ms=2.6, lw=1.0)
-            inks.append(ink)
-            ends.append((bins.observed.iloc[-1], style.label(system).replace(", ", ",\n").replace(" (", "\n("), ink))
+            ink, line = lines[system]
+            name = style.label(system) if what == "visibility" else None
+            ax.plot(bins.predicted, bins.observed, line, color=ink, ms=2.6, lw=1.0, label=name)
         ax.plot((0, 1), (0, 1), "--", color="#555555", lw=0.7, zorder=1)
-        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.22), xlabel="predicted", ylabel="share for which it holds")
-        style.panel(ax, letter, f"{titles[what]} on {dataset}")
-        style.direct_labels(ax, ends, 16.0, 5.8)
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="predicted", ylabel="share for which it holds")
+        style.panel(ax, letter, titles[what])
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside right center", fontsize=6, frameon=False)
     return fig
