@@ -53,7 +53,7 @@ lab: setup                         # read and change the notebooks
 	$(BIN)/python -m jupyterlab notebooks
 
 lock: setup                        # requirements.lock anew, from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra book --extra export --extra dev --universal --python-version 3.11 --fork-strategy fewest --upgrade --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra book --extra export --extra site --extra dev --universal --python-version 3.11 --fork-strategy fewest --upgrade --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
 
 bench: setup                       # cost of the parts, as CPU time and ratios
 	OMP_NUM_THREADS=1 $(BIN)/python -m posebook.benchmarks all

@@ -1,14 +1,16 @@
 """What every notebook of the book keeps to: `python ci/check_book.py [FOLDER]` prints one line per fault.
 
 All: the kernel python3, a Markdown cell first, exactly one cell tagged `parameters` whose lines read
-`name: type = literal  # help`, code cells of at most 30 lines, functions of at most 10, no absolute path,
-no installation, no `sys.path`. Checks by hand go through `posebook.checks.check`, which stops the page (self_checks).
-Workers (10 to 19) are committed without outputs, reports with them: run from top to bottom, no error, no failed check,
-with the parameters and the code that the page shows (ran_with.py), under 500 kB. Exit status 1 when there is a fault.
+`name: type = literal  # help`, code cells of at most 30 lines, those of more than ten folded (`--fold` does it) but for
+parameters, functions of at most 10, no absolute path, no installation, no `sys.path`. Checks by hand go through
+`posebook.checks.check`, which stops the page (self_checks). Workers (10 to 19) are committed without outputs, reports with
+them: run from top to bottom, no error, no failed check, with the parameters and the code that the page shows
+(ran_with.py), alt text on every image, under 500 kB. Exit status 1 when there is a fault.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
 import sys
@@ -20,7 +22,9 @@ import ran_with
 import self_checks
 from execute import ParameterError, accepts, parameter_kinds
 
-CELL_LINES, FUNCTION_LINES, SIZE = 30, 10, 500_000
+from posekit.files import write_bytes
+
+CELL_LINES, OPEN_LINES, FUNCTION_LINES, SIZE = 30, 10, 10, 500_000
 FORBIDDEN = {
     r"""["'](/(home|Users|root|tmp|work|mnt|data)\b|[A-Z]:\\|~/)""": "an absolute path",
     r"^\s*[!%]\s*(pip|conda)\b": "an installation",
@@ -50,6 +54,8 @@ def faults(path: Path) -> Iterator[str]:
         yield f"{len(tagged)} cells are tagged parameters, not one"
     for number, cell in enumerate(code, 1):
         yield from (f"code cell {number} {fault}" for fault in source_faults(cell.source))
+        if is_long(cell) and not is_folded(cell):
+            yield f"code cell {number} has more than {OPEN_LINES} lines and is open: ci/check_book.py --fold"
     yield from self_checks.faults(book)
     if re.match(r"1\d_", path.name):
         yield from worker_faults(code)
@@ -61,6 +67,23 @@ def faults(path: Path) -> Iterator[str]:
 
 def tags(cell) -> list[str]:
     return cell.metadata.get("tags", [])
+
+
+def is_long(cell) -> bool:
+    return cell.source.count("\n") >= OPEN_LINES and "parameters" not in tags(cell)
+
+
+def is_folded(cell) -> bool:
+    return "hide-input" in tags(cell) and cell.metadata.get("jupyter", {}).get("source_hidden") is True
+
+
+def fold(book: nbformat.NotebookNode) -> bool:
+    """Fold the long code cells: the tag is the web site's, the other mark JupyterLab's. Whether there were any."""
+    open_cells = [cell for cell in book.cells if cell.cell_type == "code" and is_long(cell) and not is_folded(cell)]
+    for cell in open_cells:
+        cell.metadata["tags"] = list(dict.fromkeys([*tags(cell), "hide-input"]))
+        cell.metadata["jupyter"] = cell.metadata.get("jupyter", {}) | {"source_hidden": True}
+    return bool(open_cells)
 
 
 def parameter_faults(path: Path, source: str) -> Iterator[str]:
@@ -117,6 +140,9 @@ def report_faults(path: Path, code: list) -> Iterator[str]:
         if output.output_type == "error":
             yield f"it holds an error: {output.ename}"
         data = output.get("data", {})
+        for kind in (kind for kind in data if kind.startswith("image/")):
+            if not output.metadata.get(kind, {}).get("alt"):
+                yield "an image has no alt text: show figures with style.as_image, or Image(..., alt=...)"
         text = "".join([str(output.get("text", "")), *(str(data.get(kind, "")) for kind in READ)])
         if found := MACHINE.search(text):
             yield f"an output names a folder of one machine: {found[0]}"
@@ -127,9 +153,17 @@ def report_faults(path: Path, code: list) -> Iterator[str]:
 
 
 def main() -> int:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "notebooks")
-    found = [f"{path}: {fault}" for path in sorted(folder.glob("*.ipynb")) for fault in faults(path)]
-    print("\n".join(found) or f"{len(list(folder.glob('*.ipynb')))} notebooks, no fault")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", default="notebooks", type=Path)
+    parser.add_argument("--fold", action="store_true", help="fold long code cells first")
+    options = parser.parse_args()
+    paths = sorted(options.folder.glob("*.ipynb"))
+    for path in paths if options.fold else []:
+        book = nbformat.read(path, as_version=4)
+        if fold(book):
+            write_bytes(path, (nbformat.writes(book) + "\n").encode())
+    found = [f"{path}: {fault}" for path in paths for fault in faults(path)]
+    print("\n".join(found) or f"{len(paths)} notebooks, no fault")
     return 1 if found else 0
 
 

@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 
 
-def image_file(path: Path, width: int = 850):
-    """A figure's PNG file, at most `width` pixels wide, as an IPython image."""
+def image_file(path: Path, width: int = 850, alt: str = ""):
+    """A figure's PNG file, at most `width` pixels wide, as an IPython image; alt: what stands in its place."""
     from IPython.display import Image
     from PIL import Image as Pixels
 
@@ -17,7 +17,8 @@ def image_file(path: Path, width: int = 850):
     picture.save(buffer, "PNG", optimize=True)
     png = buffer.getvalue()
     small = jpeg(png, 88)
-    return Image(data=png, format="png") if len(png) < len(small) else Image(data=small, format="jpeg")
+    kind, data = ("png", png) if len(png) < len(small) else ("jpeg", small)
+    return Image(data=data, format=kind, alt=alt)
 
 
 def jpeg(png: bytes, quality: int) -> bytes:

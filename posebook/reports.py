@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from posebook.catalogue import caption
 from posebook.pictures import image_file
 from posebook.selection import Subset
 from posekit import runs
@@ -260,7 +261,7 @@ def committed_figure(stem: str):
     if not resolve(path).is_file():
         raise FileNotFoundError(f"{path} is missing: no figure called {stem} comes with the book")
     print(f"shown is {path}, which comes with the book; its footer says which runs it shows")
-    return image_file(resolve(path))
+    return image_file(resolve(path), alt=caption(stem))
 
 
 def footer_of(stem: str, profile: str) -> str:

@@ -84,6 +84,7 @@ def worker(folder, *cells, parameters=GOOD):
     book = nbformat.read(path, as_version=4)
     book.cells[0].source = parameters
     book.cells.insert(0, nbformat.v4.new_markdown_cell("# What it makes"))
+    check_book.fold(book)
     nbformat.write(book, path)
     return path
 
@@ -124,6 +125,29 @@ def test_a_bad_cell_is_named(tmp_path, cell, fault):
 def test_a_bad_parameter_is_named(tmp_path, line, fault):
     found = list(check_book.faults(worker(tmp_path, parameters=f"{GOOD}\n{line}")))
     assert len(found) == 1 and fault in found[0]
+
+
+def test_long_cells_are_folded_but_for_parameters(tmp_path):
+    long = "\n".join(["x = 1"] * 11)
+    path = worker(tmp_path, long, "x", parameters="\n".join(f"p{i}: int = 0  # one" for i in range(12)))
+    book = nbformat.read(path, as_version=4)
+    assert [check_book.is_folded(cell) for cell in book.cells[1:]] == [False, True, False]
+    assert not check_book.fold(book) and list(check_book.faults(path)) == []
+    del book.cells[2].metadata["jupyter"]  # folded on the site, open in JupyterLab
+    nbformat.write(book, path)
+    assert ["is open" in fault for fault in check_book.faults(path)] == [True]
+    assert check_book.fold(book) and check_book.is_folded(book.cells[2])
+
+
+def test_an_image_needs_alt_text(tmp_path):
+    path = worker(tmp_path, "x").rename(tmp_path / "20_report.ipynb")
+    book = nbformat.read(path, as_version=4)
+    book.cells[2].outputs = [nbformat.v4.new_output("display_data", {"image/png": "", "text/plain": ""})]
+    nbformat.write(book, path)
+    assert "no alt text" in " ".join(check_book.faults(path))
+    book.cells[2].outputs[0].metadata = {"image/png": {"alt": "AP while learning"}}
+    nbformat.write(book, path)
+    assert "no alt text" not in " ".join(check_book.faults(path))
 
 
 def test_a_report_must_have_run_and_a_worker_must_be_stripped(tmp_path):

@@ -26,7 +26,8 @@ def project():
 @pytest.fixture(scope="module")
 def direct(project):
     extras = project["optional-dependencies"]
-    wanted = map(Requirement, [*project["dependencies"], *extras["book"], *extras["export"], *extras["dev"]])
+    chosen = [name for extra in ("book", "export", "site", "dev") for name in extras[extra]]
+    wanted = map(Requirement, [*project["dependencies"], *chosen])
     return {requirement.name: requirement.specifier for requirement in wanted}
 
 

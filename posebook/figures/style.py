@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from posebook.catalogue import alt_text
 from posebook.pictures import jpeg
 from posebook.tables import NOT_RUN, write_files
 
@@ -199,10 +200,11 @@ def save(fig: Figure, stem: str, data, folder: str | Path, footer: str = "") -> 
 
     Args: data: pandas.DataFrame with all that is plotted. footer: the provenance line, in a strip below the figure.
 
-    Returns: the three paths.
+    Returns: the three paths. The figure is labelled with its stem, from which `as_image` knows its caption.
     """
     if not re.fullmatch(r"[a-z0-9_]+", stem):
         raise ValueError(f"figure stem {stem!r}: use small letters, digits and underscores")
+    fig.set_label(stem)
     with matplotlib.rc_context(RC):
         svg, png = _render(fig, footer)
     table = data.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
@@ -210,14 +212,14 @@ def save(fig: Figure, stem: str, data, folder: str | Path, footer: str = "") -> 
 
 
 def as_image(fig: Figure, dpi: int = 110):
-    """The figure as an IPython image for a notebook: PNG, or JPEG where that is smaller (photographs)."""
+    """The figure as an IPython image for a notebook, with its alt text: PNG, or JPEG where that is smaller."""
     from IPython.display import Image
 
     with matplotlib.rc_context(RC):
         png = _bytes(fig, "png", dpi=dpi, metadata={"Software": None})
     small = jpeg(png, 88)
     sharp = len(png) < max(80_000, len(small))  # lines and text stay PNG
-    return Image(data=png, format="png") if sharp else Image(data=small, format="jpeg")
+    return Image(data=png if sharp else small, format="png" if sharp else "jpeg", alt=alt_text(fig))
 
 
 def _render(fig: Figure, footer: str) -> tuple[bytes, bytes]:
