@@ -3,8 +3,8 @@
 All: the kernel python3, a Markdown cell first, exactly one cell tagged `parameters` whose lines read
 `name: type = literal  # help`, code cells of at most 30 lines, those of more than ten folded (`--fold` does it) but for
 parameters, functions of at most 10, no absolute path, no installation, no `sys.path`. Checks by hand go through
-`posebook.checks.check`, which stops the page (self_checks). Workers (10 to 19) are committed without outputs, reports with
-them: run from top to bottom, no error, no failed check, with the parameters and the code that the page shows
+`posebook.checks.check`, which stops the page (self_checks). Workers (10 to 19) are committed without outputs, reports
+with them: run from top to bottom, no error, no failed check, with the parameters and the code that the page shows
 (ran_with.py), alt text on every image, under 500 kB. Exit status 1 when there is a fault.
 """
 
