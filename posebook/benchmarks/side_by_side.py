@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from multiprocessing.context import BaseContext
 
 import numpy as np
 import pandas as pd
@@ -136,11 +137,21 @@ def memory(system: System, images: list[Scene]) -> float:
 
     Raises RuntimeError: the process did not come to its end.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+    with ProcessPoolExecutor(1, fresh_processes()) as process:
         try:
             return process.submit(_memory, system, images).result()
         except Exception as error:
             raise RuntimeError(f"the memory of {system.name} was not measured: {error}") from error
+
+
+def fresh_processes() -> BaseContext:
+    """Starts processes that have imported this module and run nothing: forked from a server that did so once, where
+    the system can fork, because eleven systems would import torch eleven times."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _memory(system: System, images: list[Scene]) -> float:
