@@ -150,3 +150,27 @@ def test_statistics_of_short_runs_follow_the_weights_and_published_ones_are_the_
 
     assert momenta("rtmo_tiny") == momenta("rtmo_tiny", decoding="regression", features=(4, 5)) == {0.1}
     assert momenta("rtmo_s") == {0.03, 0.1}  # backbone and head as YOLOX's, the neck as torch's
+
+
+def test_another_data_set_is_scored_and_not_learned(tmp_path):
+    """The first epoch of a run on macaques that is watched on people: the same weights, and one number more."""
+    options = {"dataset": "macaque", "steps": 2, "backbone_steps": 0}
+    alone = loop.train(small("poet_tiny", **options), tmp_path / "alone", report=quiet)
+    metrics = loop.train(small("poet_tiny", **options, val_also="people"), tmp_path / "both", report=quiet)
+    assert {name: metrics[name] for name in alone if name != "minutes"} == {
+        name: value for name, value in alone.items() if name != "minutes"
+    }
+    assert set(metrics) - set(alone) == {"AP_macaque", "AP_people"} and metrics["AP_macaque"] == metrics["AP"]
+    people = load_file(tmp_path / "both" / "model.safetensors")
+    for name, value in load_file(tmp_path / "alone" / "model.safetensors").items():
+        assert torch.equal(value, people[name])
+    assert read_json(tmp_path / "both" / "predictions_people.json") is not None
+
+
+@pytest.mark.parametrize(
+    ("also", "why"),
+    [("crowd", "crowd has 14 keypoints, macaque 17"), ("macaque", "val_also names macaque, which the run learns from")],
+)
+def test_a_data_set_that_cannot_be_watched_is_a_sentence(also, why):
+    with pytest.raises(ValueError, match=why):
+        prepare(small("poet_tiny", dataset="macaque", val_also=also))

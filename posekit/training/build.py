@@ -34,10 +34,10 @@ class Parts:
     """A model with random (or the recipe's) weights, its criteria, and its loaders.
 
     `criterion(model, stage, late)`: `build_criterion` for this recipe and its data, built once for the same arguments.
-    `val`: a loader per data set, by name; the first one's numbers are the run's. `late`: the training loader from the
-    recipe's `late_at` on, or None. `forward_kwargs`: keyword arguments of the model's `forward` without which the
-    criterion cannot be computed. `train_in_eval_mode`: the model is trained in evaluation mode. `start`: what the
-    recipe's weights did not bring, a sentence, or "".
+    `val`: a loader per data set, by name; the first one's numbers are the run's, those after the first `learned` are
+    scored and no more. `late`: the training loader from the recipe's `late_at` on, or None. `forward_kwargs`: keyword
+    arguments of the model's `forward` without which the criterion cannot be computed. `train_in_eval_mode`: the model
+    is trained in evaluation mode. `start`: what the recipe's weights did not bring, a sentence, or "".
     """
 
     model: PoseModel
@@ -48,6 +48,7 @@ class Parts:
     forward_kwargs: dict[str, Any] = field(default_factory=dict)
     train_in_eval_mode: bool = False
     start: str = ""
+    learned: int = 1
 
 
 def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
@@ -60,11 +61,20 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
     if len(names) > 1 and family not in SEVERAL:
         raise ValueError(f"{recipe.model} learns from one data set at a time, not from {recipe.dataset}; choose one")
     train = [open_data(recipe, spec, "train") for spec in names.values()]
+    watched = names_of(recipe.val_also) if recipe.val_also else {}
+    if twice := names.keys() & watched.keys():
+        raise ValueError(
+            f"val_also names {', '.join(twice)}, which the run learns from and scores already: leave it out"
+        )
     val = [open_data(recipe, spec, "val") for spec in names.values()]
+    val += [open_data(recipe, spec, "val", recipe.val_images) for spec in watched.values()]
     keypoints = tuple(len(one.layout) for one in train)
     model, start = build_model(recipe, num_keypoints=keypoints[0] if len(keypoints) == 1 else keypoints)
     check_family(recipe, model, family)
     layout = train[0].layout
+    for name, one in zip(watched, val[len(names) :], strict=True):
+        if len(one.layout) != len(layout):
+            raise ValueError(f"val_also: {name} has {len(one.layout)} keypoints, {recipe.dataset} {len(layout)}")
     build_criterion(recipe, model, layout)  # options that it does not know are an error here
     in_eval_mode = bool(recipe.distil or recipe.teacher) and distilled(recipe, model)
     if model.input.fit == "crop":
@@ -78,10 +88,12 @@ def prepare(recipe: Recipe, *, rank: int = 0, world: int = 1) -> Parts:
         late = training_loader(recipe, train, model, recipe.late_augment, rank=rank, world=world)
     see = {"size": recipe.size, "max_size": recipe.max_size, "workers": recipe.workers}
     loader = training_loader(recipe, train, model, recipe.augment, rank=rank, world=world)
-    val_loaders = {name: evaluation_loader(one, model, **see) for name, one in zip(names, val, strict=True)}
+    val_loaders = {
+        name: evaluation_loader(one, model, **see) for name, one in zip([*names, *watched], val, strict=True)
+    }
     forward_kwargs = {"proxies": True} if family == "rtmo" else {}
     criterion = cache(lambda scored, stage, late: build_criterion(recipe, scored, layout, stage, late))
-    return Parts(model, criterion, loader, val_loaders, late, forward_kwargs, in_eval_mode, start)
+    return Parts(model, criterion, loader, val_loaders, late, forward_kwargs, in_eval_mode, start, len(names))
 
 
 def build_model(recipe: Recipe, num_keypoints: int | tuple[int, ...]) -> tuple[nn.Module, str]:

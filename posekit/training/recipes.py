@@ -34,6 +34,7 @@ class Recipe:
     dataset: str = "people"  # "people" = drawn people, or the path of a COCO-format folder; several with + between
     images: int = 8192  # training images of each: drawn, or at most so many of a folder (0 = all)
     val_images: int = 300  # validation images, likewise
+    val_also: str = ""  # another data set of the same keypoints, scored at every validation: AP_NAME in the log
     on_error: str = "raise"  # "skip": entries of a folder that cannot be used are left out and counted
     data_options: dict = field(default_factory=dict)  # of a folder, where posekit does not find them by itself:
     #   "annotations", "images", "layout", "category", "outside"; of each split its own by {"train": ..., "val": ...}

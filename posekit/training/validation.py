@@ -20,9 +20,9 @@ from posekit.training.build import Parts
 
 @dataclass
 class Validation:
-    """`numbers`: means of the terms as `val_*`, COCO's ten numbers of the first data set and, of several, `AP_NAME` of
-    each. `rows`: COCO result rows of each data set; none of a model that does not decode poses. `troubles`: a sentence
-    for each kind of number that is not finite.
+    """`numbers`: means of the terms as `val_*` over what the run learns from, COCO's ten numbers of the first data set
+    and, of several, `AP_NAME` of each. `rows`: COCO result rows of each data set; none of a model that does not decode
+    poses. `troubles`: a sentence for each kind of number that is not finite.
     """
 
     numbers: dict[str, Any]
@@ -39,27 +39,25 @@ def validate(
     A loss that is not finite is NaN here, as are its `terms` where predictions cannot be assigned to people, and poses
     that are not finite are left out of the score. Training goes on: only its own loss stops it.
     """
-    model, several, decodes = model.eval(), len(parts.val) > 1, hasattr(model, "decode")
+    model, several, heads, decodes = model.eval(), len(parts.val) > 1, parts.learned > 1, hasattr(model, "decode")
     sums, stats, found = {}, {}, {}
     images = lost_images = lost_poses = 0
     for index, (name, loader) in enumerate(parts.val.items()):
         rows, data = [], loader.dataset
-        kwargs = parts.forward_kwargs | ({"dataset": index} if several else {})
+        learned = index < parts.learned
+        kwargs = parts.forward_kwargs | ({"dataset": index if learned else 0} if heads else {})
         for batch in loader.epoch(0):
             check()
             batch = fabric.to_device(batch)
-            for target in batch["targets"] if several else ():
+            for target in batch["targets"] if heads and learned else ():
                 target["dataset"] = torch.tensor(index)
             outputs, count = model(batch["images"], batch["padding_mask"], **kwargs), len(batch["images"])
-            try:
-                losses = criterion(outputs, batch["targets"])
-                values = {"total": float(losses.total)} | {term: float(value) for term, value in losses.terms.items()}
-            except FloatingPointError:
-                values = dict.fromkeys(["total", *terms], math.nan)
-            for term, value in values.items():
-                sums[term] = sums.get(term, 0.0) + value * count
-            images += count
-            lost_images += 0 if math.isfinite(values["total"]) else count
+            if learned:
+                values = _loss_values(criterion, outputs, batch["targets"], terms)
+                for term, value in values.items():
+                    sums[term] = sums.get(term, 0.0) + value * count
+                images += count
+                lost_images += 0 if math.isfinite(values["total"]) else count
             for poses, target in zip(decode(model, outputs, batch), batch["targets"], strict=True) if decodes else ():
                 fine = poses.finite()
                 lost_poses += int((~fine).sum())
@@ -74,6 +72,15 @@ def validate(
     if lost_poses:
         troubles.append(f"{lost_poses} predicted poses are not finite and are left out of the AP")
     return Validation({"val_" + name: value / max(images, 1) for name, value in sums.items()} | stats, found, troubles)
+
+
+def _loss_values(criterion: Criterion, outputs: dict, targets: list[dict], terms: Iterable[str]) -> dict[str, float]:
+    """The weighted sum and the terms of a batch; NaN where predictions cannot be assigned to people."""
+    try:
+        losses = criterion(outputs, targets)
+    except FloatingPointError:
+        return dict.fromkeys(["total", *terms], math.nan)
+    return {"total": float(losses.total)} | {term: float(value) for term, value in losses.terms.items()}
 
 
 def rows_of(poses: Poses, image_id: int, category_id: int) -> list[dict]:
