@@ -93,13 +93,22 @@ def upgraded(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def steps_of(record: Mapping[str, Any]) -> int | None:
-    """Optimiser steps behind a run, or behind the weights that an evaluation scored; None where nothing was trained."""
-    if evaluated := record["parameters"].get("evaluated"):
-        with suppress(FileNotFoundError):
-            return steps_of(load_run(evaluated))
+    """Optimiser steps behind a run, or behind the weights that an evaluation scored; None where nothing was trained
+    here: measurements, published weights."""
+    record = trained(record)
+    if not record or "published" in record:
         return None
     steps = record.get("results", {}).get("step", record["parameters"].get("steps"))
     return None if steps is None else int(steps)
+
+
+def trained(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record of the run whose weights an evaluation scored, {} where it is gone; of a run, its own."""
+    if not (evaluated := record["parameters"].get("evaluated")):
+        return record
+    with suppress(FileNotFoundError):
+        return load_run(evaluated)
+    return {}
 
 
 def footer(*runs: Mapping[str, Any] | str | Path, profile: str | None = None) -> str:
@@ -121,10 +130,11 @@ def _facts(record: Mapping[str, Any], profile: str | None) -> tuple[str, ...]:
         profile = folder[2]
     parameters = record["parameters"]
     name = parameters.get("model") or (folder[-1] if folder else "")
-    trained = parameters.get("evaluated", record.get("folder", ""))
-    shipped = "shipped" if Path(trained).parts[:2] == ("data", "weights") else ""
+    folder_of_weights = parameters.get("evaluated", record.get("folder", ""))
+    shipped = "shipped" if Path(folder_of_weights).parts[:2] == ("data", "weights") else ""
+    published = "published weights" if "published" in trained(record) else ""
     steps = steps_of(record)
-    length = ", ".join(filter(None, (shipped, f"{steps:,} steps" if steps else "")))
+    length = ", ".join(filter(None, (shipped, published, f"{steps:,} steps" if steps else "")))
     name = f"{name} seed {made['seed']}".strip() if made["seed"] is not None else name
     count = parameters.get("threads") or made["threads"]  # a measurement sets its own number
     threads = f"{count} thread{'' if count == 1 else 's'} CPU"
