@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from posekit.data.drawn.cache import scaled
+from posekit.data.drawn.scenes import Scenes, draw
+from posekit.evaluation.pairing import pair_people
 from posekit.poses import Poses
+
+SHARP = 384  # pixels of a drawn image in a figure
 
 
 @dataclass
@@ -49,20 +55,53 @@ def by_image(matches: pd.DataFrame) -> pd.DataFrame:
 def examples(files, count: int = 4, people: int = 2) -> tuple[list[tuple], list[tuple]]:
     """(best, worst): up to `count` images each by the mean OKS of their labelled people; no image is in both.
 
-    Only images with at least `people` of them, where there are enough. Each is (image, Poses, target, mean OKS), as
-    `figures.poet_images.fig04_examples` takes it. files: `reports.RunFiles` of an evaluation.
+    Only images with at least `people` of them, where there are enough. Each as `example` makes it. files:
+    `reports.RunFiles` of an evaluation.
     """
     ranked = by_image(files.table("matches"))
     if (ranked.people >= people).sum() >= 2 * count:
         ranked = ranked[ranked.people >= people]
     count, nobody = min(count, (len(ranked) + 1) // 2), Poses.nobody(len(files.data.layout))
 
-    def example(row) -> tuple:
-        i, poses = files.data.ids.index(row.image_id), files.predictions.get(row.image_id, nobody)
-        return files.data.image(i), poses, files.data.target(i), row.oks
+    def shown(row) -> tuple:
+        return example(files.data, row.image_id, files.predictions.get(row.image_id, nobody), row.oks)
 
     rows = list(ranked.itertuples())
-    return [example(row) for row in rows[:count]], [example(row) for row in rows[count:][::-1][:count]]
+    return [shown(row) for row in rows[:count]], [shown(row) for row in rows[count:][::-1][:count]]
+
+
+def example(data, image_id: int, poses: Poses, oks: float) -> tuple:
+    """(image, Poses, target, mean OKS) as `figures.people.gallery` takes it.
+
+    Drawn people are drawn anew, `SHARP` pixels wide: the same scene, but what a tiny network sees is blurred on paper.
+    """
+    i = data.ids.index(image_id)
+    image, target = data.image(i), data.target(i)
+    if isinstance(data, Scenes) and data.size < SHARP:
+        scale = SHARP / data.size
+        image, _ = draw(data.style, data.seed, i, SHARP, data.people)
+        poses, target = poses.transform(np.eye(2, 3) * scale), scaled(target, scale)
+    return image, poses, target, oks
+
+
+def thirds(files, indices: Iterable[int], count: int) -> dict[str, list[tuple]]:
+    """{"best": ..., "median": ..., "worst": ...}: `count` examples each, by the mean OKS of an image's people.
+
+    The run of `files` (`reports.RunFiles`) looks at these images of its data. People and poses are paired by the
+    largest sum of OKS; images without a labelled person are left out.
+    """
+    data = files.data
+    seen = [(i, target, poses) for i in indices for _, target, poses, *_ in files.run_model([i])]
+    numbers, targets, found = zip(*seen, strict=True)
+    pairs = pair_people(found, targets, data.layout.sigmas)
+    labelled = (pairs.true_visibility > 0).any(1)
+    means = pd.Series(pairs.oks[labelled]).groupby(pairs.image[labelled]).mean().sort_values(ascending=False)
+    start = max((len(means) - count) // 2, 0)
+    parts = {"best": means[:count], "median": means[start : start + count], "worst": means[::-1][:count]}
+    return {
+        name: [example(data, data.ids[numbers[i]], found[i], oks) for i, oks in part.items()]
+        for name, part in parts.items()
+    }
 
 
 def crowded(data, people: int = 4, first: int = 0) -> int:

@@ -107,6 +107,36 @@ def grid(images: list, poses=None, titles=None, layout: Layout = COCO, columns=4
     return fig
 
 
+@style.styled
+def gallery(rows: dict[str, list], layout: Layout = COCO, dataset="drawn people", threshold=0.5, least=0.1):
+    """Predictions, a row of images per kind of example; below the last row, the same images with the annotated people.
+
+    Args:
+        rows: name of a row -> its examples, each (image, Poses, target or None, mean OKS) as `selection.example` makes
+            it; the last row may be empty.
+        threshold, least: predictions below this score and keypoints below this visibility are not drawn.
+    """
+    last = [name for name, examples in rows.items() if examples][-1]
+    annotated = [(image, from_target(target), oks) for image, _, target, oks in rows[last] if target is not None]
+    shown = {name: [(image, poses, oks) for image, poses, _, oks in row] for name, row in rows.items() if row}
+    shown |= {"annotated": annotated} if annotated else {}
+    columns = max(map(len, shown.values()))
+    ratio = max(image.shape[0] / image.shape[1] for row in shown.values() for image, *_ in row)
+    fig = style.figure(style.DOUBLE, len(shown) * (style.DOUBLE / columns * ratio + 0.14) + 0.2)
+    for axes, (name, row) in zip(fig.subplots(len(shown), columns, squeeze=False), shown.items(), strict=True):
+        for ax in axes[len(row) :]:
+            ax.set_axis_off()
+        for ax, (image, poses, oks) in zip(axes, row, strict=False):
+            show(ax, image)
+            truth = name == "annotated"
+            draw(ax, poses, layout, *((0.0, 0.0) if truth else (threshold, least)), size=4.4 / columns)
+            if not truth:
+                ax.set_title(f"OKS {oks:.2f}", fontsize=6.5, pad=1.5)
+        axes[0].set_ylabel(f"{last}, annotated" if name == "annotated" else name, fontsize=6.5)
+    style.note(fig, f"{dataset}; predictions with score ≥ {threshold:g}; hollow joints: occluded", 7, "black")
+    return fig
+
+
 def legend(ax, layout: Layout = COCO, **options) -> None:
     """What the colours and the hollow joints mean, as a legend of `ax`."""
     from matplotlib.lines import Line2D

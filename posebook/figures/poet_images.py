@@ -14,35 +14,12 @@ from posekit.layouts import COCO, Layout
 from posekit.poses import Poses
 
 
-@style.styled
 def fig04_examples(good: list, bad: list, layout: Layout = COCO, dataset="drawn people", threshold=0.5, least=0.1):
-    """Figure 4: example predictions; above the best images by mean OKS, below the worst with the annotated people.
+    """Figure 4: example predictions; above the best images by mean OKS, below the worst and who is annotated there.
 
-    Args:
-        good, bad: (image, Poses, target or None, mean OKS) per image; bad may be empty.
-        threshold, least: predictions below this score and keypoints below this visibility are not drawn.
+    Args: good, bad: examples as `people.gallery` takes them; bad may be empty.
     """
-    columns = max(len(good), len(bad))
-    ratio = max(row[0].shape[0] / row[0].shape[1] for row in [*good, *bad])
-    height = 2 * (style.DOUBLE / columns * ratio + 0.22) + 0.2
-    fig = style.figure(style.DOUBLE, height)
-    axes = fig.subplots(2, columns, squeeze=False)
-    for row, (examples, name) in enumerate(((good, "best"), (bad, "worst"))):
-        for column, ax in enumerate(axes[row]):
-            if column >= len(examples):
-                ax.set_axis_off()
-                continue
-            image, poses, target, oks = examples[column]
-            people.show(ax, image)
-            if row and target is not None:
-                people.draw(ax, people.from_target(target), layout, joints=False, size=0.8, colour=style.TRUTH)
-            people.draw(ax, poses, layout, threshold=threshold, least=least, size=0.8)
-            ax.set_title(f"OKS {oks:.2f}", fontsize=7, pad=2)
-            if not column:
-                ax.set_ylabel(f"{name} by mean OKS", fontsize=7)
-    text = f"{dataset}; predictions with score ≥ {threshold:g}; vermilion in the lower row: annotated people"
-    style.note(fig, text, 7, "black")
-    return fig
+    return people.gallery({"best by mean OKS": good, "worst by mean OKS": bad}, layout, dataset, threshold, least)
 
 
 @style.styled
