@@ -253,7 +253,8 @@ def test_photographs_do_not_swell_the_files(rng, tmp_path):
     svg, png, _ = style.save(fig, "sheet", pd.DataFrame({"x": [1]}), tmp_path)
     assert b"data:image/jpeg" in svg.read_bytes()
     picture = Image.open(png)
-    assert picture.mode == "P" and picture.convert("RGB").getpixel((picture.width // 2, 1)) == (255, 255, 255)
+    assert picture.mode == "RGB" and picture.getpixel((picture.width // 2, 1)) == (255, 255, 255)
+    assert len(picture.getcolors(1 << 24)) > 10_000, "a palette would show"
     shown = style.as_image(fig)
     assert shown.format == "jpeg" and shown.data[:2] == b"\xff\xd8"
     data = pd.DataFrame({"layer": [1, 2], "AP": [0.1, 0.2]})

@@ -196,7 +196,7 @@ def bare(ax) -> None:
 def save(fig: Figure, stem: str, data, folder: str | Path, footer: str = "") -> list[Path]:
     """Write `stem.svg`, `stem.png` and `stem.csv` into `folder`; the same input gives the same bytes.
 
-    Opaque images inside the SVG become JPEG, and a PNG above 400 kB gets a palette of 256 colours.
+    Opaque images inside the SVG become JPEG.
 
     Args: data: pandas.DataFrame with all that is plotted. footer: the provenance line, in a strip below the figure.
 
@@ -281,18 +281,10 @@ def _light_svg(svg: bytes) -> bytes:
     return re.sub(rb"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)", smaller, svg)
 
 
-def _light_png(png: bytes, limit: int = 400_000) -> bytes:
+def _light_png(png: bytes) -> bytes:
+    """Without the alpha channel, which is opaque, and packed as tightly as PNG can: all colours stay."""
     from PIL import Image
 
-    if len(png) <= limit:
-        return png
     buffer = io.BytesIO()
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    # k-means after the median cut, then dithering: without them the rare colours of a colour map drift visibly.
-    sample = picture.resize((picture.width // 3, picture.height // 3), Image.Resampling.NEAREST)
-    palette = sample.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=2)
-    colours = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)
-    colours[colours.sum(1, dtype=int).argmax()] = 255  # the page stays white
-    palette.putpalette(colours.tobytes())
-    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG", optimize=True)
+    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
