@@ -52,7 +52,7 @@ def test_images_are_ranked_by_the_mean_oks_of_their_people():
 
 
 def test_without_annotations_there_is_no_row_of_them():
-    image, poses, target, oks = selection.example(files([0.0]).data, 0, people.from_target({
-        "visibility": np.full((1, 17), 2), "keypoints": np.ones((1, 17, 2)), "boxes": np.ones((1, 4))}), 1.0)  # fmt: skip
+    data = files([0.0]).data
+    image, poses, target, oks = selection.example(data, data.ids[0], people.from_target(data.target(0)), 1.0)
     fig = people.gallery({"best": [(image, poses, target, oks)] * 3, "worst": [(image, poses, None, 0.1)]})
     assert sum(ax.axison for ax in fig.axes) == 4 and len(fig.axes) == 6
