@@ -3,6 +3,7 @@
 Writes `data/weights/NAME/`: `model.safetensors` in half precision, the run's own `run.json` and `log.csv`, and what the
 half-precision weights score on the run's validation data (`metrics.json`, `layers.csv`). Too large weights are refused.
 A top-down model is scored once more in boxes of the shipped detector (`detected/`), which `--detected NAME` repeats.
+`--study data/runs/reference/study_NAME` puts the records of its finished runs, no weights, into `data/studies/NAME`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from posebook.benchmarks.weights import DETECTOR
-from posebook.reports import DETECTED, RunFiles
+from posebook.reports import DETECTED, STUDIES, RunFiles
 from posekit import runs
 from posekit.files import relative, save_tensors, write_bytes, write_json
 from posekit.training.evaluate import evaluate_run
@@ -61,14 +62,29 @@ def score_detected(name: str) -> None:
     print(f"{name} in the boxes of {DETECTOR}: AP {metrics['AP']:.3f}")
 
 
+def keep_records(study: Path) -> list[Path]:
+    """Copies what reports read of a study's finished runs; returns their folders below `STUDIES`."""
+    kept = []
+    for run in sorted(path.parent for path in study.glob("*/run.json")):
+        if runs.load_run(run)["status"] == "done":
+            kept.append(Path(STUDIES) / study.name.removeprefix("study_") / run.name)
+            for name in ("run.json", "log.csv", "metrics.json"):
+                write_bytes(kept[-1] / name, (run / name).read_bytes())
+    return kept
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, nargs="?", help="a run folder whose training is done")
     parser.add_argument("--name", help="name among the shipped weights; by default the run folder's")
     parser.add_argument("--detected", metavar="NAME", help="only score shipped weights in detected boxes")
+    parser.add_argument("--study", type=Path, metavar="FOLDER", help="only keep the records of a study's finished runs")
     options = parser.parse_args()
+    if options.study:
+        print(*keep_records(options.study), sep="\n")
+        return 0
     if options.run is None and not options.detected:
-        parser.error("give a run folder, or --detected NAME")
+        parser.error("give a run folder, --detected NAME, or --study FOLDER")
     name = options.detected or options.name or options.run.name
     if not options.detected:
         metrics = ship(options.run, name)

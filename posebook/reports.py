@@ -34,6 +34,7 @@ from posekit.training.weights import trained_model
 
 NOT_RECORDED = "not recorded"  # of the command of a run that an older version made
 MINE, RUNS, SHIPPED, FIGURES = "data/runs/mine", "data/runs", "data/weights", "figures/reference"
+STUDIES = "data/studies"  # the records of studies that come with the book, without their weights
 DETECTED = "detected"  # a folder beside shipped top-down weights: their scores in the boxes of a detector
 MADE_BY = {"log.csv": "10_train", "predictions.json": "10_train", "metrics.json": "10_train"}
 
@@ -177,7 +178,8 @@ class RunFiles:
 
 def find_run(folder: str, has: str = "run.json", made_by: str = "10_train", shipped: bool = True) -> str:
     """The folder that a page reads: `folder`, or, if that is data/runs/mine/NAME and not there, the newest finished run
-    called NAME of any profile but smoke (data/runs/*/NAME), then, with `shipped`, data/weights/NAME.
+    called NAME of any profile but smoke (data/runs/*/NAME), then what comes with the book: of a study its records,
+    data/studies/NAME, of a run, with `shipped`, data/weights/NAME.
 
     What is shown instead is printed. "" is returned for "", and where there is none, after a sentence that says how to
     make it.
@@ -201,8 +203,9 @@ def find_run(folder: str, has: str = "run.json", made_by: str = "10_train", ship
     began, found = max(((_started(path, has), path) for path in same), default=("", ""))
     what = "the newest of that name"
     if not began:
-        found, what = f"{SHIPPED}/{wanted.name}", "what comes with the book"
-        if not shipped or not _started(found, has):
+        kept = f"{STUDIES}/{wanted.name.removeprefix('study_')}" if study else f"{SHIPPED}/{wanted.name}"
+        found, what = kept, "what comes with the book"
+        if not (shipped or study) or not _started(found, has):
             print(f"{folder} was not run: {way}")
             return ""
     print(f"{folder} was not run; shown is {what}, {found}{_length(found)}")

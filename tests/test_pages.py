@@ -104,6 +104,8 @@ def test_only_a_run_with_what_the_page_needs_counts(checkout, capsys):
     assert find_run("data/runs/mine/tiny_scores", has="matches.csv") == "data/runs/quick/tiny_scores"
     made("data/runs/quick/study_size/small-0", status="running")
     assert find_run("data/runs/mine/study_size", has="*/run.json", shipped=False) == ""
+    made("data/studies/size/small-0")
+    assert find_run("data/runs/mine/study_size", has="*/run.json", shipped=False) == "data/studies/size", "its records"
     made("data/runs/quick/study_size/large-0")
     assert find_run("data/runs/mine/study_size", has="*/run.json") == "data/runs/quick/study_size"
 

@@ -54,9 +54,7 @@ def test_the_page_puts_both_numbers_side_by_side(small):
     assert (one.name, one.theirs, one.images) == ("rtmo_tiny", 50.0, 8) and 40 < one.ours < 100
     shown = table([one])
     assert shown.weights[0] == "rtmo_tiny" and shown.difference[0] == f"{one.ours - 50:+.1f}"
-    assert " · rtmo_tiny (published weights) · " in runs.footer(small / "run_scores"), (
-        "whoever trained it, not here"
-    )
+    assert " · rtmo_tiny (published weights) · " in runs.footer(small / "run_scores"), "whoever trained it, not here"
     rest = shown[1:]
     assert (rest["AP here"] == "not run").all() and rest.command.str.contains("-p published").all()
     assert len(shown) == sum(entry.ap is not None for entry in WEIGHTS.values())

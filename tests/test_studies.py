@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import ship
 
 from posebook import tables
 from posebook.reports import RunFiles
@@ -84,12 +85,16 @@ def test_variants_bear_the_papers_names(name):
     assert set(STUDIES[name].published) - set(STUDIES[name].steps) <= known
 
 
-def test_a_study_is_trained_and_tabled_as_the_figures_want_it(tmp_path):
+def test_a_study_is_trained_and_tabled_as_the_figures_want_it(tmp_path, monkeypatch):
     lines = []
     metrics = train_study("decoders", tmp_path, (0, 1), lines.append, **SMALL)
     assert list(metrics) == ["classic", "simple"] and len(metrics["simple"]) == 2
     assert "decoders: simple, seed 1" in lines
     rows = study_rows(tmp_path, "decoders")
+    monkeypatch.setattr(ship, "STUDIES", tmp_path / "kept")
+    kept = ship.keep_records(tmp_path)
+    assert [len(list(folder.iterdir())) for folder in kept] == [3] * 4, "records without weights"
+    pd.testing.assert_frame_equal(study_rows(kept[0].parent, "decoders").drop(columns="run"), rows.drop(columns="run"))
     assert rows.variant.tolist() == ["classic"] * 2 + ["simple"] * 2 and rows.seed.tolist() == [0, 1, 0, 1]
     assert (rows.steps == 2).all() and rows.AP.tolist() == [m["AP"] for v in metrics for m in metrics[v]]
     assert rows.params_m.nunique() == 2 and rows.command.str.contains("-p recipe vitpose_tiny -p more").all()
