@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Recipes read the variables from the environment: "$$PROFILE" stays one word whatever it holds.
 export PROFILE BOOK
 
-.PHONY: setup reproduce lint test kernels drills book lab lock bench clean
+.PHONY: setup reproduce lint test kernels drills book playground lab lock bench clean
 
 setup: .venv/.stamp                # .venv with every locked version and the package itself
 
@@ -48,6 +48,9 @@ drills: setup                      # tests/drills in their long form: signals, f
 book: reproduce                    # the executed notebooks as web pages, in build/PROFILE/html
 	build="$${PROFILE##*/}"; build="build/$${build%.y*ml}"; \
 	$(BIN)/python -m nbconvert --log-level WARN --to html --output-dir "$$build/html" "$$build"/*.ipynb
+
+playground: setup                  # the shipped models in a web page, in build/playground; npm fetches the runtime
+	$(BIN)/python ci/playground.py
 
 lab: setup                         # read and change the notebooks
 	$(BIN)/python -m jupyterlab notebooks
