@@ -28,7 +28,12 @@ export const model = {
   },
 }
 
+const values = {
+  rtmo: "Probability that a joint is in the image: RTMO's training counts occluded joints as visible.",
+  poet: "Probability that a joint is visible, the v of POET's pose vector.",
+  vitpose: "Peak of the joint's heatmap, 0 to 1: ViTPose predicts no visibility.",
+}
+
 export function joints(name, compared) {
-  const value = name === 'vitpose' ? "Peak of the joint's heatmap, 0 to 1." : 'Predicted probability that a joint is visible.'
-  return `${value} ${compared ? 'Mark: without the rectangle.' : 'Below 0.5 a joint is drawn hollow.'}`
+  return `${values[name]} ${compared ? 'Mark: without the rectangle.' : 'Below 0.5 a joint is drawn hollow.'}`
 }
