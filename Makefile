@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Recipes read the variables from the environment: "$$PROFILE" stays one word whatever it holds.
 export PROFILE BOOK
 
-.PHONY: setup reproduce lint test kernels drills book playground lab lock bench clean
+.PHONY: setup reproduce lint test kernels drills book playground lab lock bench clean wheel
 
 setup: .venv/.stamp                # .venv with every locked version and the package itself
 
@@ -40,6 +40,9 @@ kernels: setup                     # what learns, once more with the plainest CP
 	ATEN_CPU_CAPABILITY=default $(BIN)/python ci/execute.py notebooks/10_train.ipynb build/kernels/10_train.rtmo_features_45.ipynb \
 		-p run_dir data/runs/kernels/rtmo_features_45 -p recipe rtmo_tiny -p seed 0 -p steps 200 -p images 2400 \
 		-p val_images 100 -p more '{"model_options": {"features": [4, 5]}}'
+
+wheel: setup                       # the package built, installed elsewhere, and used without the repository
+	$(BIN)/python ci/check_wheel.py
 
 drills: setup                      # tests/drills in their long form: signals, full disks, two writers, mutated files
 	$(BIN)/python -m pytest -q tests/drills --long

@@ -80,3 +80,9 @@ def test_lock_serves_every_python_and_system(project, direct, locked):
 def test_lock_holds_no_address():
     text = (ROOT / "requirements.lock").read_text()
     assert not re.search(r"://|--(index|extra|find)|\bfile:|@", text)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem)
+def test_actions_are_named_by_their_whole_commit(path):
+    used = re.findall(r"uses:\s*(.+)", path.read_text())
+    assert used and all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}  # v[\d.]+", one) for one in used), used

@@ -45,7 +45,7 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
         overrides = dict(published.find(name, named[2]).options) | overrides
     path = weights_file(weights, name)
     if not path.is_file():
-        raise FileNotFoundError(f"there are no weights at {relative(path)}; train them, or give another path")
+        raise FileNotFoundError(f"there are no weights at {relative(path)}{_remedy(weights)}")
     record, recipe, theirs = path.with_name("run.json"), None, True
     if record.is_file():  # what the run changed about the model
         run = runs.load_run(record)
@@ -63,6 +63,18 @@ def load(name: str, weights: str | Path | None = None, **overrides) -> nn.Module
     if recipe and recipe.size and model.input.fit == "letterbox":  # it sees images as it was trained to
         model.input = replace(model.input, size=recipe.size)
     return model.eval()
+
+
+def _remedy(weights: str | Path) -> str:
+    """What to do where there are none, by what was asked for."""
+    if weights != "scenes":
+        return "; train them, or give another path"
+    if not (shipped := sorted(path.parent.name for path in resolve(WEIGHTS).glob("*/model.safetensors"))):
+        return (
+            ': "scenes" are those in the book\'s repository, which this is not; run it there, or give "published" or '
+            "the path of a file"
+        )
+    return f"; the weights that come with the book are those of {', '.join(shipped)}"
 
 
 def weights_file(weights: str | Path, model: str = "") -> Path:
