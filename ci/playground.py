@@ -23,7 +23,7 @@ from playground_graphs import graphs
 from torch import nn
 
 from posekit.data.drawn.scenes import Scenes
-from posekit.files import relative, resolve, write_bytes, write_json
+from posekit.files import read_json, relative, resolve, write_bytes, write_json
 from posekit.inference import Predictor
 from posekit.layouts import COCO
 from posekit.poses import Poses
@@ -33,7 +33,9 @@ SOURCE = Path("site/playground")
 FOLDER = Path("build/playground")
 PAGE = ("*.html", "*.css", "*.js")
 RUNTIME = {"ort.wasm.bundle.min.mjs": "the API", "ort-wasm-simd-threaded.wasm": "its smallest build that has SIMD"}
-LICENCES = ("LICENSE", "ThirdPartyNotices.txt")
+NOTICE = """{name} {version}, {license} licence, Copyright (c) Microsoft Corporation.
+Its source, licence and third-party notices: https://github.com/microsoft/onnxruntime
+"""
 LIMIT = 25e6  # bytes of the folder
 SIZE = 384  # pixels of a scene, as 00_start_here shows them; RTMO and POET see the mean of 3 x 3 of them
 STREAM = 1  # the seed of the validation images: no training has seen them
@@ -97,9 +99,8 @@ def runtime(folder: Path) -> None:
         subprocess.run([*npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], cwd=work, check=True)
     for name in RUNTIME:
         write_bytes(folder / name, (package / "dist" / name).read_bytes())
-    for name in LICENCES:
-        if (package / name).is_file():
-            write_bytes(folder / name, (package / name).read_bytes())
+    facts = read_json(package / "package.json")
+    write_bytes(folder / "NOTICE.txt", NOTICE.format(**facts).encode())
 
 
 def facts(models: dict[str, nn.Module]) -> dict:

@@ -108,7 +108,7 @@ function show() {
   toCanvas(answer.image, $('image'))
   const ratio = answer.image.width / answer.image.height
   $('frame').style.setProperty('--ratio', ratio)
-  const count = `${found.length || 'No'} ${found.length === 1 ? 'person' : 'people'}`
+  const count = `${found.length || 'No'} ${found.length === 1 ? 'detection' : 'detections'}`
   $('status').textContent = `${count} · ${words[answer.model].name} answered in ${answer.milliseconds.toFixed(0)} ms`
   showPeople()
   showJoints()
