@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Recipes read the variables from the environment: "$$PROFILE" stays one word whatever it holds.
 export PROFILE BOOK
 
-.PHONY: setup reproduce lint test kernels drills book playground lab lock bench clean wheel
+.PHONY: setup reproduce lint test test-site kernels drills book playground site lab lock bench clean wheel
 
 setup: .venv/.stamp                # .venv with every locked version and the package itself
 
@@ -34,6 +34,9 @@ lint: setup                        # style, format, types, and which package may
 test: setup                        # the test suite
 	$(BIN)/python -m pytest -q
 
+test-site: site                    # the web site, and what is wrong with it: in Chromium where that is installed
+	$(BIN)/python -m pytest -q tests/test_site.py
+
 kernels: setup                     # what learns, once more with the plainest CPU kernels: another machine's last bits
 	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -q -m learning
 	rm -rf data/runs/kernels
@@ -54,6 +57,9 @@ book: reproduce                    # the executed notebooks as web pages, in bui
 
 playground: setup                  # the shipped models in a web page, in build/playground; npm fetches the runtime
 	$(BIN)/python ci/playground.py
+
+site: setup                        # the web site of the committed notebooks, in build/site; runs nothing
+	$(BIN)/python ci/build_site.py
 
 lab: setup                         # read and change the notebooks
 	$(BIN)/python -m jupyterlab notebooks
