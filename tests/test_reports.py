@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from posebook import tables
-from posebook.figures import poet_images, training
+from posebook.figures import poet_images, poet_matching, training
 from posebook.reports import RunFiles
 from posebook.selection import Subset, by_image, crowded
 from posekit.data.drawn.scenes import Scenes
@@ -154,7 +154,7 @@ def test_matching_and_reliability_are_drawn():
     target = scenes.target(0)
     poses = Poses(np.repeat(target["keypoints"], 2, 0), np.ones((4, 17), np.float32), np.ones(4, np.float32))
     cost = np.arange(8.0).reshape(4, 2)
-    fig = poet_images.matching(scenes.image(0), target, poses, cost, [(0, 0), (3, 1)])
+    fig = poet_matching.matching(scenes.image(0), target, poses, cost, [(0, 0), (3, 1)])
     assert len(fig.axes[1].patches) == 2
     curve = compare_visibility(np.linspace(0, 1, 50), np.repeat([0, 1, 2], [10, 10, 30]))
     assert f"{curve.auc:.3f}" in poet_images.reliability(curve).axes[0].get_title(loc="left")

@@ -12,6 +12,7 @@ from matplotlib.patches import Circle
 
 from posebook.figures import people, style
 from posekit.evaluation.centers import true_centers
+from posekit.evaluation.oks import oks
 from posekit.layouts import COCO, Layout
 
 FLAGS = {0: ("outside", "#D9D9D9"), 1: ("occluded", "#56B4E9"), 2: ("visible", "#0072B2")}
@@ -137,4 +138,47 @@ def precision_recall(curves: pd.DataFrame, noise: pd.DataFrame):
     axes[1].set_xlabel("errors of the joints, in units of 2σ√area")
     for ax, letter in zip(axes, "ab", strict=True):
         style.panel(ax, letter)
+    return fig
+
+
+@style.styled
+def leniency(image, target: dict, person: int, guess: np.ndarray, scored, over: pd.DataFrame, sigma=1.0, area=1.0):
+    """OKS and AP with all sigmas and areas times a factor: a) one person, its predicted joints (crosses) and circles of
+    similarity one half; b) precision against recall; c) AP over the factor of sigma, and where a and b stand.
+
+    Args: guess (K, 2): the person's predicted joints. scored, over: of `analysis.leniency.Leniency`, `score` with these
+        factors and `over_sigma`.
+    """
+    truth, labelled = np.asarray(target["keypoints"][person], float), np.asarray(target["visibility"][person]) > 0
+    size, sigmas = float(target["areas"][person]) * area, COCO.sigmas * sigma
+    same = oks(guess[None], truth[None], labelled[None], [size], sigmas)[0, 0]
+    fig = style.figure(style.DOUBLE, 2.6)
+    where, curve, line = fig.subplots(1, 3, width_ratios=(1, 1.15, 1.15))
+    people.show(where, image, grey=True)
+    radii, inks = oks_radii(size, sigmas), np.array(COCO.colours)
+    for k in np.flatnonzero(labelled):
+        where.add_patch(Circle(truth[k], radii[k], facecolor=inks[k] + "22", edgecolor=inks[k], lw=0.7, zorder=3))
+        where.plot(*np.stack([truth[k], guess[k]]).T, color="#333333", lw=0.6, zorder=3.5)
+    where.scatter(*guess[labelled].T, marker="x", s=14, color="#000000", lw=0.9, zorder=4)
+    low, high = truth[labelled].min(0), truth[labelled].max(0)
+    middle, reach = (low + high) / 2, (high - low).max() * 0.62
+    where.set(xlim=middle[0] + np.array([-reach, reach]), ylim=middle[1] + np.array([reach, -reach]), aspect="equal")
+    style.panel(where, "a", f"OKS of this person {same:.3f}")
+    shades = style.matplotlib.colormaps["viridis"](np.linspace(0.85, 0, len(scored.curves)))
+    levels = np.linspace(0, 1, 101)
+    for (limit, precision), ink in zip(scored.curves.items(), shades, strict=True):
+        curve.step(levels, precision, where="pre", color=ink, label=f"OKS ≥ {limit:g}: {precision.mean():.3f}")
+    curve.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="recall", ylabel="best precision from here on")
+    curve.legend(loc="lower left")
+    style.panel(curve, "b", f"AP {scored.stats['AP']:.3f}")
+    now = sigma * np.sqrt(area)
+    for name, ink in (("AP50", style.GREY), ("AP", "#0072B2"), ("AP75", "#56B4E9")):
+        line.plot(over.sigma, over[name], color=ink, lw=1.2, label=name)
+        line.plot(now, scored.stats[name], "o", color=ink, ms=4.5)
+    line.axvline(now, color=style.GREY, lw=0.8, ls=":")
+    line.set(xscale="log", ylim=(0, 1.03), xlabel="factor of σ√area")
+    style.plain_log(line.xaxis)
+    line.minorticks_off()
+    line.legend(loc="upper left")
+    style.panel(line, "c", f"σ × {sigma:.2g}, area × {area:.2g}")
     return fig

@@ -1,4 +1,4 @@
-"""POET, Figures 4, 7, 9 and 10: predictions on images, attention, centres, visibility; the matching of Eq. 1 and 2."""
+"""POET, Figures 4, 7, 9 and 10: predictions on images, attention, centres, visibility."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import cv2
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.patches import Rectangle
 
 from posebook.figures import drawing, people, style
 from posekit.evaluation.centers import VISIBLE
 from posekit.layouts import COCO, Layout
-from posekit.poses import Poses
 
 
 def fig04_examples(good: list, bad: list, layout: Layout = COCO, dataset="drawn people", threshold=0.5, least=0.1):
@@ -125,39 +123,6 @@ def fig10_visibility(data: pd.DataFrame, model: str = "poet_tiny", dataset: str 
     ax.set(ylabel="predicted visibility", xlabel=f"annotated visibility, {dataset}")
     ax.set(ylim=(-0.02, 1.16), xlim=(-0.55, 2.55), yticks=np.arange(0, 1.01, 0.25))
     ax.grid(False, axis="x")
-    return fig
-
-
-@style.styled
-def matching(image: np.ndarray, target: dict, predictions: Poses, cost: np.ndarray, pairs: list, layout: Layout = COCO):
-    """Eq. 1 and 2 on one image: a) people; b) what each query would cost for each; c) the matched poses.
-
-    Args:
-        image, target: of a data set. predictions: one pose per query, in the order of the queries.
-        cost (Q, N): Eq. 1. pairs: (query, person), the assignment of least total cost.
-    """
-    fig = style.figure(style.DOUBLE, 2.7)
-    left, middle, right = fig.subplots(1, 3, width_ratios=(1, 1.25, 1))
-    truth = people.from_target(target)
-    for ax, letter, title in ((left, "a", "annotated people"), (right, "c", "matched predictions")):
-        people.show(ax, image)
-        style.panel(ax, letter, title)
-    people.draw(left, truth, layout, size=0.9)
-    people.draw(right, predictions.select(np.array([query for query, _ in pairs], int)), layout, size=0.9)
-    for query, person in pairs:
-        middle_of = {left: (truth.keypoints[person], person), right: (predictions.keypoints[query], query)}
-        for ax, (keypoints, number) in middle_of.items():
-            drawing.outlined(ax, np.nanmean(keypoints, 0), f"{number + 1}", ha="center", va="center")
-    shown = middle.imshow(cost, cmap="cividis_r", aspect="auto")
-    for query, person in pairs:
-        middle.add_patch(Rectangle((person - 0.5, query - 0.5), 1, 1, fill=False, ec=style.TRUTH, lw=1.6))
-        middle.text(person, query, f"{cost[query, person]:.1f}", ha="center", va="center", fontsize=5.5)
-    middle.set(xlabel="person", ylabel="query", xticks=range(cost.shape[1]), yticks=range(0, len(cost), 5))
-    middle.set_xticklabels([str(i + 1) for i in range(cost.shape[1])])
-    middle.set_yticklabels([str(i + 1) for i in range(0, len(cost), 5)])
-    middle.grid(False)
-    style.panel(middle, "b", "matching cost")
-    fig.colorbar(shown, ax=middle, pad=0.02).outline.set_visible(False)
     return fig
 
 
