@@ -172,7 +172,10 @@ def test_keyboard_and_narrow_screens(browser):
     show(browser, scene=0, model="rtmo", score=0.3, rectangle=None)
     answered = browser.execute_script("return Number(document.body.dataset.answered)")
     browser.find_element("id", "occlude").send_keys(Keys.SPACE)
-    browser.find_element("id", "occluder").send_keys(Keys.ARROW_RIGHT)
+    first = browser.execute_script("return playground.state.rectangle")
+    browser.find_element("id", "occluder").send_keys(Keys.ARROW_RIGHT, Keys.SHIFT, Keys.ARROW_UP)
+    second = browser.execute_script("return playground.state.rectangle")
+    assert second == {**first, "x": first["x"] + 6, "height": first["height"] - 6}
     wait(browser, f"return document.body.dataset.answered > {answered + 1}")
     browser.find_element("css selector", "input[name=model]:checked").send_keys(Keys.ARROW_RIGHT)
     wait(browser, "return document.querySelector('#status').textContent.includes('POET answered')")

@@ -1,5 +1,6 @@
 // The page: its state, what the reader changes, and what follows from it. Models: rtmo.js, poet.js, vitpose.js.
 import { drawPeople, extras, nearest } from './drawing.js'
+import * as occluder from './occluder.js'
 import { covered, fromCanvas, resizeByArea, toCanvas } from './pixels.js'
 import * as panels from './panels.js'
 import * as poet from './poet.js'
@@ -215,7 +216,7 @@ async function choose(blob, name, boxes) {
   if (factor < 1) image = resizeByArea(image, Math.round(image.width * factor), Math.round(image.height * factor))
   Object.assign(state, { source: image, boxes })
   $('image').setAttribute('aria-label', name)
-  if (state.rectangle) state.rectangle = inside(state.rectangle)
+  if (state.rectangle) state.rectangle = occluder.inside(state.rectangle, image)
   showControls()
   return update()
 }
@@ -236,72 +237,26 @@ async function choosePhoto(file) {
   }
 }
 
-// ---- the occluding rectangle, in whole pixels of the image
+// ---- the occluding rectangle
 
 function firstRectangle() {
-  const { width, height } = state.source
-  const [wide, high] = [Math.round(0.3 * width), Math.round(0.24 * height)]
-  const joints = answer.people[state.person]?.keypoints
-  const [x, y] = joints && answer.image?.width === width ? joints[state.joint] : [width / 2, height / 2]
-  return inside({ x: Math.round(x - wide / 2), y: Math.round(y - high / 2), width: wide, height: high })
-}
-
-function inside(rectangle) {
-  const { width, height } = state.source
-  const least = 8
-  const wide = Math.min(Math.max(rectangle.width, least), width)
-  const high = Math.min(Math.max(rectangle.height, least), height)
-  const x = Math.min(Math.max(rectangle.x, 0), width - wide)
-  const y = Math.min(Math.max(rectangle.y, 0), height - high)
-  return { x, y, width: wide, height: high }
+  const joints = answer.image?.width === state.source.width && answer.people[state.person]?.keypoints
+  return occluder.around(joints ? joints[state.joint] : null, state.source)
 }
 
 function placeRectangle() {
-  const button = $('occluder')
-  button.hidden = !state.rectangle
   $('occlude-help').hidden = !state.rectangle
-  if (!state.rectangle) return
-  const { x, y, width, height } = state.rectangle
-  const of = (value, side) => `${(100 * value) / side}%`
-  button.style.left = of(x, state.source.width)
-  button.style.top = of(y, state.source.height)
-  button.style.width = of(width, state.source.width)
-  button.style.height = of(height, state.source.height)
-  button.setAttribute('aria-label', `Occluding rectangle at ${x}, ${y}, ${width} by ${height} pixels`)
+  occluder.place($('occluder'), state.rectangle, state.source)
 }
 
-function moveRectangle(change) {
-  state.rectangle = inside({ ...state.rectangle, ...change })
+function moveRectangle(rectangle) {
+  state.rectangle = occluder.inside(rectangle, state.source)
   placeRectangle()
   return update()
 }
 
 function listen() {
-  const rectangle = $('occluder')
-  rectangle.addEventListener('pointerdown', (event) => {
-    rectangle.setPointerCapture(event.pointerId)
-    const scale = state.source.width / $('frame').clientWidth
-    const start = { ...state.rectangle }
-    const resizes = event.target !== rectangle
-    const move = ({ clientX, clientY }) => {
-      const [dx, dy] = [clientX - event.clientX, clientY - event.clientY].map((step) => Math.round(step * scale))
-      if (resizes) moveRectangle({ width: start.width + dx, height: start.height + dy })
-      else moveRectangle({ x: start.x + dx, y: start.y + dy })
-    }
-    rectangle.addEventListener('pointermove', move)
-    const stop = () => rectangle.removeEventListener('pointermove', move)
-    rectangle.addEventListener('pointerup', stop, { once: true })
-    rectangle.addEventListener('pointercancel', stop, { once: true })
-  })
-  rectangle.addEventListener('keydown', (event) => {
-    const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0]
-    if (!dx && !dy) return
-    event.preventDefault()
-    const step = Math.max(Math.round(state.source.width / 64), 1)
-    const { x, y, width, height } = state.rectangle
-    if (event.shiftKey) moveRectangle({ width: width + dx * step, height: height + dy * step })
-    else moveRectangle({ x: x + dx * step, y: y + dy * step })
-  })
+  occluder.listen($('occluder'), () => [state.rectangle, state.source], moveRectangle)
   $('occlude').addEventListener('change', (event) => {
     state.rectangle = event.target.checked ? firstRectangle() : null
     placeRectangle()
