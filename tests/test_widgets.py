@@ -292,7 +292,9 @@ IMAGES = ".jupyter-widgets img, .jp-OutputArea-output img"
 
 @pytest.mark.skipif(bool(lab.missing()), reason=lab.missing() or "there is a browser")
 def test_a_slider_redraws_its_figure_in_jupyterlab(tmp_path):
-    nbformat.write(nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, CELLS))), tmp_path / "a.ipynb")
+    book = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, CELLS)))
+    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}  # or it asks
+    nbformat.write(book, tmp_path / "a.ipynb")
     with lab.lab(tmp_path) as (driver, address):
         lab.run_all(driver, address, "a.ipynb")
         move_and_watch(driver)
