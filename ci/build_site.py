@@ -162,7 +162,8 @@ def weights() -> dict[str, int]:
 
 def main() -> int:
     stage()
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "--keep-going", str(SOURCE), str(SITE)]
+    trees = ROOT / "build/site-doctrees"  # what is not to be published stays out of the site
+    command = [sys.executable, "-m", "sphinx", "-q", "--keep-going", "-d", str(trees), str(SOURCE), str(SITE)]
     if status := subprocess.run(command, cwd=ROOT).returncode:
         return status
     heavy = sorted(
