@@ -159,6 +159,12 @@ def poet(judge: Judge) -> None:
     judge.close("poet-visible", 100 * shares.correct[2], 91.1, 10, "{:.1f} %")
     below = 100 * np.average(hidden.correct, weights=hidden.joints) if len(hidden) else np.nan
     judge.close("poet-not-visible", below, 94.8, 10, "{:.1f} %", why)
+    for claim, one, other in (
+        ("poet-stride-32", "POET stride 32", "AE stride 32"),
+        ("poet-stride-16", "POET stride 16", "AE stride 16"),
+        ("poet-stride-16-4", "POET stride 16", "AE stride 4"),
+    ):
+        judge.compare(claim, "poet_fig06_runs", {"variant": one}, {"variant": other}, 1)
 
 
 def large(judge: Judge, claim: str, stem: str, model: str) -> None:
