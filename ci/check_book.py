@@ -5,7 +5,8 @@ All: the kernel python3, a Markdown cell first, exactly one cell tagged `paramet
 parameters, functions of at most 10, no absolute path, no installation, no `sys.path`. Checks by hand go through
 `posebook.checks.check`, which stops the page (self_checks). Workers (10 to 19) are committed without outputs, reports
 with them: run from top to bottom, no error, no failed check, with the parameters and the code that the page shows
-(ran_with.py), alt text on every image, under 500 kB. Exit status 1 when there is a fault.
+(ran_with.py), alt text on every image, a footer on every figure, the verdicts on the statements of the papers that they
+test (data/paper/claims.csv), under 500 kB. Exit status 1 when there is a fault.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import ran_with
 import self_checks
 from execute import ParameterError, accepts, parameter_kinds
 
-from posekit.files import write_bytes
+from posekit.files import resolve, write_bytes
 
 CELL_LINES, OPEN_LINES, FUNCTION_LINES, SIZE = 30, 10, 10, 500_000
 FORBIDDEN = {
@@ -61,6 +63,7 @@ def faults(path: Path) -> Iterator[str]:
         yield from worker_faults(code)
         return
     yield from report_faults(path, code)
+    yield from claim_faults(path, "\n".join(cell.source for cell in code))
     if len(tagged) == 1:
         yield from ran_with.faults(book)
 
@@ -150,6 +153,17 @@ def report_faults(path: Path, code: list) -> Iterator[str]:
             yield f"an output holds a failed check: {text[max(0, found.start() - 60) : found.end() + 30].strip()!r}"
     if path.stat().st_size > SIZE:
         yield f"it has {path.stat().st_size / 1000:.0f} kB, more than {SIZE / 1000:.0f}"
+
+
+def claim_faults(path: Path, source: str) -> Iterator[str]:
+    """What a report draws says where it comes from, and what it tests is judged on the page."""
+    tree = ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE))
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        if ast.unparse(call.func) == "style.save" and len(call.args) + len(call.keywords) < 5:
+            yield f"a figure has no footer: {ast.unparse(call)[:60]}"
+    tested = path.stem in set(pd.read_csv(resolve("data/paper/claims.csv")).page)
+    if tested and not re.search(r"\bclaims\.\w+\(", source):
+        yield "it tests statements of claims.csv and does not close with their verdicts: claims.of_page"
 
 
 def main() -> int:

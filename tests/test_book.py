@@ -281,6 +281,15 @@ def test_a_page_that_was_run_otherwise_is_named(page, change, fault):
     assert found and fault in found[0]
 
 
+def test_a_figure_without_a_footer_and_a_page_without_verdicts_are_named():
+    saved = 'written = style.save(fig, "a", rows, figures, footer)\nclaims.of_page("21_poet_results", figures)'
+    page = Path("notebooks/21_poet_results.ipynb")
+    assert list(check_book.claim_faults(page, saved)) == []
+    assert "has no footer" in next(check_book.claim_faults(page, saved.replace(", footer", "")))
+    assert "does not close with their verdicts" in next(check_book.claim_faults(page, saved.partition("\n")[0]))
+    assert list(check_book.claim_faults(Path("notebooks/33_rtmo_heatmaps.ipynb"), "x = 1")) == []
+
+
 def test_outputs_of_another_profile_and_failed_checks_are_named(page):
     cell = page[1].cells[-2]
     cell.outputs[0].text = "figures/smoke/a.svg\n"
