@@ -17,7 +17,7 @@ def fig04_examples(good: list, bad: list, layout: Layout = COCO, dataset="drawn 
 
     Args: good, bad: examples as `people.gallery` takes them; bad may be empty.
     """
-    return people.gallery({"best by mean OKS": good, "worst by mean OKS": bad}, layout, dataset, threshold, least)
+    return people.gallery({"best": good, "worst": bad}, layout, dataset, threshold, least)
 
 
 @style.styled
