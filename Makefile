@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Recipes read the variables from the environment: "$$PROFILE" stays one word whatever it holds.
 export PROFILE BOOK
 
-.PHONY: setup reproduce lint test test-site kernels drills book playground site lab lock bench clean wheel
+.PHONY: setup reproduce lint test test-site kernels wheel drills book site playground lab lock bench clean
 
 setup: .venv/.stamp                # .venv with every locked version and the package itself
 
@@ -34,8 +34,8 @@ lint: setup                        # style, format, types, and which package may
 test: setup                        # the test suite
 	$(BIN)/python -m pytest -q
 
-test-site: site                    # the web site, and what is wrong with it: in Chromium where that is installed
-	$(BIN)/python -m pytest -q tests/test_site.py
+test-site: site                    # the site, the playground and a slider in JupyterLab, in Chromium where that is installed
+	$(BIN)/python -m pytest -q --browser tests/test_site.py tests/test_playground.py tests/test_widgets.py -m browser
 
 kernels: setup                     # what learns, once more with the plainest CPU kernels: another machine's last bits
 	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -q -m learning

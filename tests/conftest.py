@@ -18,17 +18,19 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="the long drills as well (tests/drills; `make drills`)")
+    parser.addoption("--browser", action="store_true", help="what needs a browser or the built site, too (test-site)")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: a drill that only runs with --long")
+    config.addinivalue_line("markers", "browser: looks at pages in Chromium, or at the built site; only with --browser")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs in its background so
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--long"):
-        left = [item for item in items if item.get_closest_marker("long")]
+    for kind in ("long", "browser"):
+        left = [item for item in items if item.get_closest_marker(kind) and not config.getoption(f"--{kind}")]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
 

@@ -53,7 +53,10 @@ def folder(tmp_path_factory):
         pytest.skip("npm is not installed: the playground cannot be built")
     pytest.importorskip("onnx")
     folder = tmp_path_factory.mktemp("playground")
-    playground.main(folder)
+    try:
+        playground.main(folder)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"npm could not fetch ONNX Runtime (exit status {error.returncode}): is there a network?")
     return folder
 
 
@@ -107,6 +110,7 @@ def array(people, name):
     return np.array([person[name] for person in people])
 
 
+@pytest.mark.browser
 def test_the_browser_finds_what_python_finds(browser, folder, capsys):
     reference = json.loads((folder / "reference.json").read_text())
     scenes = json.loads((folder / "scenes" / "scenes.json").read_text())
@@ -136,6 +140,7 @@ def test_the_browser_finds_what_python_finds(browser, folder, capsys):
         print("", *lines, sep="\n")
 
 
+@pytest.mark.browser
 def test_covered_joints_lose_visibility(browser):
     """Scene 1, both knees and ankles: all models see it, ViTPose's heatmaps most."""
     for what in ANSWERS.values():
@@ -148,6 +153,7 @@ def test_covered_joints_lose_visibility(browser):
         assert what["model"] != "vitpose" or (fall > 0.3).all(), fall
 
 
+@pytest.mark.browser
 def test_a_photograph_of_another_shape(browser, tmp_path):
     """500 x 333 pixels from a file: letterboxes with grey and with padding, no size that divides."""
     image = Scenes("people", seed=1, count=4, size=500).image(3)[100:433]
@@ -166,6 +172,7 @@ def test_a_photograph_of_another_shape(browser, tmp_path):
     assert browser.find_element("css selector", "#boxes option[value=truth]").get_attribute("disabled")
 
 
+@pytest.mark.browser
 def test_keyboard_and_narrow_screens(browser):
     from selenium.webdriver.common.keys import Keys
 
@@ -195,6 +202,7 @@ def test_keyboard_and_narrow_screens(browser):
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@pytest.mark.browser
 def test_nothing_leaves_the_machine_and_nothing_goes_wrong(browser, folder):
     """Last: over everything that the tests before did."""
     assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []

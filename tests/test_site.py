@@ -16,9 +16,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SITE, AXE = ROOT / "build/site", ROOT / "build/axe-core"
-built = pytest.mark.skipif(
+NOT_BUILT = pytest.mark.skipif(
     not (SITE / "index.html").is_file(), reason="no site is built here; `make test-site` builds it"
 )
+
+
+def built(test):
+    """A test of the built site."""
+    return pytest.mark.browser(NOT_BUILT(test))
+
+
 PHONE = 390
 JUDGED = [
     "index.html",

@@ -290,6 +290,7 @@ sliders(drawn, rows=IntSlider(4, min=2, max=8))
 IMAGES = ".jupyter-widgets img, .jp-OutputArea-output img"
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(bool(lab.missing()), reason=lab.missing() or "there is a browser")
 def test_a_slider_redraws_its_figure_in_jupyterlab(tmp_path):
     book = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, CELLS)))
