@@ -31,8 +31,8 @@ lint: setup                        # style, format, types, and which package may
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
-test: setup                        # the test suite
-	$(BIN)/python -m pytest -q
+test: setup                        # the test suite, a file at a time in each of at most four processes
+	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-site: site                    # the site, the playground and a slider in JupyterLab, in Chromium where that is installed
 	$(BIN)/python -m pytest -q --browser tests/test_site.py tests/test_playground.py tests/test_widgets.py -m browser
