@@ -248,8 +248,9 @@ def test_photographs_do_not_swell_the_files(rng, tmp_path):
     from PIL import Image
 
     _, _, poses = scene(rng)
-    noise = rng.integers(0, 255, (400, 400, 3)).astype(np.uint8)  # the worst that a photograph can be
-    fig = people.grid([noise] * 4, [poses] * 4, ["."] * 4, columns=2)
+    smooth = rng.uniform(40, 215, (50, 50, 3)).repeat(8, 0).repeat(8, 1)
+    photograph = (smooth + rng.normal(0, 6, smooth.shape)).astype(np.uint8)  # surfaces, edges, and a sensor's noise
+    fig = people.grid([photograph] * 4, [poses] * 4, ["."] * 4, columns=2)
     svg, png, _ = style.save(fig, "sheet", pd.DataFrame({"x": [1]}), tmp_path)
     assert b"data:image/jpeg" in svg.read_bytes()
     picture = Image.open(png)

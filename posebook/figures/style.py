@@ -218,7 +218,7 @@ def as_image(fig: Figure, dpi: int = 110):
     with matplotlib.rc_context(RC):
         png = _bytes(fig, "png", dpi=dpi, metadata={"Software": None})
     small = jpeg(png, 88)
-    sharp = len(png) < max(30_000, 1.5 * len(small))  # lines and text stay PNG
+    sharp = len(png) < max(30_000, 1.2 * len(small))  # lines and text stay PNG
     return Image(data=png if sharp else small, format="png" if sharp else "jpeg", alt=alt_text(fig))
 
 
