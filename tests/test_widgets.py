@@ -316,8 +316,8 @@ def move_and_watch(driver) -> None:
     from selenium.webdriver.common.keys import Keys
 
     def images():
-        found = driver.find_elements(By.CSS_SELECTOR, IMAGES)
-        return [image.get_attribute("src") for image in found]
+        # at once, in the page: between two calls it may replace an image
+        return driver.execute_script(f"return [...document.querySelectorAll('{IMAGES}')].map(image => image.src)")
 
     handle = lab.until(lambda: driver.find_elements(By.CSS_SELECTOR, ".noUi-handle"), what="a slider")[0]
     static = images()
