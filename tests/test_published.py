@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from published_names import published_names
 from torch import nn
 
 import posekit
@@ -69,25 +70,6 @@ def test_weights_by_name_are_loaded_with_their_options(monkeypatch, tmp_path):
         posekit.load("rtmo_tiny", "published:wrong")
 
 
-def mmpose_names(state):
-    """Names of mmpretrain's transformer and mmpose's head, and a table without the class token's place."""
-    rules = (
-        (r"^backbone\.blocks\.(\d+)\.norm(\d)\.", r"backbone.layers.\1.ln\2."),
-        (r"^backbone\.blocks\.(\d+)\.attn\.", r"backbone.layers.\1.attn."),
-        (r"^backbone\.blocks\.(\d+)\.mlp\.fc1\.", r"backbone.layers.\1.ffn.layers.0.0."),
-        (r"^backbone\.blocks\.(\d+)\.mlp\.fc2\.", r"backbone.layers.\1.ffn.layers.1."),
-        (r"^backbone\.last_norm\.", "backbone.ln1."),
-        (r"^backbone\.patch_embed\.proj\.", "backbone.patch_embed.projection."),
-        (r"^keypoint_head\.", "head."),
-    )
-    result = {}
-    for name, value in state.items():
-        for pattern, new in rules:
-            name = re.sub(pattern, new, name)
-        result[name] = value[:, 1:] if name == "backbone.pos_embed" else value
-    return result
-
-
 def test_a_vitpose_of_mmpose_gives_the_same_heatmaps():
     torch.manual_seed(0)
     one, other = (models.build("vitpose_tiny").eval() for _ in range(2))
@@ -96,12 +78,12 @@ def test_a_vitpose_of_mmpose_gives_the_same_heatmaps():
             if isinstance(module, nn.LayerNorm):
                 module.weight.uniform_(0.5, 1.5)
         one.backbone.pos_embed[:, :1] = 0  # mmpose has no such place
-    load_weights(other, mmpose_names(one.state_dict()))
+    load_weights(other, published_names("ViTPose", one.state_dict()))
     crops = torch.rand(2, 3, 96, 72)
     with torch.inference_mode():
         assert torch.equal(one(crops)["heatmaps"], other(crops)["heatmaps"])
     assert isinstance(one.backbone, ViT)
-    lacking = mmpose_names(one.state_dict())
+    lacking = published_names("ViTPose", one.state_dict())
     del lacking["backbone.layers.1.ln2.weight"]
     with pytest.raises(ValueError, match="is of another model; 1 entries are missing"):
         load_weights(other, lacking)

@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +31,8 @@ sys.path += [str(ROOT / "tests"), str(ROOT / "ci")]
 
 import jobs  # noqa: E402
 from golden.rtmo_forward import published as mmpose_rtmo  # noqa: E402
-from golden.rules import by_rule  # noqa: E402
+from golden.rules import by_rule, shapes_of  # noqa: E402
+from published_names import published_names  # noqa: E402
 
 from posekit import models  # noqa: E402
 from posekit.data.drawn.scenes import Scenes  # noqa: E402
@@ -49,26 +49,6 @@ NAMES = (
 )
 DETECTIONS = "person_detection_results/COCO_val2017_detections_AP_H_56_person.json"
 PARTS = {COCO: "data/coco", CROWDPOSE: "data/crowdpose"}
-PUBLISHED_NAMES = {  # class: (ours, published), the reverse of posekit.models.checkpoints_baselines
-    "SimpleBaseline": ((r"^backbone\.body\.", "backbone."), (r"^keypoint_head\.", "head.")),
-    "AssociativeEmbedding": ((r"^backbone\.body\.", "backbone."),),
-    "RTMPose": (
-        (r"^backbone\.body\.model\.stem\.", "backbone.stem."),
-        *((rf"^backbone\.body\.model\.stages\.{n}\.", f"backbone.stage{n + 1}.") for n in range(4)),
-        (r"^head\.gau\.norm_scale$", "head.gau.ln.g"),
-        (r"^head\.gau\.res_scale$", "head.gau.res_scale.scale"),
-    ),
-    "YOLOXPose": ((r"^head\.", "head.head_module."),),
-    "ViTPose": (  # mmpretrain's transformer and mmpose's head
-        (r"^backbone\.blocks\.(\d+)\.norm(\d)\.", r"backbone.layers.\1.ln\2."),
-        (r"^backbone\.blocks\.(\d+)\.attn\.", r"backbone.layers.\1.attn."),
-        (r"^backbone\.blocks\.(\d+)\.mlp\.fc1\.", r"backbone.layers.\1.ffn.layers.0.0."),
-        (r"^backbone\.blocks\.(\d+)\.mlp\.fc2\.", r"backbone.layers.\1.ffn.layers.1."),
-        (r"^backbone\.last_norm\.", "backbone.ln1."),
-        (r"^backbone\.patch_embed\.proj\.", "backbone.patch_embed.projection."),
-        (r"^keypoint_head\.", "head."),
-    ),
-}
 STARTUP = """\
 import dataclasses, json
 from posekit.models import published
@@ -84,13 +64,7 @@ def published_state(name: str) -> dict[str, torch.Tensor]:
     kind = type(model).__name__
     if kind == "RTMO":
         return mmpose_rtmo(model)
-    state = {}
-    for ours, value in by_rule({key: tuple(value.shape) for key, value in model.state_dict().items()}).items():
-        published = ours
-        for pattern, new in PUBLISHED_NAMES[kind]:
-            published = re.sub(pattern, new, published)
-        state[published] = value[:, 1:] if ours == "backbone.pos_embed" else value  # without the class token's
-    return state
+    return published_names(kind, by_rule(shapes_of(model)))
 
 
 class Server(ThreadingHTTPServer):
