@@ -146,7 +146,7 @@ def memory(system: System, images: list[Scene]) -> float:
 
 def fresh_processes() -> BaseContext:
     """Starts processes that have imported this module and run nothing: forked from a server that did so once, where
-    the system can fork, because eleven systems would import torch eleven times."""
+    the system can fork, because each of the systems would import torch anew."""
     if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
